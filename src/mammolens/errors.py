@@ -1,0 +1,35 @@
+"""Every error that a user can mend. Each names the file, what was wrong and what to do.
+
+    MammolensError
+    ├── ImageError      one file cannot be read as a mammogram
+    ├── DataError       a data set or manifest is wrong as a whole
+    ├── RecipeError     a recipe has an unknown key or an impossible value
+    ├── RunError        a run folder is missing, incomplete or in the way
+    └── MissingExtra    an optional dependency is not installed
+
+Only the command line turns one of these into a single line and exit code 1.
+"""
+
+
+class MammolensError(Exception):
+    """Something went wrong that the message tells the user how to mend."""
+
+
+class ImageError(MammolensError):
+    """A file cannot be read as a mammogram."""
+
+
+class DataError(MammolensError):
+    """A data set or manifest cannot be used as it is."""
+
+
+class RecipeError(MammolensError):
+    """A recipe has an unknown key or a value out of range."""
+
+
+class RunError(MammolensError):
+    """A run folder is missing, incomplete or in the way."""
+
+
+class MissingExtra(MammolensError):  # noqa: N818 - reads as what it says
+    """An optional dependency is needed for this step and is not installed."""

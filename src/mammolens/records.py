@@ -1,0 +1,91 @@
+"""The words of the house: a mammogram, a box in it, a prediction of it. Knows no files or pixels."""
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from mammolens.errors import MammolensError
+
+LABEL_NAMES = ("no tumor", "tumor")
+"""What labels 0 and 1 mean, everywhere."""
+
+_FROZEN = ConfigDict(extra="forbid")
+_NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Laterality(StrEnum):
+    """Which breast."""
+
+    LEFT = "L"
+    RIGHT = "R"
+
+
+class View(StrEnum):
+    """The projection, in DICOM's view codes (PS3.16 CID 4014 short names)."""
+
+    CC = "CC"
+    MLO = "MLO"
+    ML = "ML"
+    LM = "LM"
+    LMO = "LMO"
+    AT = "AT"
+
+
+class Split(StrEnum):
+    """What an image may be used for: to learn, to choose, to judge."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+
+
+@dataclass(frozen=True, config=_FROZEN)
+class Box:
+    """A lesion's bounding box in pixels of the stored image; (x, y) is its upper left corner."""
+
+    x: _NonNegative
+    y: _NonNegative
+    width: _Positive
+    height: _Positive
+
+
+@dataclass(frozen=True, config=_FROZEN)
+class Mammogram:
+    """One image of a data set and what is known of it. Unknown is None or empty, never a guess."""
+
+    path: Path
+    label: Literal[0, 1] | None = None
+    split: Split | None = None
+    patient_id: str | None = None
+    image_id: str | None = None
+    laterality: Laterality | None = None
+    view: View | None = None
+    boxes: tuple[Box, ...] = ()
+    metadata: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def patient_key(self) -> str:
+        """The patient, or the image itself where no patient is known: what splits may not cut."""
+        return self.patient_id if self.patient_id is not None else f"image {os.fspath(self.path)}"
+
+
+@dataclass(frozen=True, config=_FROZEN)
+class Prediction:
+    """The answer for one input: a probability of tumor and a decision, or an error; never neither."""
+
+    path: Path
+    probability: float | None
+    decision: str | None
+    threshold: float
+    error: str | None = None
+
+
+def reason(error: MammolensError | OSError) -> str:
+    """What to tell the user of `error`, on one line."""
+    return " ".join(str(error).split())
