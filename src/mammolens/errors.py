@@ -33,3 +33,8 @@ class RunError(MammolensError):
 
 class MissingExtra(MammolensError):  # noqa: N818 - reads as what it says
     """An optional dependency is needed for this step and is not installed."""
+
+
+def reason(error: Exception) -> str:
+    """Return what `error` says, on one line: for tables in which a failure is a row."""
+    return " ".join(str(error).split())

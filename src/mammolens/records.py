@@ -1,4 +1,4 @@
-"""The words of the house: a mammogram, a box in it, a prediction of it. Knows no files or pixels."""
+"""The words of the house: a mammogram, a box in it, a prediction of it. Reads no files."""
 
 import os
 from collections.abc import Mapping
@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-
-from mammolens.errors import MammolensError
 
 LABEL_NAMES = ("no tumor", "tumor")
 """What labels 0 and 1 mean, everywhere."""
@@ -77,7 +75,7 @@ class Mammogram:
 
 @dataclass(frozen=True, config=_FROZEN)
 class Prediction:
-    """The answer for one input: a probability of tumor and a decision, or an error; never neither."""
+    """The answer for one input: a probability of tumor and a decision, or else an error."""
 
     path: Path
     probability: float | None
@@ -85,7 +83,12 @@ class Prediction:
     threshold: float
     error: str | None = None
 
+    @classmethod
+    def answer(cls, path: Path, probability: float, threshold: float) -> "Prediction":
+        """Return the decision that `threshold` makes of a probability in [0, 1]."""
+        return cls(path, probability, LABEL_NAMES[probability >= threshold], threshold)
 
-def reason(error: MammolensError | OSError) -> str:
-    """What to tell the user of `error`, on one line."""
-    return " ".join(str(error).split())
+    @classmethod
+    def failure(cls, path: Path, error: str, threshold: float) -> "Prediction":
+        """Return the row of an input that got no answer."""
+        return cls(path, None, None, threshold, error)

@@ -1,0 +1,5 @@
+"""`python -m mammolens` is `mammolens`."""
+
+from mammolens.cli import main
+
+main()

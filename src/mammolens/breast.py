@@ -1,0 +1,175 @@
+"""Where the breast is in a picture, and which way round it is. Pure functions of arrays.
+
+All of it is judged on a thumbnail whose longer side has `THUMBNAIL` pixels: the breast's outline
+is a coarse thing, and a 12-megapixel mammogram then costs no more than a small one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from scipy import ndimage
+
+Pixels = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+THUMBNAIL = 256
+"""Longer side, in pixels, of the picture that anatomy is judged on."""
+
+UNCERTAIN = 0.06
+"""Smallest polarity margin on 4,264 real images, all judged rightly (docs/experiments.md)."""
+
+_FLAT = 0.012  # local standard deviation of a background without texture
+_DARK, _BRIGHT = 0.2, 0.8  # where background lies, after stretching to the picture's own range
+_RING = (0.05, 0.10)  # polarity is read between these depths, as shares of the shorter side
+_BORDER = 0.08  # film borders are looked for in this share of each side
+_OPENING = 1 / 64  # markers and lines thinner than this share of the side are not breast
+
+
+@dataclass(frozen=True)
+class Polarity:
+    """Whether black and white are exchanged.
+
+    Attributes:
+        inverted: True where the background is white.
+        margin: share of a ring near the picture's edge that looks like background of the winning
+            polarity, less that of the other, in [0, 1]: below `UNCERTAIN` it is a guess.
+    """
+
+    inverted: bool
+    margin: float
+
+
+@dataclass(frozen=True, eq=False)
+class Breast:
+    """What a thumbnail shows.
+
+    Attributes:
+        mask: bool (thumbnail height, thumbnail width), True in the breast; empty if none is found.
+        box: (left, top, right, bottom) of the mask as shares of width and height, in [0, 1].
+        chest_wall_right: True where the chest wall is on the right of the picture.
+    """
+
+    mask: Mask
+    box: tuple[float, float, float, float]
+    chest_wall_right: bool
+
+    @property
+    def area(self) -> float:
+        """Share of the picture that the breast covers, in [0, 1]."""
+        return float(self.mask.mean())
+
+
+def thumbnail(pixels: Pixels, longest: int = THUMBNAIL) -> Pixels:
+    """Shrink (height, width) by area averaging until its longer side is `longest`, in [0, 1].
+
+    The range is stretched to the picture's own, so that 12 bits in a 16-bit file look the same.
+    """
+    height, width = pixels.shape
+    scale = longest / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(Pillow.fromarray(pixels).resize(size, Pillow.Resampling.BOX))
+    low, high = float(small.min()), float(small.max())
+    return np.asarray((small - low) / max(high - low, 1e-6), dtype=np.float32)
+
+
+def polarity(small: Pixels) -> Polarity:
+    """Tell from a ring near the edge of a thumbnail whether the background is black or white.
+
+    Background is the part of the ring without texture; a breast touches one side, rarely two.
+    The outermost 5 % is passed over: film scanners leave white strips there.
+    """
+    mean = ndimage.uniform_filter(small, 3)
+    variance = ndimage.uniform_filter(small * small, 3) - mean * mean
+    flat = variance < _FLAT**2
+    ring = _inset(small.shape, _RING[0]) & ~_inset(small.shape, _RING[1])
+    dark = float((flat & (small < _DARK))[ring].mean())
+    bright = float((flat & (small > _BRIGHT))[ring].mean())
+    return Polarity(inverted=bright > dark, margin=abs(bright - dark))
+
+
+def find_breast(small: Pixels) -> Breast:
+    """Separate the breast from background, markers and borders on an upright-polarity thumbnail."""
+    cleaned = _without_film_borders(small)
+    mask = _largest_piece(_opened(cleaned > _threshold(cleaned)))
+    if not mask.any():
+        return Breast(mask, (0.0, 0.0, 1.0, 1.0), chest_wall_right=False)
+    return Breast(mask, _bounding_box(mask), _touches_more_on_right(mask))
+
+
+def _inset(shape: tuple[int, ...], share: float) -> Mask:
+    """Return True but for a frame as deep as `share` of the shorter side."""
+    depth = round(min(shape) * share)
+    inside = np.zeros(shape, dtype=bool)
+    inside[depth : shape[0] - depth, depth : shape[1] - depth] = True
+    return inside
+
+
+def _threshold(small: Pixels) -> float:
+    """Grey level that separates breast from background (Otsu 1979, on square roots).
+
+    The square root spreads the dark levels, where skin and background meet.
+    """
+    counts, edges = np.histogram(np.sqrt(small), bins=128, range=(0.0, 1.0))
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        separation = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    level = float(centres[int(np.nanargmax(separation))])
+    # The skin line is darker than the middle between background and breast.
+    background = float(np.median(np.sqrt(small)[np.sqrt(small) <= level]))
+    return (background + 0.6 * (level - background)) ** 2
+
+
+def _without_film_borders(small: Pixels) -> Pixels:
+    """Blacken the saturated strips that film scanners leave along the sides."""
+    cleaned = small.copy()
+    for turns in range(4):
+        turned = np.rot90(cleaned, turns)
+        depth = round(turned.shape[0] * _BORDER)
+        saturated = (turned[:depth] > 0.97).mean(axis=1) > 0.5  # noqa: PLR2004 - more than half
+        if saturated.any():
+            turned[: int(np.flatnonzero(saturated)[-1]) + 2] = 0
+    return cleaned
+
+
+def _opened(mask: Mask) -> Mask:
+    radius = max(1, round(max(mask.shape) * _OPENING))
+    # Padding by the edge keeps the opening from eating the breast where the picture cuts it.
+    padded = np.pad(mask, radius, mode="edge")
+    steps = ndimage.generate_binary_structure(2, 1)
+    opened = ndimage.binary_opening(padded, steps, iterations=radius)
+    return np.asarray(opened[radius:-radius, radius:-radius], dtype=bool)
+
+
+def _largest_piece(mask: Mask) -> Mask:
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(ndimage.binary_fill_holes(labels == int(sizes.argmax())), dtype=bool)
+
+
+def _bounding_box(mask: Mask) -> tuple[float, float, float, float]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    height, width = mask.shape
+    return (
+        float(columns[0] / width),
+        float(rows[0] / height),
+        float((columns[-1] + 1) / width),
+        float((rows[-1] + 1) / height),
+    )
+
+
+def _touches_more_on_right(mask: Mask) -> bool:
+    """Compare the two sides of the breast's own box: the chest wall is its straight, full side."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    strip = max(1, (right - left) // 10)
+    on_left = int(mask[:, left : left + strip].sum())
+    on_right = int(mask[:, right - strip : right].sum())
+    return on_right > on_left

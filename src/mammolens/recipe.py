@@ -1,0 +1,184 @@
+"""`Recipe`: how to learn, read from TOML. The one home of every training option."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mammolens.errors import RecipeError
+from mammolens.preprocess import Preprocess
+
+PRESETS = {"plain": Preprocess.plain, "breast": Preprocess.breast}
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Augment(BaseModel):
+    """Random changes to training images; all off by default.
+
+    Attributes:
+        horizontal_flip: mirror half of the images left to right.
+        vertical_flip: mirror half of the images top to bottom.
+        rotation: turn by up to this many degrees either way.
+        zoom: scale by a factor drawn from 1 - zoom to 1 + zoom.
+        contrast: scale distances from the image's mean by a factor drawn likewise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    zoom: Share = 0.0
+    contrast: Share = 0.0
+
+
+class Recipe(BaseModel):
+    """How to learn. The defaults are the recipe ``baseline``, the original project's training.
+
+    Attributes:
+        name: what runs made with it are called.
+        network: a name from `networks.NETWORKS`.
+        preprocess: input size and what is done to an image; `preset` names where to start from.
+        augment: random changes to training images.
+        convolution_dropout: share dropped after each convolutional block.
+        dense_dropout: share dropped before the output.
+        learning_rate: of Adam, at the start.
+        batch_size: images a step.
+        epochs: at most this many passes over the training images.
+        early_stopping_patience: epochs without a better validation loss before stopping; the best
+            weights are restored.
+        plateau_patience: epochs without a better validation loss before the rate is lowered.
+        plateau_factor: by which the rate is then multiplied.
+        class_weights: ``balanced`` weighs classes by the inverse of their frequency.
+        threshold: probability from which an image is called tumor; ``youden`` takes the one with
+            the largest sensitivity + specificity on the validation split.
+        seed: of the weights, the order of images, dropout and augmentation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "baseline"
+    network: str = "baseline_cnn"
+    preprocess: Preprocess = Preprocess.plain()
+    augment: Augment = Augment()
+    convolution_dropout: Share = 0.25
+    dense_dropout: Share = 0.5
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 100
+    early_stopping_patience: Annotated[int, Field(ge=0)] = 5
+    plateau_patience: Annotated[int, Field(ge=1)] = 3
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    class_weights: Literal["none", "balanced"] = "none"
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["youden"] = 0.5
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @field_validator("preprocess", mode="before")
+    @classmethod
+    def _start_from_preset(cls, value: object) -> object:
+        if not isinstance(value, Mapping) or "preset" not in value:
+            return value
+        preset = PRESETS.get(str(value["preset"]))
+        if preset is None:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}")
+        return preset().model_dump() | {k: v for k, v in value.items() if k != "preset"}
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML that `read_recipe` reads back to an equal recipe."""
+        settings = self.model_dump(exclude_none=True)
+        tables = {key: value for key, value in settings.items() if isinstance(value, dict)}
+        lines = [_toml_line(key, value) for key, value in settings.items() if key not in tables]
+        for key, table in tables.items():
+            lines += ["", f"[{key}]", *(_toml_line(name, value) for name, value in table.items())]
+        return "\n".join(lines) + "\n"
+
+
+def read_recipe(name_or_path: str = "baseline", changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe that ships with the package by name, or any TOML file by path.
+
+    Args:
+        name_or_path: such as ``baseline`` or ``my.toml``.
+        changes: ``key=value`` settings made on top, such as ``epochs=5`` or
+            ``preprocess.height=128``; values are read as TOML, or as text.
+
+    Raises:
+        RecipeError: no such recipe, an unknown key (the nearest valid one is named) or a value
+            out of range.
+    """
+    origin, text = _find(name_or_path)
+    try:
+        settings = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{origin}: not valid TOML ({error}).") from error
+    for change in changes:
+        _apply(settings, change)
+    _refuse_unknown(settings, origin)
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if part != "constrained-float")
+        raise RecipeError(
+            f"{origin}: {key} = {first['input']!r} will not do: {first['msg']}."
+        ) from error
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that ship with the package."""
+    folder = resources.files("mammolens") / "recipes"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name[-5:] == ".toml")
+
+
+def _find(name_or_path: str) -> tuple[str, str]:
+    if name_or_path in recipe_names():
+        packaged = resources.files("mammolens") / "recipes" / f"{name_or_path}.toml"
+        return f"recipe {name_or_path}", packaged.read_text(encoding="utf-8")
+    try:
+        return name_or_path, Path(name_or_path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"no recipe '{name_or_path}': expected a TOML file or one of "
+            f"{', '.join(recipe_names())}."
+        ) from error
+
+
+def _apply(settings: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {change}: expected key=value, such as --set epochs=5.")
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        settings = settings.setdefault(table, {})
+        if not isinstance(settings, dict):
+            raise RecipeError(f"--set {change}: '{table}' is a value, not a table of settings.")
+    try:
+        settings[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        settings[last] = text
+
+
+def _refuse_unknown(settings: Mapping[str, Any], origin: str) -> None:
+    known = [
+        *Recipe.model_fields,
+        *(f"augment.{name}" for name in Augment.model_fields),
+        *(f"preprocess.{name}" for name in ("preset", *Preprocess.model_fields)),
+    ]
+    given = list(settings)
+    for table in ("augment", "preprocess"):
+        inner = settings.get(table)
+        given += [f"{table}.{name}" for name in inner] if isinstance(inner, Mapping) else []
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise RecipeError(f"{origin}: unknown key '{name}'. Did you mean '{near[0]}'?")
+
+
+def _toml_line(key: str, value: object) -> str:
+    # The JSON of numbers, booleans, strings and lists is valid TOML.
+    return f"{key} = {json.dumps(value)}"

@@ -1,0 +1,186 @@
+"""The run folder: what a training leaves behind, and how it is opened again.
+
+RUN/recipe.toml        how it was learnt; `mammolens train --recipe RUN/recipe.toml` repeats it
+    manifest.csv       what it was learnt from, with splits
+    environment.json   versions, backend, device, commit, command
+    history.csv        loss and metrics of each epoch
+    figures/           learning curves
+    breast.h5          the whole Keras model, best weights
+    evaluation/SPLIT/  report.json, predictions.csv, figures
+    run.json           written last: its presence means the run is complete
+"""
+
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mammolens.breast import Pixels
+from mammolens.errors import RunError
+from mammolens.files import content_hash
+from mammolens.manifest import Manifest
+from mammolens.networks import Network
+from mammolens.parallel import cores
+from mammolens.recipe import Recipe, read_recipe
+
+RECIPE, MANIFEST, ENVIRONMENT = "recipe.toml", "manifest.csv", "environment.json"
+HISTORY, FIGURES, MODEL = "history.csv", "figures", "breast.h5"
+EVALUATION, RECORD = "evaluation", "run.json"
+
+_PACKAGES = ("mammolens", "keras", "torch", "tensorflow", "jax", "numpy", "scipy", "pillow")
+
+
+class RunRecord(BaseModel):
+    """What `run.json` holds.
+
+    Attributes:
+        schema_version: raised when a field changes its name or meaning.
+        created: when training ended, UTC, ISO 8601.
+        threshold: probability from which an image is called tumor.
+        epochs: how many were trained.
+        best_epoch: whose weights were kept, counted from 1.
+        seconds: spent fitting.
+        parameters: weights of the network.
+        images: images used, by split.
+        left_out: images that could not be read, with the reason.
+        model_sha256: of breast.h5.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    created: str
+    threshold: float
+    epochs: int
+    best_epoch: int
+    seconds: float
+    parameters: int
+    images: dict[str, int]
+    left_out: dict[str, str]
+    model_sha256: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A complete run folder."""
+
+    folder: Path
+    record: RunRecord
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it was learnt."""
+        return read_recipe(str(self.folder / RECIPE))
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it was learnt from."""
+        return Manifest.load(self.folder / MANIFEST)
+
+    def load_network(self) -> Network:
+        """Open breast.h5.
+
+        Raises:
+            RunError: the file is missing or is not the one that training wrote.
+        """
+        path = self.folder / MODEL
+        if not path.is_file() or content_hash(path) != self.record.model_sha256:
+            raise RunError(f"{path}: missing or changed since training. Train again.")
+        return keras.saving.load_model(path, compile=False)
+
+
+def open_run(folder: Path) -> Run:
+    """Open a complete run.
+
+    Raises:
+        RunError: it is not a run folder, or training did not end.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such run folder.")
+    record = folder / RECORD
+    if not record.is_file():
+        started = (folder / RECIPE).is_file()
+        why = "its training did not end; train again" if started else "it holds no run.json"
+        raise RunError(f"{folder}: not a complete run: {why}.")
+    try:
+        return Run(folder, RunRecord.model_validate_json(record.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise RunError(f"{record}: not written by this version of mammolens ({error}).") from error
+
+
+def start_run(folder: Path) -> None:
+    """Make `folder` ready for a new run; what an unfinished training left there is removed.
+
+    Raises:
+        RunError: a complete run, or something that is not a run, is in the way.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder / RECIPE).is_file() or (folder / RECORD).exists():
+            raise RunError(f"{folder}: exists already. Choose another --out.")
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made ({error.strerror}).") from error
+
+
+def scorer(network: Network) -> Callable[[Pixels], NDArray[np.float64]]:
+    """Return a function from pixels (images, height, width) to probabilities (images,)."""
+
+    def score(pixels: Pixels) -> NDArray[np.float64]:
+        answers = keras.ops.convert_to_numpy(network(pixels[..., np.newaxis], training=False))
+        return np.asarray(answers[:, 0], dtype=np.float64)
+
+    return score
+
+
+def environment(command: str) -> dict[str, Any]:
+    """Return what a run depended on besides its recipe and data."""
+    return {
+        "command": command,
+        "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cores": cores(),
+        "backend": keras.backend.backend(),
+        "device": _device(),
+        "commit": _commit(),
+    }
+
+
+def _device() -> str:
+    """Return where weights live, as the backend names it, such as ``cpu`` or ``cuda:0``."""
+    weight = keras.Variable(0.0)
+    return str(getattr(weight.value, "device", "cpu"))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that the package runs from, if it does."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    here = str(Path(__file__).parent)
+    answer = subprocess.run(  # noqa: S603 - fixed arguments
+        [git, "-C", here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or None

@@ -1,0 +1,259 @@
+"""Manifest + recipe → `Run`. Read it from top to bottom: `train` is the whole story."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mammolens import metrics
+from mammolens.batches import Batches
+from mammolens.cache import CachedPixels, prepared_pixels
+from mammolens.errors import DataError
+from mammolens.evaluation import judge, write_predictions, write_report
+from mammolens.figures import learning_curves, save_figure
+from mammolens.files import content_hash, write_text, written_whole
+from mammolens.manifest import Manifest
+from mammolens.networks import Network, build
+from mammolens.parallel import progress_bar
+from mammolens.recipe import Recipe
+from mammolens.records import LABEL_NAMES, Prediction, Split
+from mammolens.runs import (
+    ENVIRONMENT,
+    EVALUATION,
+    FIGURES,
+    HISTORY,
+    MANIFEST,
+    MODEL,
+    RECIPE,
+    RECORD,
+    Run,
+    RunRecord,
+    environment,
+    open_run,
+    start_run,
+)
+
+FEWEST = 4
+"""Images of each class that training and validation need at the very least."""
+
+_INFERENCE_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class _Learnt:
+    """A fitted network and the course of its fitting."""
+
+    network: Network
+    history: Mapping[str, Sequence[float]]
+    seconds: float
+
+    @property
+    def best_epoch(self) -> int:
+        return int(np.argmin(self.history["val_loss"])) + 1
+
+
+def train(
+    manifest: Manifest, recipe: Recipe, folder: Path, *, command: str = "", progress: bool = False
+) -> Run:
+    """Train the recipe's network on the manifest's training split and write a run folder.
+
+    The validation split decides when to stop, which weights stay and (if the recipe says so) the
+    threshold. The test split, where there is one, is judged once, at the end.
+
+    Args:
+        manifest: images with labels and splits; images without a label are not used.
+        recipe: how to learn.
+        folder: where the run goes; it must not hold a complete run.
+        command: what was typed, for the record.
+        progress: show bars and a line an epoch on standard error.
+
+    Raises:
+        DataError: a split is missing, has one class only or too few images.
+        RecipeError: the recipe names an unknown network.
+        RunError: `folder` is in the way.
+    """
+    manifest = manifest.labelled()
+    check_trainable(manifest)
+    start_run(folder)
+    write_text(folder / RECIPE, recipe.to_toml())
+    pixels = prepared_pixels(manifest.paths, recipe.preprocess, progress=progress)
+    left_out = {
+        str(path): error
+        for path, error in zip(manifest.paths, pixels.errors, strict=True)
+        if error is not None
+    }
+    manifest, pixels = _readable(manifest, pixels)
+    check_trainable(manifest)
+    manifest.save(folder / MANIFEST)
+    write_text(folder / ENVIRONMENT, json.dumps(environment(command), indent=2) + "\n")
+    learnt = _fit(manifest, pixels, recipe, folder / HISTORY, progress=progress)
+    save_figure(
+        learning_curves(learnt.history, learnt.best_epoch),
+        folder / FIGURES / "learning_curves.png",
+    )
+    with written_whole(folder / MODEL) as temporary:
+        learnt.network.save(temporary)
+    scores = learnt.network.predict(
+        Batches(pixels, manifest.labels, _INFERENCE_BATCH), verbose=0
+    ).ravel()
+    threshold = _threshold(recipe, manifest, scores)
+    _evaluate(folder, manifest, scores, threshold, command)
+    record = RunRecord(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        threshold=threshold,
+        epochs=len(learnt.history["loss"]),
+        best_epoch=learnt.best_epoch,
+        seconds=round(learnt.seconds, 1),
+        parameters=learnt.network.count_params(),
+        images={split: len(manifest.of_split(split)) for split in Split},
+        left_out=left_out,
+        model_sha256=content_hash(folder / MODEL),
+    )
+    write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
+    return open_run(folder)
+
+
+def check_trainable(manifest: Manifest) -> None:
+    """Refuse, before any work, what cannot be learnt from.
+
+    Raises:
+        DataError: training or validation split missing, of one class only, or too small.
+    """
+    for split in (Split.TRAIN, Split.VALID):
+        labels = manifest.of_split(split).labels
+        if not len(labels):
+            raise DataError(
+                f"the data set has no labelled images in split '{split}'. Make splits by patient: "
+                "mammolens manifest DATA data.csv --splits patient; then train on data.csv."
+            )
+        for label, name in enumerate(LABEL_NAMES):
+            count = int((labels == label).sum())
+            if count < FEWEST:
+                raise DataError(
+                    f"split '{split}' has {count} images labelled '{name}'; at least {FEWEST} of "
+                    "each class are needed. Check the labels, or add data."
+                )
+
+
+def _readable(manifest: Manifest, pixels: CachedPixels) -> tuple[Manifest, CachedPixels]:
+    keep = [index for index, error in enumerate(pixels.errors) if error is None]
+    mammograms = tuple(manifest.mammograms[index] for index in keep)
+    return Manifest(mammograms), pixels.subset(keep)
+
+
+def _fit(
+    manifest: Manifest, pixels: CachedPixels, recipe: Recipe, history: Path, *, progress: bool
+) -> _Learnt:
+    keras.utils.set_random_seed(recipe.seed)
+    network = build(recipe)
+    network.compile(
+        optimizer=keras.optimizers.Adam(recipe.learning_rate),
+        loss="binary_crossentropy",
+        metrics=["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.Recall(name="recall")],
+    )
+    batches = {}
+    for split in (Split.TRAIN, Split.VALID):
+        indices = [i for i, mammogram in enumerate(manifest) if mammogram.split is split]
+        learning = split is Split.TRAIN
+        batches[split] = Batches(
+            pixels.subset(indices),
+            manifest.of_split(split).labels,
+            recipe.batch_size if learning else _INFERENCE_BATCH,
+            augment=recipe.augment,
+            seed=recipe.seed if learning else None,
+        )
+    started = time.perf_counter()
+    fitted = network.fit(
+        batches[Split.TRAIN],
+        validation_data=batches[Split.VALID],
+        epochs=recipe.epochs,
+        class_weight=_class_weights(recipe, manifest.of_split(Split.TRAIN)),
+        callbacks=[*_callbacks(recipe, history), _EpochLines(recipe.epochs, visible=progress)],
+        verbose=0,
+    )
+    return _Learnt(network, fitted.history, time.perf_counter() - started)
+
+
+def _callbacks(recipe: Recipe, history: Path) -> list[keras.callbacks.Callback]:
+    return [
+        keras.callbacks.EarlyStopping(
+            monitor="val_loss", patience=recipe.early_stopping_patience, restore_best_weights=True
+        ),
+        keras.callbacks.ReduceLROnPlateau(
+            monitor="val_loss", factor=recipe.plateau_factor, patience=recipe.plateau_patience
+        ),
+        keras.callbacks.CSVLogger(str(history)),
+    ]
+
+
+def _class_weights(recipe: Recipe, training: Manifest) -> dict[int, float] | None:
+    if recipe.class_weights == "none":
+        return None
+    counts = np.bincount(training.labels.astype(int), minlength=2)
+    return {label: len(training) / (2 * int(count)) for label, count in enumerate(counts)}
+
+
+def _threshold(recipe: Recipe, manifest: Manifest, scores: NDArray[np.float32]) -> float:
+    if recipe.threshold != "youden":
+        return recipe.threshold
+    valid = [index for index, mammogram in enumerate(manifest) if mammogram.split is Split.VALID]
+    return metrics.youden_threshold(manifest.labels[valid], scores[valid])
+
+
+def _evaluate(
+    folder: Path,
+    manifest: Manifest,
+    scores: NDArray[np.float32],
+    threshold: float,
+    command: str,
+) -> None:
+    """Judge validation and test, each into a folder of its own."""
+    for split in (Split.VALID, Split.TEST):
+        chosen = [(m, s) for m, s in zip(manifest, scores, strict=True) if m.split is split]
+        if not chosen:
+            continue
+        answers = [Prediction.answer(m.path, float(s), threshold) for m, s in chosen]
+        report = judge(answers, manifest, split, model=str(folder), command=command)
+        write_predictions(answers, folder / EVALUATION / split / "predictions.csv")
+        write_report(report, answers, manifest, folder / EVALUATION / split)
+
+
+class _EpochLines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """A bar over all steps with the most time that is left, and a line an epoch."""
+
+    def __init__(self, epochs: int, *, visible: bool) -> None:
+        super().__init__()
+        self._bar = progress_bar(visible=visible)
+        self._epochs = epochs
+        self._visible = visible
+        self._best = np.inf
+
+    def on_train_begin(self, logs: object = None) -> None:  # noqa: ARG002 - Keras' signature
+        self._task = self._bar.add_task(
+            f"Training, at most {self._epochs} epochs", total=self._epochs * self.params["steps"]
+        )
+        self._bar.start()
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        self._bar.advance(self._task)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        logs = logs or {}
+        better = logs["val_loss"] < self._best
+        self._best = min(self._best, logs["val_loss"])
+        if self._visible:
+            self._bar.console.print(
+                f"epoch {epoch + 1:3d}   training loss {logs['loss']:.4f}  AUC {logs['auc']:.3f}   "
+                f"validation loss {logs['val_loss']:.4f}  AUC {logs['val_auc']:.3f}"
+                f"{'  best so far' if better else ''}",
+                highlight=False,
+            )
+
+    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
+        self._bar.stop()
