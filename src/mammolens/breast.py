@@ -83,7 +83,10 @@ def polarity(small: Pixels) -> Polarity:
     mean = ndimage.uniform_filter(small, 3)
     variance = ndimage.uniform_filter(small * small, 3) - mean * mean
     flat = variance < _FLAT**2
-    ring = _inset(small.shape, _RING[0]) & ~_inset(small.shape, _RING[1])
+    side = min(small.shape)
+    outer = round(side * _RING[0])
+    inner = max(round(side * _RING[1]), outer + 1)
+    ring = _inset(small.shape, outer) & ~_inset(small.shape, inner)
     dark = float((flat & (small < _DARK))[ring].mean())
     bright = float((flat & (small > _BRIGHT))[ring].mean())
     return Polarity(inverted=bright > dark, margin=abs(bright - dark))
@@ -92,15 +95,16 @@ def polarity(small: Pixels) -> Polarity:
 def find_breast(small: Pixels) -> Breast:
     """Separate the breast from background, markers and borders on an upright-polarity thumbnail."""
     cleaned = _without_film_borders(small)
+    if cleaned.min() == cleaned.max():
+        return Breast(np.zeros(small.shape, dtype=bool), (0.0, 0.0, 1.0, 1.0), False)
     mask = _largest_piece(_opened(cleaned > _threshold(cleaned)))
     if not mask.any():
         return Breast(mask, (0.0, 0.0, 1.0, 1.0), chest_wall_right=False)
     return Breast(mask, _bounding_box(mask), _touches_more_on_right(mask))
 
 
-def _inset(shape: tuple[int, ...], share: float) -> Mask:
-    """Return True but for a frame as deep as `share` of the shorter side."""
-    depth = round(min(shape) * share)
+def _inset(shape: tuple[int, ...], depth: int) -> Mask:
+    """Return True but for a frame `depth` pixels deep."""
     inside = np.zeros(shape, dtype=bool)
     inside[depth : shape[0] - depth, depth : shape[1] - depth] = True
     return inside

@@ -7,18 +7,17 @@ import os
 import shlex
 import sys
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from mammolens import __version__
 from mammolens.errors import MammolensError, MissingExtra
 
 if TYPE_CHECKING:
-    from mammolens.evaluation import Report
     from mammolens.manifest import Manifest
     from mammolens.predictor import Predictor
 
@@ -35,9 +34,30 @@ Data = Annotated[
 Positive = Annotated[
     str | None, typer.Option(help="Class that means tumor, where classes are not 0 and 1.")
 ]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a recipe field: key=value. Repeat for more."),
+]
+RecipeName = Annotated[str, typer.Option(help="Recipe that ships, or a TOML file.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
 
 _screen = Console(soft_wrap=True)
+
+
+class SplitBy(StrEnum):
+    """Where splits come from."""
+
+    SHIPPED = "shipped"
+    PATIENT = "patient"
+
+
+class Judged(StrEnum):
+    """What can be judged."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+    ALL = "all"
 
 
 @app.command()
@@ -51,8 +71,8 @@ def phantom(
     """Write synthetic mammograms in the Kaggle layout: for demos and tests, not for science."""
     from mammolens.sources.phantom import write_phantoms
 
-    manifest = write_phantoms(out, patients, size=size, seed=seed, progress=not quiet)
-    _screen.print(f"{len(manifest)} images of {patients} synthetic patients are in {out}")
+    written = write_phantoms(out, patients, size=size, seed=seed, progress=not quiet)
+    _screen.print(f"{len(written)} images of {patients} synthetic patients are in {out}")
 
 
 @app.command()
@@ -60,8 +80,8 @@ def manifest(
     data: Data,
     out: Annotated[Path, typer.Argument(help="CSV to write.", metavar="OUT.csv")],
     splits: Annotated[
-        str, typer.Option(help="'shipped' keeps the data set's own, 'patient' makes new ones.")
-    ] = "shipped",
+        SplitBy, typer.Option(help="Keep the data set's own, or make new ones by patient.")
+    ] = SplitBy.SHIPPED,
     fractions: Annotated[
         tuple[float, float, float], typer.Option(help="Shares of train, valid and test.")
     ] = (0.7, 0.15, 0.15),
@@ -72,73 +92,93 @@ def manifest(
     from mammolens.sources import read_source
     from mammolens.splits import split_by_patient
 
-    if splits not in ("shipped", "patient"):
-        raise typer.BadParameter("expected 'shipped' or 'patient'", param_hint="--splits")
     listed = read_source(data, positive=positive)
-    if splits == "patient":
+    if splits is SplitBy.PATIENT:
         listed = split_by_patient(listed, fractions, seed)
     listed.save(out)
     _print_splits(listed, str(out))
 
 
 @app.command()
+def preview(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="PNG to write.", metavar="OUT.png")],
+    recipe: RecipeName = "baseline",
+    set_: Changes = None,
+    images: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of images.")] = 0,
+) -> None:
+    """Draw a contact sheet: each image as stored, and as the network will see it."""
+    from mammolens.figures import save_figure
+    from mammolens.preview import contact_sheet
+    from mammolens.recipe import read_recipe
+    from mammolens.sources import read_source
+
+    settings = read_recipe(recipe, set_ or [])
+    sheet, failures = contact_sheet(read_source(data).paths, settings.preprocess, images, seed)
+    save_figure(sheet, out)
+    for failure in failures:
+        _warn(failure)
+    _screen.print(f"Written to {out}")
+
+
+@app.command()
 def train(
     data: Data,
-    recipe: Annotated[str, typer.Option(help="Recipe that ships, or a TOML file.")] = "baseline",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a recipe field: key=value. Repeat for more."),
-    ] = None,
+    recipe: RecipeName = "baseline",
+    set_: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-TIME]")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a network and write a run folder: model, history, figures, evaluation."""
-    _require_training()
     from mammolens.recipe import read_recipe
-    from mammolens.runs import EVALUATION
     from mammolens.sources import read_source
-    from mammolens.training import train as train_network
 
+    _require_training()
     settings = read_recipe(recipe, set_ or [])
     listed = read_source(data)
     _print_splits(listed, data)
+
+    from mammolens.training import train as train_network
+
     folder = out or Path("runs") / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005
     run = train_network(listed, settings, folder, command=_command(), progress=not quiet)
-    for path, why in run.record.left_out.items():
-        _warn(f"left out: {path}: {why}" if path not in why else f"left out: {why}")
-    _screen.print(f"\nRun written to {folder} (epoch {run.record.best_epoch} was kept).")
-    for split in ("valid", "test"):
-        report = folder / EVALUATION / split / "report.json"
-        if report.exists():
-            _screen.print(f"  {split}: {report}")
-    _screen.print(f"Next: mammolens evaluate {folder}")
+    for why in run.record.left_out.values():
+        _warn(f"left out: {why}")
+    _screen.print(
+        f"Run written to {folder}: {run.record.epochs} epochs in {run.record.seconds:.0f} s, "
+        f"epoch {run.record.best_epoch} kept.\nNext: mammolens evaluate {folder}"
+    )
 
 
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
     data: Annotated[str | None, typer.Option(help="Data set.  [default: the run's own]")] = None,
-    split: Annotated[str, typer.Option(help="train, valid, test or all.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
+    split: Annotated[Judged, typer.Option(help="What to judge.")] = Judged.TEST,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report.  [default: RUN/evaluation/...]")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Judge a run on one split: figures with 95 % intervals by patient, and report.json."""
     from mammolens.evaluation import judge, write_predictions, write_report
     from mammolens.records import Split
     from mammolens.sources import read_source
+    from mammolens.tables import classes_table, measures_table, report_warnings
 
-    if split not in (*Split, "all"):
-        raise typer.BadParameter("expected train, valid, test or all", param_hint="--split")
     predictor, trained_on = _open(run)
-    listed = read_source(data) if data else read_source(str(trained_on))
-    chosen = None if split == "all" else Split(split)
-    images = (listed if chosen is None else listed.of_split(chosen)).paths
-    predictions = list(predictor.predict(images, progress=not quiet))
+    listed = read_source(data or str(trained_on))
+    chosen = None if split is Judged.ALL else Split(split)
+    images = listed if chosen is None else listed.of_split(chosen)
+    predictions = list(predictor.predict(images.paths, progress=not quiet))
     report = judge(predictions, listed, chosen, model=str(run), command=_command())
-    folder = out or run / "evaluation" / (split if data is None else f"{split}-{Path(data).stem}")
+    folder = out or run / "evaluation" / (f"{Path(data).stem}-{split}" if data else split)
     write_predictions(predictions, folder / "predictions.csv")
     write_report(report, predictions, listed, folder)
-    _print_report(report)
+    _screen.print(measures_table(report), classes_table(report))
+    for warning in report_warnings(report):
+        _warn(warning)
     _screen.print(f"Report and figures are in {folder}")
 
 
@@ -152,14 +192,11 @@ def predict(
     """Answer for each image: probability of tumor and a decision. Exit code 1 if any failed."""
     from mammolens.evaluation import write_predictions
     from mammolens.predictor import find_images
+    from mammolens.tables import predictions_table
 
     predictor, _ = _open(model)
     predictions = list(predictor.predict(find_images(paths), progress=not quiet))
-    table = Table("image", "probability", "decision", caption="Research use only.")
-    for answer in predictions:
-        shown = "" if answer.probability is None else f"{answer.probability:.4f}"
-        table.add_row(str(answer.path), shown, answer.decision or f"[red]{answer.error}[/]")
-    _screen.print(table)
+    _screen.print(predictions_table(predictions))
     if out is not None:
         write_predictions(predictions, out)
         _screen.print(f"Written to {out}")
@@ -170,9 +207,30 @@ def predict(
 
 
 @app.command()
-def version() -> None:
-    """Print the version."""
-    _screen.print(__version__)
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder to make.", metavar="OUT")] = Path("demo"),
+    patients: Annotated[int, typer.Option(min=20, help="Synthetic patients.")] = 250,
+) -> None:
+    """Run the whole line on synthetic patients: phantom, train, evaluate, predict."""
+    from mammolens.manifest import Manifest
+    from mammolens.records import Split
+
+    data, run = out / "phantoms", out / "run"
+    _say(f"mammolens phantom {data} --patients {patients}")
+    phantom(data, patients)
+    _say(f"mammolens train {data} --out {run}")
+    train(str(data), out=run)
+    _say(f"mammolens evaluate {run}")
+    evaluate(run)
+    some = Manifest.load(run / "manifest.csv").of_split(Split.TEST).paths[::40]
+    _say(f"mammolens predict {' '.join(map(str, some))} --model {run}")
+    predict(some, run, out / "predictions.csv")
+    _screen.print(
+        f"\nLook at: {data} (the images), {run}/figures (how it learnt),\n"
+        f"         {run}/evaluation/test (how good it is), {run}/breast.h5 (the network)\n"
+        "These patients are drawn, not real: the figures show that the line works, nothing else.\n"
+        "Next:    mammolens train YOUR_FOLDER    (train/0, train/1, valid/0, ... or a CSV)"
+    )
 
 
 def main() -> NoReturn:
@@ -181,8 +239,16 @@ def main() -> NoReturn:
         app()
     except MammolensError as error:
         _warn(str(error), "error")
-        sys.exit(1)
-    sys.exit(0)
+    sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        _screen.print(__version__)
+        raise typer.Exit
 
 
 def _open(run: Path) -> tuple["Predictor", Path]:
@@ -207,67 +273,25 @@ def _require_training() -> None:
         )
 
 
-def _print_splits(manifest: "Manifest", origin: str) -> None:
-    """Show what is in each split, and warn where patients cross them."""
-    from mammolens.records import Split
-    from mammolens.splits import leakage
+def _print_splits(listed: "Manifest", origin: str) -> None:
+    from mammolens.tables import leakage_warnings, splits_table
 
-    table = Table("split", "images", "patients", "tumor", "no tumor", "unknown", title=origin)
-    for split in (*Split, None):
-        part = manifest.where(lambda mammogram, split=split: mammogram.split is split)  # type: ignore[misc]
-        if len(part):
-            tumors, healthy = int((part.labels == 1).sum()), int((part.labels == 0).sum())
-            unknown = len(part) - tumors - healthy
-            counts = (len(part), len(set(part.patients)), tumors, healthy, unknown)
-            table.add_row(split or "none", *map(str, counts))
-    _screen.print(table)
-    for judged in (Split.VALID, Split.TEST):
-        shared = leakage(manifest, Split.TRAIN, judged)
-        if shared.patients:
-            _warn(
-                f"{shared.patients} of {shared.of_patients} patients ({shared.images} of "
-                f"{shared.of_images} images) in '{judged}' are in 'train' too: figures will be too "
-                "good. Use: mammolens manifest DATA data.csv --splits patient"
-            )
-
-
-def _print_report(report: "Report") -> None:
-    from mammolens.evaluation import show
-
-    counts = report.counts
-    table = Table(
-        "measure",
-        "value (95 % interval by patient)",
-        title=f"{report.split or 'all images'}: {counts.images} images of {counts.patients} "
-        f"patients, {counts.tumors} with tumor; threshold {report.threshold:.3f}",
-    )
-    for name, figure in report.metrics.items():
-        table.add_row(name.replace("_", " "), show(figure))
-    table.add_row(
-        "accuracy of always answering the commoner class", f"{report.majority_accuracy:.3f}"
-    )
-    _screen.print(table)
-    (tn, fp), (fn, tp) = report.confusion
-    classes = Table("", "called no tumor", "called tumor", "precision", "recall", "F1", "images")
-    for row, cells in zip(report.classes, ((tn, fp), (fn, tp)), strict=True):
-        shares = ("-" if x is None else f"{x:.3f}" for x in (row.precision, row.recall, row.f1))
-        classes.add_row(f"is {row.name}", *map(str, cells), *shares, str(row.images))
-    _screen.print(classes)
-    if counts.patients_also_in_training:
-        _warn(f"{counts.patients_also_in_training} of these patients were trained on")
-    if counts.without_answer or counts.without_label:
-        _warn(
-            f"left out: {counts.without_answer} images without an answer, "
-            f"{counts.without_label} without a label"
-        )
+    _screen.print(splits_table(listed, origin))
+    for warning in leakage_warnings(listed):
+        _warn(warning)
 
 
 def _command() -> str:
     return shlex.join(["mammolens", *sys.argv[1:]])
 
 
+def _say(command: str) -> None:
+    _screen.print(f"\n[bold]$ {command}[/]", highlight=False)
+
+
 def _warn(text: str, kind: str = "warning") -> None:
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]{kind}:[/] {text}", highlight=False)
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"[bold red]{kind}:[/]", text, highlight=False, markup=True)
 
 
 if __name__ == "__main__":

@@ -77,14 +77,17 @@ def read_image(path: Path) -> Image:
     """
     _check_file(path)
     try:
-        with _open(path) as picture:
+        # Pillow remarks on odd tags of files that it reads all the same; the rest raises.
+        with warnings.catch_warnings(action="ignore"), _open(path) as picture:
             _check_header(path, picture)
             orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
             stored_format = str(picture.format)
             picture.load()
             upright = ImageOps.exif_transpose(picture)
             pixels, bit_depth, colour = _to_grey(path, upright)
-    except (OSError, SyntaxError, ValueError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's parsers raise whatever they trip over
         raise ImageError(
             f"{path}: the image data is damaged or cut short ({error}). Copy the file anew."
         ) from error

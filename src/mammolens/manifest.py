@@ -19,6 +19,7 @@ from mammolens.records import Laterality, Mammogram, Split, View
 COLUMNS = ("path", "label", "split", "patient_id", "image_id", "laterality", "view", "boxes")
 """Columns with a meaning of their own; any other column of the CSV is metadata."""
 
+_SURPLUS = "\0"  # where csv puts cells beyond the header
 _LATERALITIES = {"l": Laterality.LEFT, "left": Laterality.LEFT} | {
     "r": Laterality.RIGHT,
     "right": Laterality.RIGHT,
@@ -130,15 +131,15 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, restkey="")
-            rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
-            ragged = reader.line_num > 0 and any("" in row for row in rows)
+            reader = csv.DictReader(stream, restkey=_SURPLUS)
+            rows = [{key: value or "" for key, value in row.items()} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a UTF-8 CSV table ({error}).") from error
-    if not rows or ragged:
-        raise DataError(
-            f"{path}: the table has no rows. Expected a header line and a row an image."
-        )
+    if not rows:
+        raise DataError(f"{path}: the table has no rows; expected a header and a row an image.")
+    for line, row in enumerate(rows, start=2):
+        if _SURPLUS in row:
+            raise DataError(f"{path}, row {line}: has more cells than the header has columns.")
     return rows
 
 

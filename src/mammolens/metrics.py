@@ -5,12 +5,14 @@ bootstrap over patients (how often each image was drawn) are one computation, do
 Labels are 0 or 1; scores rise with the suspicion of a tumor.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator
 
 Array = NDArray[np.float64]
 
@@ -20,13 +22,17 @@ RESAMPLES = 2000
 _TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the loss, as Keras does
 
 
+# JSON knows no NaN: it is written as null and read back.
+_Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A figure with its 95 % interval; NaN where it is not defined."""
 
-    value: float
-    low: float
-    high: float
+    value: _Figure
+    low: _Figure
+    high: _Figure
 
 
 class Confusion(NamedTuple):

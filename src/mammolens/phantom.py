@@ -86,7 +86,7 @@ def draw_patient(number: int, seed: int, *, tumor_share: float = 0.4) -> Patient
     if fate.random() < tumor_share:
         ill = int(fate.integers(2))
         breasts[ill] = replace(breasts[ill], lesion=draw_lesion(fate, breasts[ill].depth))
-    return Patient(f"phantom-{number:04d}", age, *breasts)
+    return Patient(f"{number + 1000}", age, *breasts)
 
 
 def _draw_breasts(rng: np.random.Generator) -> list[Breast]:
@@ -200,7 +200,7 @@ def _abdomen(
     rng: np.random.Generator, x: FloatArray, y: FloatArray, fold: float, *, oblique: bool
 ) -> FloatArray:
     """The skin below the inframammary fold, which some views catch."""
-    caught = rng.random() < (0.6 if oblique else 0.2)
+    caught = rng.random() < (0.6 if oblique else 0.1)
     width = rng.uniform(0.03, 0.14) if caught else -1.0
     below = y - fold
     strip: FloatArray = np.minimum(width + rng.uniform(0, 0.4) * below - x, below + 0.05)

@@ -103,8 +103,8 @@ def render_lesion(lesion: Lesion, view_number: int, side: int) -> FloatArray:
 
 def _round_mass(rng: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:
     radius: FloatArray = np.hypot(x, y / rng.uniform(0.8, 1.0))
-    edge = 0.78 + _wobble(rng, x, y, lobes=5, amount=0.08)
-    return _disc(radius, edge, softness=0.14) * (0.52 - 0.2 * radius)
+    edge = 0.76 + _wobble(rng, x, y, lobes=5, amount=0.06)
+    return _disc(radius, edge, softness=0.18) * (0.52 - 0.2 * radius)
 
 
 def _spiculated_mass(rng: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:

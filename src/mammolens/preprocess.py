@@ -4,6 +4,7 @@ Pure functions of arrays; reads no files. Pixels come out rounded to 16 bits, so
 training cache stored and what serving computes are the same to the last bit.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -207,10 +208,10 @@ def _crop_box(breast: Breast, shape: tuple[int, ...]) -> tuple[int, int, int, in
     height, width = shape
     left, top, right, bottom = breast.box
     return (
-        max(0, int((left - _MARGIN) * width)),
-        max(0, int((top - _MARGIN) * height)),
-        min(width, round((right + _MARGIN) * width)),
-        min(height, round((bottom + _MARGIN) * height)),
+        max(0, math.floor((left - _MARGIN) * width)),
+        max(0, math.floor((top - _MARGIN) * height)),
+        min(width, math.ceil((right + _MARGIN) * width)),
+        min(height, math.ceil((bottom + _MARGIN) * height)),
     )
 
 

@@ -253,6 +253,7 @@ class _EpochLines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
                 f"validation loss {logs['val_loss']:.4f}  AUC {logs['val_auc']:.3f}"
                 f"{'  best so far' if better else ''}",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002

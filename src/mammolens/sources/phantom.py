@@ -95,7 +95,7 @@ def _planned(patients: int, seed: int) -> list[_Exposure]:
     """Return every image with its final path, split by patient."""
     drawn = {}
     for number in range(patients):
-        patient = draw_patient(number, seed)
+        patient = draw_patient(number, seed, tumor_share=float(_has_tumor(number, seed)))
         generator = np.random.default_rng([seed, number, 2])
         inverted = bool(generator.random() < INVERTED_SHARE)
         views = ((b, v) for b in (patient.left, patient.right) for v in (View.CC, View.MLO))
@@ -112,6 +112,12 @@ def _planned(patients: int, seed: int) -> list[_Exposure]:
         replace(drawn[m.path], path=Path(m.split or Split.TRAIN) / str(m.label) / m.path)
         for m in listed
     ]
+
+
+def _has_tumor(number: int, seed: int) -> bool:
+    """Two patients of every five, so that small sets have enough of each kind to be split."""
+    block, place = divmod(number, 5)
+    return bool(np.random.default_rng([seed, block, 1]).permutation(5)[place] < 2)  # noqa: PLR2004
 
 
 def _label(exposure: _Exposure) -> Literal[0, 1]:

@@ -1,0 +1,38 @@
+# make demo    the whole line on synthetic patients, in a few minutes
+# make test    install what is needed, then run every test
+# make check   lint, format and types
+# make bench   speed, as ratios within one run
+# make install the environment in .venv, with the versions in constraints.txt
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test check bench install clean
+.DEFAULT_GOAL := demo
+
+demo: $(INSTALLED)
+	rm -rf demo
+	$(BIN)/mammolens demo demo
+
+test: $(INSTALLED)
+	$(BIN)/pytest --cov
+
+check: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.reading
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("mammolens needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,app,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo .coverage .mypy_cache .pytest_cache .ruff_cache

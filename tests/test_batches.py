@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mammolens.batches import Batches
+from mammolens.cache import CachedPixels, prepared_pixels
+from mammolens.preprocess import Preprocess
+from mammolens.recipe import Augment
+
+
+@pytest.fixture
+def pixels(phantoms: Path) -> CachedPixels:
+    return prepared_pixels(sorted(phantoms.rglob("*.jpg"))[:10], Preprocess.plain())
+
+
+LABELS = np.arange(10, dtype=np.float32)
+
+
+def drawn(batches: Batches) -> list[float]:
+    return [float(label) for index in range(len(batches)) for label in batches[index][1].ravel()]
+
+
+def test_without_a_seed_images_come_once_and_in_order(pixels: CachedPixels) -> None:
+    batches = Batches(pixels, LABELS, 4)
+    assert len(batches) == 3
+    images, labels = batches[2]
+    assert images.shape == (2, 64, 64, 1)
+    assert labels.shape == (2, 1)
+    np.testing.assert_array_equal(images[..., 0], pixels.take([8, 9]))
+    assert drawn(batches) == LABELS.tolist()
+
+
+def test_with_a_seed_each_epoch_has_an_order_of_its_own(pixels: CachedPixels) -> None:
+    batches = Batches(pixels, LABELS, 4, seed=1)
+    first = drawn(batches)
+    batches.on_epoch_end()
+    second = drawn(batches)
+    assert sorted(first) == sorted(second) == LABELS.tolist()
+    assert first != second != LABELS.tolist()
+    assert drawn(Batches(pixels, LABELS, 4, seed=1)) == first
+    assert drawn(Batches(pixels, LABELS, 4, seed=2)) != first
+
+
+def test_pixels_stay_with_their_label(pixels: CachedPixels) -> None:
+    images, labels = Batches(pixels, LABELS, 10, seed=3)[0]
+    np.testing.assert_array_equal(images[..., 0], pixels.take(labels.ravel().astype(int)))
+
+
+def test_only_learning_batches_are_augmented(pixels: CachedPixels) -> None:
+    augment = Augment(contrast=0.5)
+    judged = Batches(pixels, LABELS, 10, augment=augment)[0][0]
+    np.testing.assert_array_equal(judged[..., 0], pixels.take(range(10)))
+    learning = Batches(pixels, LABELS, 10, augment=augment, seed=0)
+    images, labels = learning[0]
+    assert not np.array_equal(images[..., 0], pixels.take(labels.ravel().astype(int)))
+    np.testing.assert_array_equal(learning[0][0], images)

@@ -1,0 +1,90 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mammolens import cache
+from mammolens.cache import prepared_pixels
+from mammolens.errors import ImageError
+from mammolens.images import read_image
+from mammolens.preprocess import Preprocess, as_float
+
+SETTINGS = Preprocess.breast(48, 32)
+
+
+@pytest.fixture
+def images(tmp_path: Path, png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    monkeypatch.setenv("MAMMOLENS_CACHE", str(tmp_path / "cache"))
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 255, (4, 64, 64), dtype=np.uint8)
+    return [png(picture, f"{index}.png") for index, picture in enumerate(pictures)]
+
+
+def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise AssertionError(f"{path} was decoded")
+
+    monkeypatch.setattr(cache, "read_image", refuse)
+
+
+def test_cached_pixels_equal_fresh_ones_to_the_last_bit(
+    images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = [as_float(SETTINGS(read_image(path).pixels).pixels) for path in images]
+    np.testing.assert_array_equal(prepared_pixels(images, SETTINGS).take(range(4)), fresh)
+    forbid_decoding(monkeypatch)
+    np.testing.assert_array_equal(prepared_pixels(images, SETTINGS).take([2, 0]), fresh[2::-2])
+
+
+def test_a_renamed_file_is_found_again_and_a_changed_one_is_not(
+    images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = prepared_pixels(images, SETTINGS).take([0])
+    renamed = images[0].rename(images[0].with_name("renamed.png"))
+    shutil.copy(images[1], images[0])
+    after = prepared_pixels([renamed, images[0]], SETTINGS).take([0, 1])
+    np.testing.assert_array_equal(after[:1], before)
+    assert not np.array_equal(after[1:], before)
+    forbid_decoding(monkeypatch)
+    with pytest.raises(AssertionError, match="was decoded"):
+        prepared_pixels(images, SETTINGS.model_copy(update={"height": 40}))
+
+
+def test_an_unreadable_file_stops_nothing(images: list[Path]) -> None:
+    images[1].write_bytes(images[1].read_bytes()[:100])
+    missing = images[0].with_name("missing.png")
+    pixels = prepared_pixels([*images, missing], SETTINGS)
+    assert [error is None for error in pixels.errors] == [True, False, True, True, False]
+    assert str(images[1]) in str(pixels.errors[1])
+    assert str(missing) in str(pixels.errors[4])
+    with pytest.raises(ImageError, match="damaged"):
+        pixels.take([1])
+    np.testing.assert_array_equal(pixels.subset([3, 0]).take([0]), pixels.take([3]))
+
+
+def test_equal_files_are_prepared_once(images: list[Path], tmp_path: Path) -> None:
+    twin = tmp_path / "twin.png"
+    shutil.copy(images[0], twin)
+    pixels = prepared_pixels([images[0], twin], SETTINGS)
+    np.testing.assert_array_equal(pixels.take([0]), pixels.take([1]))
+    shard = next((tmp_path / "cache").rglob("*.npy"))
+    assert np.load(shard).shape == (1, 48, 32)
+
+
+def test_an_interrupted_writer_leaves_a_cache_that_works(
+    images: list[Path], tmp_path: Path
+) -> None:
+    expected = prepared_pixels(images, SETTINGS).take([0])
+    listing = next((tmp_path / "cache").rglob("*.json"))
+    listing.unlink()  # the index is written last: without it the pixels do not count
+    np.testing.assert_array_equal(prepared_pixels(images, SETTINGS).take([0]), expected)
+
+
+def test_many_files_go_through_several_processes(phantoms: Path) -> None:
+    paths = sorted(phantoms.rglob("*.jpg"))[:40]
+    pixels = prepared_pixels(paths, SETTINGS)
+    assert pixels.errors == (None,) * 40
+    fresh = SETTINGS(read_image(paths[39]).pixels).pixels
+    np.testing.assert_array_equal(pixels.take([39])[0], as_float(fresh))

@@ -1,0 +1,130 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mammolens.records import LABEL_NAMES
+
+
+def mammolens(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "mammolens", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+        env=os.environ | {"COLUMNS": "120"},
+    )
+
+
+@pytest.fixture(scope="module")
+def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    quick = ["--set", "epochs=1", "--set", "preprocess.height=32", "--set", "preprocess.width=32"]
+    answer = mammolens("train", phantoms, *quick, "--out", folder)
+    assert answer.returncode == 0, answer.stderr
+    assert "epoch   1" in answer.stderr
+    assert "1 kept" in answer.stdout
+    return folder
+
+
+def test_evaluate_prints_and_writes_the_same_figures(run: Path) -> None:
+    answer = mammolens("evaluate", run, "--quiet")
+    assert answer.returncode == 0, answer.stderr
+    report = json.loads((run / "evaluation" / "test" / "report.json").read_text())
+    assert f"{report['metrics']['roc_auc']['value']:.3f} (" in answer.stdout
+    assert f"{report['majority_accuracy']:.3f}" in answer.stdout
+    assert report["command"] == f"mammolens evaluate {run} --quiet"
+
+
+def test_evaluate_judges_another_data_set_beside_the_run(run: Path, tmp_path: Path) -> None:
+    listed = mammolens("manifest", "phantom:12", tmp_path / "other.csv")
+    assert listed.returncode == 0, listed.stderr
+    answer = mammolens(
+        "evaluate", run, "--data", tmp_path / "other.csv", "--split", "all", "--quiet"
+    )
+    assert answer.returncode == 0, answer.stderr
+    report = json.loads((run / "evaluation" / "other-all" / "report.json").read_text())
+    assert report["counts"]["images"] == 48
+    assert report["split"] is None
+
+
+def test_predict_answers_everything_and_fails_if_anything_failed(
+    run: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    images = sorted((phantoms / "test" / "0").iterdir())
+    out = tmp_path / "predictions.csv"
+    answer = mammolens("predict", phantoms / "test" / "0", text, "--model", run, "--out", out)
+    assert answer.returncode == 1
+    assert "1 of" in answer.stderr
+    assert "not an image" in answer.stdout
+    with out.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["path", "probability", "decision", "threshold", "error"]
+    assert [row["path"] for row in rows] == [str(path) for path in (*images, text)]
+    assert all(row["decision"] in LABEL_NAMES and not row["error"] for row in rows[:-1])
+    assert rows[-1]["probability"] == ""
+    assert str(text) in rows[-1]["error"]
+    assert mammolens("predict", images[0], "--model", run, "--quiet").returncode == 0
+
+
+def test_manifest_writes_splits_by_patient(phantoms: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data.csv"
+    answer = mammolens("manifest", phantoms, out, "--splits", "patient", "--seed", 4)
+    assert answer.returncode == 0, answer.stderr
+    with out.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 120
+    splits_by_patient: dict[str, set[str]] = {}
+    for row in rows:
+        splits_by_patient.setdefault(row["patient_id"], set()).add(row["split"])
+    assert all(len(splits) == 1 for splits in splits_by_patient.values())
+
+
+def test_a_leaking_split_is_said_aloud(rsna_breast: Path, tmp_path: Path) -> None:
+    answer = mammolens("manifest", rsna_breast, tmp_path / "data.csv")
+    assert answer.returncode == 0
+    assert "207 of 225 patients (241 of 266 images) in 'test' are in 'train' too" in answer.stderr
+
+
+def test_preview_draws_what_the_network_will_see(phantoms: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    answer = mammolens("preview", phantoms, out, "--set", "preprocess.preset=breast", "--images", 6)
+    assert answer.returncode == 0, answer.stderr
+    assert out.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "missing"], "missing: no such folder or file"),
+        (["train", "phantom:12", "--set", "epoch=1"], "Did you mean 'epochs'"),
+        (["train", "phantom:12", "--recipe", "best"], "no recipe 'best'"),
+        (["evaluate", "missing"], "missing: no such run folder"),
+        (["predict", "a.png", "--model", "missing"], "missing: no such run folder"),
+        (["phantom", "out", "--patients", "1"], "at least 3"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_1(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    answer = mammolens(*arguments, cwd=tmp_path)
+    assert answer.returncode == 1
+    assert said in answer.stderr
+    assert answer.stderr.startswith("error: ")
+    assert answer.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train"], ["evaluate", "run", "--split", "holdout"], ["fly"]]
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    assert mammolens(*arguments).returncode == 2

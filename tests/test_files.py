@@ -1,0 +1,48 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from mammolens.errors import DataError
+from mammolens.files import cache_folder, content_hash, write_text, written_whole
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "report.json"
+    write_text(path, "first")
+
+    def fail() -> None:
+        with written_whole(path) as temporary:
+            temporary.write_text("half of the sec")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_colleagues_can_read_what_was_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "report.json", "{}")
+    assert (tmp_path / "report.json").stat().st_mode & 0o044 == 0o044
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"report\.json: cannot be written here"):
+        write_text(tmp_path / "file" / "report.json", "{}")
+
+
+def test_content_hash_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"mammogram")
+    assert content_hash(tmp_path / "file") == hashlib.sha256(b"mammogram").hexdigest()
+
+
+def test_the_cache_is_where_the_user_wants_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MAMMOLENS_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("MAMMOLENS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "mammolens"

@@ -1,0 +1,55 @@
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from mammolens.parallel import map_in_order, tracked
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def process(_: int) -> int:
+    return os.getpid()
+
+
+def refuse(number: int) -> int:
+    if number == 60:
+        raise ValueError("sixty")
+    return number
+
+
+@pytest.mark.parametrize("count", [0, 3, 200])
+def test_results_come_in_order(count: int) -> None:
+    assert list(map_in_order(square, range(count), workers=2)) == [n * n for n in range(count)]
+
+
+def test_many_items_are_spread_over_processes_and_few_are_not() -> None:
+    assert os.getpid() not in set(map_in_order(process, range(100), workers=2))
+    assert set(map_in_order(process, range(5), workers=2)) == {os.getpid()}
+
+
+def test_an_error_reaches_the_caller() -> None:
+    with pytest.raises(ValueError, match="sixty"):
+        list(map_in_order(refuse, range(100), workers=2))
+
+
+def test_only_a_few_items_are_ahead_of_what_was_taken() -> None:
+    class Counted(list[int]):
+        asked = 0
+
+        def __iter__(self) -> Iterator[int]:
+            for item in super().__iter__():
+                self.asked += 1
+                yield item
+
+    items = Counted(range(1000))
+    results = map_in_order(square, items, workers=2)
+    next(results)
+    assert items.asked <= 20
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_tracking_yields_what_it_is_given() -> None:
+    assert list(tracked(iter("abc"), "Reading", 3, visible=False)) == ["a", "b", "c"]

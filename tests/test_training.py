@@ -1,0 +1,183 @@
+import csv
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammolens.errors import DataError, RunError
+from mammolens.evaluation import Report
+from mammolens.images import read_image
+from mammolens.manifest import Manifest
+from mammolens.preprocess import as_float
+from mammolens.recipe import Recipe, read_recipe
+from mammolens.records import Split
+from mammolens.runs import Run, open_run, scorer
+from mammolens.sources import read_source
+from mammolens.training import check_trainable, train
+
+QUICK = ["epochs=2", "preprocess.height=32", "preprocess.width=32", "learning_rate=1e-3"]
+
+
+def history(run: Run) -> list[dict[str, str]]:
+    with (run.folder / "history.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    recipe = read_recipe("baseline", QUICK)
+    return train(read_source(str(phantoms)), recipe, folder, command="mammolens train phantoms")
+
+
+def test_a_run_holds_everything_it_promises(run: Run) -> None:
+    files = {str(p.relative_to(run.folder)) for p in run.folder.rglob("*") if p.is_file()}
+    judged = {"report.json", "predictions.csv", "roc.png", "precision_recall.png", "confusion.png"}
+    assert files == {
+        "recipe.toml",
+        "manifest.csv",
+        "environment.json",
+        "history.csv",
+        "figures/learning_curves.png",
+        "breast.h5",
+        "run.json",
+        *(f"evaluation/{split}/{name}" for split in ("valid", "test") for name in judged),
+    }
+
+
+def test_the_record_says_what_was_done(run: Run, phantom_manifest: Manifest) -> None:
+    record = run.record
+    assert record.epochs == len(history(run)) == 2
+    losses = [float(row["val_loss"]) for row in history(run)]
+    assert record.best_epoch == 1 + int(np.argmin(losses))
+    assert record.images == {s: len(phantom_manifest.of_split(s)) for s in Split}
+    assert record.threshold == 0.5
+    assert record.left_out == {}
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["backend"] == "torch"
+    assert environment["command"] == "mammolens train phantoms"
+    assert "keras" in environment["packages"]
+
+
+def test_a_run_opens_again_as_it_was(run: Run, phantom_manifest: Manifest) -> None:
+    opened = open_run(run.folder)
+    assert opened == run
+    assert opened.recipe == read_recipe("baseline", QUICK)
+    assert opened.manifest == phantom_manifest
+
+
+def test_the_saved_model_gives_the_probabilities_that_were_judged(run: Run) -> None:
+    score = scorer(run.load_network())
+    with (run.folder / "evaluation" / "test" / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    prepared = [run.recipe.preprocess(read_image(Path(row["path"])).pixels) for row in rows]
+    answers = score(as_float(np.stack([p.pixels for p in prepared])))
+    np.testing.assert_allclose(answers, [float(r["probability"]) for r in rows], atol=1e-5)
+
+
+def test_the_best_weights_are_the_ones_kept(run: Run) -> None:
+    report = Report.model_validate_json(
+        (run.folder / "evaluation" / "valid" / "report.json").read_text()
+    )
+    best = min(float(row["val_loss"]) for row in history(run))
+    assert report.metrics["log_loss"].value == pytest.approx(best, abs=1e-3)
+
+
+def test_plain_keras_opens_the_model(run: Run) -> None:
+    network = keras.models.load_model(run.folder / "breast.h5")
+    assert network.input_shape == (None, 32, 32, 1)
+    assert network.loss == "binary_crossentropy"
+
+
+def test_the_same_seed_gives_the_same_history(
+    run: Run, phantom_manifest: Manifest, tmp_path: Path
+) -> None:
+    again = train(phantom_manifest, run.recipe, tmp_path / "again")
+    assert history(again) == history(run)
+    other = run.recipe.model_copy(update={"seed": 1, "epochs": 1})
+    assert history(train(phantom_manifest, other, tmp_path / "other"))[0] != history(run)[0]
+
+
+def test_options_of_the_recipe_are_obeyed(phantom_manifest: Manifest, tmp_path: Path) -> None:
+    changes = [*QUICK, "class_weights=balanced", "threshold=youden", "augment.rotation=10"]
+    changes += ["preprocess.preset=breast", "early_stopping_patience=0", "epochs=6"]
+    run = train(phantom_manifest, read_recipe("baseline", changes), tmp_path / "run")
+    assert run.record.threshold != 0.5
+    losses = [float(row["val_loss"]) for row in history(run)]
+    worse = [later >= earlier for earlier, later in itertools.pairwise(losses)]
+    assert True not in worse[:-1], "it should have stopped at the first epoch that was no better"
+    report = Report.model_validate_json(
+        (run.folder / "evaluation" / "test" / "report.json").read_text()
+    )
+    assert report.threshold == run.record.threshold
+
+
+def test_an_unreadable_image_is_left_out_and_named(
+    phantom_manifest: Manifest, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 nothing more")
+    first, *others = phantom_manifest.mammograms
+    manifest = Manifest((replace(first, path=broken), *others))
+    run = train(manifest, read_recipe("baseline", [*QUICK, "epochs=1"]), tmp_path / "run")
+    assert list(run.record.left_out) == [str(broken)]
+    assert sum(run.record.images.values()) == len(phantom_manifest) - 1
+
+
+def without(manifest: Manifest, split: Split, label: int | None = None) -> Manifest:
+    return manifest.where(lambda m: not (m.split is split and (label is None or m.label == label)))
+
+
+@pytest.mark.parametrize(
+    ("split", "label", "said"),
+    [
+        (Split.TRAIN, None, "no labelled images in split 'train'"),
+        (Split.VALID, None, "no labelled images in split 'valid'.*--splits patient"),
+        (Split.TRAIN, 1, "split 'train' has 0 images labelled 'tumor'; at least 4"),
+        (Split.VALID, 0, "split 'valid' has 0 images labelled 'no tumor'"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused_before_any_work(
+    phantom_manifest: Manifest, tmp_path: Path, split: Split, label: int | None, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        train(without(phantom_manifest, split, label), Recipe(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_without_a_test_split_can_be_learnt_from(phantom_manifest: Manifest) -> None:
+    check_trainable(without(phantom_manifest, Split.TEST))
+
+
+def test_a_complete_run_is_never_overwritten(run: Run, phantom_manifest: Manifest) -> None:
+    before = (run.folder / "run.json").read_text()
+    with pytest.raises(RunError, match="exists already"):
+        train(phantom_manifest, run.recipe, run.folder)
+    assert (run.folder / "run.json").read_text() == before
+
+
+def test_a_network_learns_what_is_there_to_learn(
+    tmp_path: Path, phantom_manifest: Manifest
+) -> None:
+    """Squares burnt into the images of one class must be found at once."""
+    marked = []
+    for number, mammogram in enumerate(phantom_manifest):
+        pixels = np.asarray(Image.open(mammogram.path)).copy()
+        label: Literal[0, 1] = 1 if number % 2 else 0
+        if label:
+            pixels[60:100, 60:100] = 255
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(pixels).save(path)
+        marked.append(replace(mammogram, path=path, label=label))
+    changes = [*QUICK, "epochs=12"]
+    run = train(Manifest(tuple(marked)), read_recipe("baseline", changes), tmp_path / "run")
+    report = Report.model_validate_json(
+        (run.folder / "evaluation" / "test" / "report.json").read_text()
+    )
+    assert report.metrics["roc_auc"].value > 0.95
