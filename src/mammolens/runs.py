@@ -10,6 +10,7 @@ RUN/recipe.toml        how it was learnt; `mammolens train --recipe RUN/recipe.t
     run.json           written last: its presence means the run is complete
 """
 
+import logging
 import platform
 import shutil
 import subprocess
@@ -27,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mammolens.breast import Pixels
 from mammolens.errors import RunError
-from mammolens.files import content_hash
+from mammolens.files import content_hash, written_whole
 from mammolens.manifest import Manifest
 from mammolens.networks import Network
 from mammolens.parallel import cores
@@ -132,6 +133,18 @@ def start_run(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror}).") from error
+
+
+def save_network(network: Network, path: Path) -> None:
+    """Write the whole network as HDF5: one file that every Keras since 2015 has opened."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)  # Keras calls HDF5 legacy at each save; the choice is deliberate
+    try:
+        with written_whole(path) as temporary:
+            network.save(temporary)
+    finally:
+        log.setLevel(level)
 
 
 def scorer(network: Network) -> Callable[[Pixels], NDArray[np.float64]]:

@@ -17,7 +17,7 @@ from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.errors import DataError
 from mammolens.evaluation import judge, write_predictions, write_report
 from mammolens.figures import learning_curves, save_figure
-from mammolens.files import content_hash, write_text, written_whole
+from mammolens.files import content_hash, write_text
 from mammolens.manifest import Manifest
 from mammolens.networks import Network, build
 from mammolens.parallel import progress_bar
@@ -36,6 +36,7 @@ from mammolens.runs import (
     RunRecord,
     environment,
     open_run,
+    save_network,
     start_run,
 )
 
@@ -97,8 +98,7 @@ def train(
         learning_curves(learnt.history, learnt.best_epoch),
         folder / FIGURES / "learning_curves.png",
     )
-    with written_whole(folder / MODEL) as temporary:
-        learnt.network.save(temporary)
+    save_network(learnt.network, folder / MODEL)
     scores = learnt.network.predict(
         Batches(pixels, manifest.labels, _INFERENCE_BATCH), verbose=0
     ).ravel()
