@@ -1,8 +1,8 @@
 """Synthetic mammograms for demonstrations and tests, drawn from seeds alone. Knows no files.
 
-The texture is Gaussian noise whose power falls as 1 / frequency^beta. Burgess, Jacobson and Judy
-("Human observer detection experiments with mammograms and power-law noise", Medical Physics 28,
-419-437, 2001) found beta near 3 in mammograms. The rest is drawn by eye after real ones.
+The texture is Gaussian noise whose power falls as 1 / frequency^beta. In mammograms beta runs from
+1.5 to 3.5 and is 2.8 on average (Burgess and Judy, Proc. SPIE 5034, 2003; Burgess, Jacobson and
+Judy, Medical Physics 28:419, 2001). The rest is drawn by eye after real ones.
 """
 
 import math

@@ -81,7 +81,9 @@ def predictions_table(predictions: Sequence[Prediction]) -> Table:
     """Show the first answers, and how many more there are."""
     hidden = len(predictions) - _MOST_ROWS
     more = f"... and {hidden} more. " if hidden > 0 else ""
-    table = Table("image", "probability", "decision", caption=f"{more}Research use only.")
+    table = Table(caption=f"{more}Research use only.")
+    for name in ("image", "probability", "decision"):
+        table.add_column(name, overflow="fold")
     for answer in predictions[:_MOST_ROWS]:
         shown = "" if answer.probability is None else f"{answer.probability:.4f}"
         table.add_row(str(answer.path), shown, answer.decision or f"[red]{answer.error}[/]")
