@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +129,23 @@ def test_an_error_is_one_line_and_exit_code_1(
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert mammolens(*arguments).returncode == 2
+
+
+def test_the_doctor_reports_mends_and_fails_on_errors(phantoms: Path, tmp_path: Path) -> None:
+    spoilt = tmp_path / "set"
+    shutil.copytree(phantoms, spoilt)
+    victim = min((spoilt / "train" / "0").iterdir())
+    victim.write_bytes(b"")
+    mended, report = tmp_path / "mended.csv", tmp_path / "report"
+    answer = mammolens("doctor", spoilt, "--out", report, "--mend", mended, "--json", "--quiet")
+    assert answer.returncode == 1
+    findings = json.loads(answer.stdout)["findings"]
+    assert findings[0]["code"] == "unreadable"
+    assert findings[0]["files"] == [str(victim)]
+    assert json.loads((report / "findings.json").read_text()) == json.loads(answer.stdout)
+    assert "cannot be read" in (report / "report.html").read_text()
+    again = mammolens("doctor", mended, "--quiet")
+    assert again.returncode == 0, again.stdout
+    quick = ["--set", "epochs=1", "--set", "preprocess.height=32", "--set", "preprocess.width=32"]
+    trained = mammolens("train", mended, *quick, "--out", tmp_path / "run", "--quiet")
+    assert trained.returncode == 0, trained.stderr

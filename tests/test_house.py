@@ -21,7 +21,7 @@ FLOORS = (
     ("files", "parallel", "images", "breast", "preprocess", "cache"),
     ("phantom_lesions", "phantom"),
     ("manifest", "splits", "sources"),
-    ("metrics", "figures", "evaluation"),
+    ("metrics", "figures", "evaluation", "doctor"),
     ("recipe",),
     ("networks", "augment", "batches", "runs", "training", "preview", "predictor", "tables"),
     ("cli",),

@@ -76,6 +76,17 @@ def phantom(
 
 
 @app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="kaggle-breast.", metavar="NAME")],
+    out: Annotated[Path, typer.Argument(help="Folder to make.", metavar="OUT")],
+) -> None:
+    """Fetch a public data set; needs kagglehub, a network and an account there."""
+    from mammolens.sources.download import download as fetch
+
+    _screen.print(f"Written to {fetch(name, out)}. Next: mammolens doctor {out}")
+
+
+@app.command()
 def manifest(
     data: Data,
     out: Annotated[Path, typer.Argument(help="CSV to write.", metavar="OUT.csv")],
@@ -97,6 +108,39 @@ def manifest(
         listed = split_by_patient(listed, fractions, seed)
     listed.save(out)
     _print_splits(listed, str(out))
+
+
+@app.command()
+def doctor(
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, findings.json.")] = None,
+    mend: Annotated[Path | None, typer.Option(help="CSV to write: the mended manifest.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
+    positive: Positive = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find what is wrong with a data set before anything learns from it. Exit code 1 on errors."""
+    from mammolens.doctor.examination import examine, look
+    from mammolens.doctor.examination import mend as mended
+    from mammolens.doctor.findings import Severity
+    from mammolens.doctor.report import write_report
+    from mammolens.sources import read_source
+    from mammolens.tables import findings_table
+
+    examined = look(read_source(data, positive=positive), progress=not quiet)
+    diagnosis = examine(examined, data=data, command=_command())
+    if as_json:
+        sys.stdout.write(diagnosis.model_dump_json(indent=2) + "\n")
+    else:
+        _screen.print(findings_table(diagnosis))
+    if out is not None:
+        write_report(diagnosis, out)
+        _tell(f"Report written to {out / 'report.html'}")
+    if mend is not None:
+        mended(examined, diagnosis.findings).save(mend)
+        _tell(f"Mended manifest written to {mend}: mammolens train {mend}")
+    if diagnosis.of(Severity.ERROR):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -212,8 +256,8 @@ def demo(
     patients: Annotated[int, typer.Option(min=20, help="Synthetic patients.")] = 250,
 ) -> None:
     """Run the whole line on synthetic patients: phantom, train, evaluate, predict."""
-    from mammolens.manifest import Manifest
     from mammolens.records import Split
+    from mammolens.sources import read_source
 
     data, run = out / "phantoms", out / "run"
     _say(f"mammolens phantom {data} --patients {patients}")
@@ -222,8 +266,8 @@ def demo(
     train(str(data), "quick", out=run)
     _say(f"mammolens evaluate {run}")
     evaluate(run)
-    test = Manifest.load(run / "manifest.csv").of_split(Split.TEST)
-    some = [*test.with_label(0).paths[:3], *test.with_label(1).paths[:3]]
+    test = read_source(str(data)).of_split(Split.TEST)
+    some = [path for label in (0, 1) for path in test.with_label(label).paths[::11][:3]]
     _say(f"mammolens predict {' '.join(map(str, some))} --model {run}")
     predict(some, run, out / "predictions.csv")
     _screen.print(
@@ -284,6 +328,11 @@ def _print_splits(listed: "Manifest", origin: str) -> None:
 
 def _command() -> str:
     return shlex.join(["mammolens", *sys.argv[1:]])
+
+
+def _tell(text: str) -> None:
+    """Print on standard error what is not a result."""
+    Console(stderr=True, soft_wrap=True).print(text, highlight=False)
 
 
 def _say(command: str) -> None:

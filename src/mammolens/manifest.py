@@ -127,7 +127,7 @@ class Manifest:
         return manifest
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     """Read a CSV as one dict a row, all values text.
 
     Raises:
@@ -135,7 +135,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, restkey=_SURPLUS)
+            reader = csv.DictReader(stream, restkey=_SURPLUS, delimiter=delimiter)
             rows = [{key: value or "" for key, value in row.items()} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a UTF-8 CSV table ({error}).") from error

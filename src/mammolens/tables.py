@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
+from mammolens.doctor.findings import Diagnosis, Severity
 from mammolens.evaluation import Report, show
 from mammolens.manifest import Manifest
 from mammolens.records import Prediction, Split
@@ -38,6 +40,17 @@ def leakage_warnings(manifest: Manifest) -> list[str]:
                 "good. Use: mammolens manifest DATA data.csv --splits patient"
             )
     return said
+
+
+def findings_table(diagnosis: Diagnosis) -> Table:
+    """Show each finding of the doctor with what to do about it, worst first."""
+    colours = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "blue"}
+    counts = f"{diagnosis.images} images, {diagnosis.patients} patients, {diagnosis.tumors} tumors"
+    table = Table("", "finding", "what to do", title=f"{diagnosis.data}: {counts}", show_lines=True)
+    for finding in diagnosis.findings:
+        severity = f"[{colours[finding.severity]}]{finding.severity}[/]"
+        table.add_row(severity, escape(finding.title), escape(finding.mend))
+    return table
 
 
 def measures_table(report: Report) -> Table:

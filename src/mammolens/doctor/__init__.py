@@ -1,0 +1,1 @@
+"""The data doctor: what is wrong with a data set, before anything learns from it."""

@@ -1,0 +1,87 @@
+"""What the doctor says: `Finding`s in a `Diagnosis`, and the schema of ``findings.json``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mammolens import __version__
+from mammolens.metrics import Estimate
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Severity(StrEnum):
+    """How bad it is: figures are wrong, figures may be wrong, good to know."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Finding(BaseModel):
+    """One thing that is wrong with a data set.
+
+    Attributes:
+        code: a stable name, such as ``inverted`` or ``patients_across_splits``.
+        severity: how bad it is.
+        title: what was found, with numbers, in one line.
+        files: every image it concerns, in the order of the manifest; empty where it concerns all.
+        groups: for duplicates and contradictions: which files belong together.
+        why: why it matters, in a sentence.
+        mend: what to do about it.
+        estimate: for shortcuts: the AUC with its 95 % interval by patient.
+    """
+
+    model_config = _FROZEN
+
+    code: str
+    severity: Severity
+    title: str
+    files: tuple[Path, ...] = ()
+    groups: tuple[tuple[Path, ...], ...] = ()
+    why: str
+    mend: str
+    estimate: Estimate | None = None
+
+
+class Table(BaseModel):
+    """Counts that put findings into context, such as classes by machine."""
+
+    model_config = _FROZEN
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Diagnosis(BaseModel):
+    """What ``findings.json`` holds.
+
+    Attributes:
+        schema_version: raised when a field changes its name or meaning.
+        data: what the user named.
+        command: what to type to get this again.
+        images: rows of the data set.
+        patients: known patients.
+        tumors: images labelled tumor.
+        findings: worst first.
+        tables: counts by split, site, machine and view.
+    """
+
+    model_config = _FROZEN
+
+    schema_version: Literal[1] = 1
+    mammolens_version: str = __version__
+    data: str
+    command: str
+    images: int
+    patients: int
+    tumors: int
+    findings: tuple[Finding, ...]
+    tables: tuple[Table, ...]
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """Return the findings of one severity."""
+        return tuple(finding for finding in self.findings if finding.severity is severity)

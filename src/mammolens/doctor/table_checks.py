@@ -1,0 +1,211 @@
+"""What is wrong with labels, patients and splits, and what tells the label without a tumor."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from functools import partial
+
+import numpy as np
+
+from mammolens.doctor.findings import Finding, Severity, Table
+from mammolens.doctor.image_checks import Examined
+from mammolens.doctor.shortcuts import (
+    can_be_judged,
+    file_name_auc,
+    metadata_auc,
+    needed_patients,
+    pixels_auc,
+)
+from mammolens.manifest import Manifest
+from mammolens.metrics import Estimate
+from mammolens.records import Mammogram, Split
+from mammolens.splits import leakage
+
+_TELLS = 0.55  # a shortcut whose interval lies above this is worth a warning
+_PROMISE = (0.75, 0.03)  # an AUC one may hope for, and how exactly one wants to know it
+
+Breast = tuple[str, str]
+
+
+def check_tables(examined: Examined) -> list[Finding]:
+    """Run every check of this room."""
+    manifest = examined.manifest
+    findings = [*_crossing(manifest), *_contrary(manifest), *_missing(manifest)]
+    return [*findings, *_shortcuts(examined)]
+
+
+def count_tables(manifest: Manifest) -> tuple[Table, ...]:
+    """Count classes by split, site, machine and view, where they are known."""
+    columns: dict[str, Callable[[Mammogram], str]] = {
+        "split": lambda m: m.split or "",
+        "site": lambda m: m.metadata.get("site_id", ""),
+        "machine": lambda m: m.metadata.get("machine_id", ""),
+        "view": lambda m: m.view or "",
+    }
+    tables = []
+    for name, value_of in columns.items():
+        groups: dict[str, list[Mammogram]] = defaultdict(list)
+        for mammogram in manifest:
+            groups[value_of(mammogram) or "unknown"].append(mammogram)
+        if set(groups) != {"unknown"}:
+            tables.append(_count_table(name, groups))
+    return tuple(tables)
+
+
+def _count_table(name: str, groups: dict[str, list[Mammogram]]) -> Table:
+    rows = []
+    for value in sorted(groups):
+        labels = [m.label for m in groups[value] if m.label is not None]
+        share = f"{sum(labels) / len(labels):.1%}" if labels else "-"
+        patients = len({m.patient_key for m in groups[value]})
+        rows.append((value, str(len(groups[value])), str(patients), str(sum(labels)), share))
+    columns = (name, "images", "patients", "tumor", "share of tumor")
+    return Table(title=f"Classes by {name}", columns=columns, rows=tuple(rows))
+
+
+def _crossing(manifest: Manifest) -> list[Finding]:
+    """Patients, and single breasts, on both sides of a split."""
+    findings = []
+    known = manifest.where(lambda m: m.patient_id is not None)
+    for judged in (Split.VALID, Split.TEST):
+        shared = leakage(known, Split.TRAIN, judged)
+        if not shared.patients:
+            continue
+        breasts = _breasts(known.of_split(Split.TRAIN))
+        same = [m for m in known.of_split(judged) if _breast(m) in breasts]
+        learnt = set(known.of_split(Split.TRAIN).patients)
+        files = tuple(m.path for m in known.of_split(judged) if m.patient_key in learnt)
+        findings.append(
+            Finding(
+                code=f"patients_across_splits_{judged}",
+                severity=Severity.ERROR,
+                title=f"{shared.images} of {shared.of_images} images in '{judged}' "
+                f"({shared.patients} of {shared.of_patients} patients) have their patient in "
+                f"'train', and {len(same)} have their very breast there",
+                files=files,
+                why="A network that knows a patient's breast by heart knows its label, and "
+                "figures from this split are not about new patients.",
+                mend="Split by patient (--mend does).",
+            )
+        )
+    return findings
+
+
+def _contrary(manifest: Manifest) -> list[Finding]:
+    groups: dict[Hashable, list[Mammogram]] = defaultdict(list)
+    for mammogram in manifest:
+        if (breast := _breast(mammogram)) is not None and mammogram.label is not None:
+            groups[breast].append(mammogram)
+    contrary = [group for group in groups.values() if len({m.label for m in group}) > 1]
+    if not contrary:
+        return []
+    paths = tuple(tuple(m.path for m in group) for group in contrary)
+    return [
+        Finding(
+            code="contradictory_labels",
+            severity=Severity.WARNING,
+            title=f"{len(contrary)} breasts have images with and without a tumor label",
+            files=tuple(path for group in paths for path in group),
+            groups=paths,
+            why="A label of the breast holds for all of its views; one of an image need not.",
+            mend="Find out which kind of label the data set has, and correct it.",
+        )
+    ]
+
+
+def _missing(manifest: Manifest) -> list[Finding]:
+    """What honest work would need and the data set does not have."""
+    findings = []
+    unknown = tuple(m.path for m in manifest if m.patient_id is None)
+    if unknown:
+        findings.append(
+            Finding(
+                code="no_patient_ids",
+                severity=Severity.WARNING,
+                title=f"{len(unknown)} of {len(manifest)} images have no patient",
+                files=unknown,
+                why="Nobody can tell whether a patient is on both sides of a split, and "
+                "intervals are too narrow where a patient has several images.",
+                mend="Add the column patient_id to the table, or name files PATIENT_IMAGE.png.",
+            )
+        )
+    for split, purpose in ((Split.VALID, "choose"), (Split.TEST, "judge")):
+        if not len(manifest.of_split(split)):
+            findings.append(
+                Finding(
+                    code=f"no_{split}_split",
+                    severity=Severity.WARNING if split is Split.VALID else Severity.NOTE,
+                    title=f"There is no split '{split}' to {purpose} on",
+                    why="What is chosen on the images it is judged on looks better than it is.",
+                    mend="Split by patient (--mend does).",
+                )
+            )
+    return [*findings, *_too_few(manifest)]
+
+
+def _too_few(manifest: Manifest) -> list[Finding]:
+    judged = manifest.of_split(Split.TEST).labelled()
+    ill = {m.patient_key for m in judged if m.label == 1}
+    well = {m.patient_key for m in judged} - ill
+    if not ill or not well:
+        return []
+    auc, half_width = _PROMISE
+    needed = needed_patients(auc, half_width, len(ill), len(well))
+    if len(ill | well) >= needed:
+        return []
+    return [
+        Finding(
+            code="too_few_patients",
+            severity=Severity.NOTE,
+            title=f"The test split has {len(ill | well)} patients, {len(ill)} with a tumor; an "
+            f"AUC of {auc} known to ± {half_width} needs about {needed}",
+            why="Two networks that differ by less than the interval cannot be told apart.",
+            mend="Judge by cross-validation over all patients, or get more.",
+        )
+    ]
+
+
+def _shortcuts(examined: Examined) -> list[Finding]:
+    pairs = [(m, f) for m, f in examined.pairs() if m.label is not None]
+    manifest = Manifest(tuple(m for m, _ in pairs))
+    if not can_be_judged(manifest):
+        return []
+    background = np.stack([facts.background for _, facts in pairs])
+    tiny = np.stack([facts.tiny for _, facts in pairs])
+    judged: dict[str, tuple[str, Callable[[], Estimate | None]]] = {
+        "metadata": ("age, machine and other metadata", partial(metadata_auc, manifest)),
+        "file_name": ("the numbers in the file name", partial(file_name_auc, manifest)),
+        "background": ("border and background", partial(pixels_auc, manifest, background)),
+        "thumbnail": ("an 8 x 8 thumbnail", partial(pixels_auc, manifest, tiny)),
+    }
+    findings = []
+    for code, (source, judge) in judged.items():
+        if (figure := judge()) is not None:
+            findings.append(_shortcut(f"shortcut_{code}", source, figure))
+    return findings
+
+
+def _shortcut(code: str, source: str, figure: Estimate) -> Finding:
+    tells = figure.low > _TELLS
+    return Finding(
+        code=code,
+        severity=Severity.WARNING if tells else Severity.NOTE,
+        title=f"The label is told from {source} alone with an AUC of {figure.value:.3f} "
+        f"({figure.low:.3f} to {figure.high:.3f})",
+        why=f"A model that scores {figure.value:.2f} here may only be reading {source}."
+        if tells
+        else "Close to chance: there is little to be learnt from it.",
+        mend="Beat it clearly, compare within its strata, and never feed it to a model."
+        if tells
+        else "Nothing.",
+        estimate=figure,
+    )
+
+
+def _breast(mammogram: Mammogram) -> Breast | None:
+    if mammogram.patient_id is None or mammogram.laterality is None:
+        return None
+    return mammogram.patient_id, mammogram.laterality
+
+
+def _breasts(manifest: Manifest) -> set[Breast]:
+    return {breast for m in manifest if (breast := _breast(m)) is not None}
