@@ -25,6 +25,7 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.reading
+	$(BIN)/python -m benchmarks.doctor
 
 install: $(INSTALLED)
 

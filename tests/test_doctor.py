@@ -265,3 +265,12 @@ def test_a_diagnosis_survives_json(clean_phantoms: Manifest) -> None:
     assert diagnosis.images == len(clean_phantoms)
     splits = {row[0]: int(row[1]) for row in diagnosis.tables[0].rows}
     assert sum(splits.values()) == len(clean_phantoms)
+
+
+def test_classes_that_go_with_a_machine_are_noted(clean_phantoms: Manifest) -> None:
+    by_machine = Manifest(
+        tuple(replace(m, metadata={"machine_id": str(m.label)}) for m in clean_phantoms)
+    )
+    by_chance = Manifest(tuple(replace(m, metadata={"machine_id": "49"}) for m in clean_phantoms))
+    assert "from 0% to 100%" in by_code(by_machine)["class_balance_machine"].title
+    assert "class_balance_machine" not in by_code(by_chance)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 
 import numpy as np
+from scipy.stats import chi2_contingency, contingency
 
 from mammolens.doctor.findings import Finding, Severity, Table
 from mammolens.doctor.image_checks import Examined
@@ -23,6 +24,15 @@ from mammolens.splits import leakage
 _TELLS = 0.55  # a shortcut whose interval lies above this is worth a warning
 _PROMISE = (0.75, 0.03)  # an AUC one may hope for, and how exactly one wants to know it
 
+_ASSOCIATED = (0.15, 0.001)  # Cramer's V and p from which classes and groups go together
+
+_COLUMNS: dict[str, Callable[[Mammogram], str]] = {
+    "split": lambda m: m.split or "",
+    "site": lambda m: m.metadata.get("site_id", ""),
+    "machine": lambda m: m.metadata.get("machine_id", ""),
+    "view": lambda m: m.view or "",
+}
+
 Breast = tuple[str, str]
 
 
@@ -30,25 +40,22 @@ def check_tables(examined: Examined) -> list[Finding]:
     """Run every check of this room."""
     manifest = examined.manifest
     findings = [*_crossing(manifest), *_contrary(manifest), *_missing(manifest)]
+    findings += _unbalanced(manifest)
     return [*findings, *_shortcuts(examined)]
 
 
 def count_tables(manifest: Manifest) -> tuple[Table, ...]:
     """Count classes by split, site, machine and view, where they are known."""
-    columns: dict[str, Callable[[Mammogram], str]] = {
-        "split": lambda m: m.split or "",
-        "site": lambda m: m.metadata.get("site_id", ""),
-        "machine": lambda m: m.metadata.get("machine_id", ""),
-        "view": lambda m: m.view or "",
-    }
-    tables = []
-    for name, value_of in columns.items():
-        groups: dict[str, list[Mammogram]] = defaultdict(list)
-        for mammogram in manifest:
-            groups[value_of(mammogram) or "unknown"].append(mammogram)
-        if set(groups) != {"unknown"}:
-            tables.append(_count_table(name, groups))
-    return tuple(tables)
+    grouped = ((name, _grouped(manifest, name)) for name in _COLUMNS)
+    return tuple(_count_table(name, groups) for name, groups in grouped if groups)
+
+
+def _grouped(manifest: Manifest, column: str) -> dict[str, list[Mammogram]]:
+    """Return images by what a column says of them; nothing where it is known of none."""
+    groups: dict[str, list[Mammogram]] = defaultdict(list)
+    for mammogram in manifest:
+        groups[_COLUMNS[column](mammogram) or "unknown"].append(mammogram)
+    return {} if set(groups) == {"unknown"} else groups
 
 
 def _count_table(name: str, groups: dict[str, list[Mammogram]]) -> Table:
@@ -110,6 +117,31 @@ def _contrary(manifest: Manifest) -> list[Finding]:
             mend="Find out which kind of label the data set has, and correct it.",
         )
     ]
+
+
+def _unbalanced(manifest: Manifest) -> list[Finding]:
+    """Splits, sites, machines or views among which the share of tumors differs beyond chance."""
+    findings = []
+    for column in _COLUMNS:
+        groups = _grouped(manifest.labelled(), column)
+        labels = [[m.label for m in group] for group in groups.values()]
+        counts = np.array([[known.count(0), known.count(1)] for known in labels]).reshape(-1, 2)
+        if len(counts) < 2 or not counts.sum(axis=0).all():  # noqa: PLR2004 - nothing to compare
+            continue
+        strength = float(contingency.association(counts, method="cramer"))
+        if strength > _ASSOCIATED[0] and chi2_contingency(counts).pvalue < _ASSOCIATED[1]:
+            shares = counts[:, 1] / counts.sum(axis=1)
+            findings.append(
+                Finding(
+                    code=f"class_balance_{column}",
+                    severity=Severity.NOTE,
+                    title=f"The share of tumors runs from {shares.min():.0%} to {shares.max():.0%} "
+                    f"by {column} (Cramer's V {strength:.2f})",
+                    why=f"Where classes and {column}s go together, one can be told from the other.",
+                    mend="Compare within groups; --mend stratifies splits by site and machine.",
+                )
+            )
+    return findings
 
 
 def _missing(manifest: Manifest) -> list[Finding]:
