@@ -14,7 +14,9 @@ from scipy import ndimage
 
 from mammolens.breast import polarity, thumbnail
 from mammolens.doctor.examination import examine, look, mend
+from mammolens.doctor.facts import Facts
 from mammolens.doctor.findings import Diagnosis, Finding, Severity
+from mammolens.doctor.image_checks import Examined
 from mammolens.images import read_image
 from mammolens.manifest import Manifest
 from mammolens.records import Mammogram, Split
@@ -274,3 +276,59 @@ def test_classes_that_go_with_a_machine_are_noted(clean_phantoms: Manifest) -> N
     by_chance = Manifest(tuple(replace(m, metadata={"machine_id": "49"}) for m in clean_phantoms))
     assert "from 0% to 100%" in by_code(by_machine)["class_balance_machine"].title
     assert "class_balance_machine" not in by_code(by_chance)
+
+
+def overexpose(path: Path) -> None:
+    spoil(path, lambda pixels: np.clip(pixels * 6.0, 0, 255), quality=95)
+
+
+def crop_far_side(path: Path) -> None:
+    """Keep the quarter of the picture at the chest wall, which is the fuller side."""
+
+    def crop(pixels: np.ndarray) -> np.ndarray:
+        quarter = pixels.shape[1] // 4
+        left, right = pixels[:, :quarter], pixels[:, -quarter:]
+        return left if left.mean() > right.mean() else right
+
+    spoil(path, crop, quality=95)
+
+
+def burn_in_text(path: Path) -> None:
+    def burn(pixels: np.ndarray) -> np.ndarray:
+        marked = pixels.copy()
+        rows, columns = slice(8, 24), slice(16, 48)
+        far = marked if pixels[:, :40].mean() < pixels[:, -40:].mean() else marked[:, ::-1]
+        far[rows, columns] = 250
+        return marked
+
+    spoil(path, burn, quality=95)
+
+
+@pytest.mark.parametrize(
+    ("code", "plant"),
+    [("clipped", overexpose), ("cut_off", crop_far_side), ("marker", burn_in_text)],
+)
+def test_what_is_only_noted_is_found_in_exactly_the_files_that_have_it(
+    clean: Manifest, code: str, plant: Callable[[Path], None]
+) -> None:
+    before = set(by_code(clean)[code].files) if code in by_code(clean) else set()
+    files = clean.paths[::10]
+    for path in files:
+        plant(path)
+    assert set(by_code(clean)[code].files) == before | set(files)
+
+
+def test_inverted_images_are_told_by_machine_or_site(clean_phantoms: Manifest) -> None:
+    machines = Manifest(
+        tuple(replace(m, metadata={"site_id": str(i % 2)}) for i, m in enumerate(clean_phantoms))
+    )
+    examined = look(machines)
+    turned = replace_facts(examined, lambda index, facts: replace(facts, inverted=index % 2 == 0))
+    finding = {f.code: f for f in examine(turned, data="", command="").findings}["inverted"]
+    half = (len(machines) + 1) // 2
+    assert f": {half} of {half} of site 0 (" in finding.title
+
+
+def replace_facts(examined: Examined, change: Callable[[int, Facts], Facts]) -> Examined:
+    facts = tuple(f if isinstance(f, str) else change(i, f) for i, f in enumerate(examined.facts))
+    return replace(examined, facts=facts)

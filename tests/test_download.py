@@ -92,7 +92,7 @@ def test_a_refused_download_says_what_to_do(
     with pytest.raises(DataError, match=str(error)) as caught:
         download("kaggle-breast", tmp_path / "set")
     for advice in (
-        *("https://www.kaggle.com/settings", "~/.kaggle/kaggle.json", "KAGGLE_USERNAME"),
+        *("Kaggle account settings", "~/.kaggle/kaggle.json", "KAGGLE_USERNAME"),
         *("KAGGLE_KEY", f"https://www.kaggle.com/datasets/{HANDLE}", str(tmp_path / "set")),
     ):
         assert advice in str(caught.value)

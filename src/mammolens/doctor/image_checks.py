@@ -160,18 +160,16 @@ def _unusual(examined: Examined) -> list[Finding]:
 
 
 def _polarity(examined: Examined) -> list[Finding]:
-    inverted = examined.paths(lambda f: f.inverted and not _is_blank(f) and _has_breast(f))
-    readable = sum(1 for _ in examined.pairs())
-    mixed = len(inverted) < readable
-    uncertain = examined.paths(
-        lambda f: f.margin < UNCERTAIN and not _is_blank(f) and _has_breast(f)
-    )
+    seen = [(m, f) for m, f in examined.pairs() if not _is_blank(f) and _has_breast(f)]
+    inverted = [(m, f) for m, f in seen if f.inverted]
+    surest = min((facts.margin for _, facts in inverted), default=0.0)
     return [
         *_finding(
             "inverted",
-            Severity.WARNING if mixed else Severity.NOTE,
-            inverted,
-            f"of {readable} have black and white exchanged{_by_machine(examined, set(inverted))}",
+            Severity.WARNING if len(inverted) < len(seen) else Severity.NOTE,
+            [mammogram.path for mammogram, _ in inverted],
+            f"of {len(seen)} have black and white exchanged{_by_origin(seen)} (the least sure has "
+            f"a margin of {surest:.2f}; below {UNCERTAIN} it would be a guess)",
             "The photometric interpretation was not applied when they were exported: the same "
             "tissue is bright in one image and dark in the next, and polarity tells the machine.",
             "Train with mend_polarity (the preset 'breast' does); --mend marks each image.",
@@ -179,7 +177,7 @@ def _polarity(examined: Examined) -> list[Finding]:
         *_finding(
             "polarity_uncertain",
             Severity.NOTE,
-            uncertain,
+            [mammogram.path for mammogram, facts in seen if facts.margin < UNCERTAIN],
             "whose polarity cannot be told for sure",
             "They may be shown to the network the wrong way round.",
             "Look at them.",
@@ -187,18 +185,15 @@ def _polarity(examined: Examined) -> list[Finding]:
     ]
 
 
-def _by_machine(examined: Examined, inverted: set[Path]) -> str:
-    """Say which machines the inverted images come from, or nothing where machines are unknown."""
-    machines = Counter(m.metadata.get("machine_id", "") for m, _ in examined.pairs())
-    turned = Counter(
-        m.metadata.get("machine_id", "") for m, _ in examined.pairs() if m.path in inverted
-    )
-    if set(machines) == {""} or not turned:
-        return ""
-    parts = (
-        f"{count} of {machines[name]} of machine {name}" for name, count in turned.most_common()
-    )
-    return f": {', '.join(parts)}"
+def _by_origin(seen: list[tuple[Mammogram, Facts]]) -> str:
+    """Say which machines, or else sites, inverted images come from; nothing where it is unknown."""
+    for name, kind in (("machine_id", "machine"), ("site_id", "site")):
+        if any(name in mammogram.metadata for mammogram, _ in seen):
+            every = Counter(m.metadata.get(name, "unknown") for m, _ in seen)
+            turned = Counter(m.metadata.get(name, "unknown") for m, f in seen if f.inverted)
+            parts = (f"{count} of {every[v]} of {kind} {v}" for v, count in turned.most_common())
+            return f": {', '.join(parts)}"
+    return ""
 
 
 def _duplicates(examined: Examined) -> list[Finding]:
