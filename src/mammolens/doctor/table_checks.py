@@ -110,7 +110,7 @@ def _contrary(manifest: Manifest) -> list[Finding]:
         Finding(
             code="contradictory_labels",
             severity=Severity.WARNING,
-            title=f"{len(contrary)} breasts have images with and without a tumor label",
+            title=f"{len(contrary)} of {len(groups)} breasts have images of both labels",
             files=tuple(path for group in paths for path in group),
             groups=paths,
             why="A label of the breast holds for all of its views; one of an image need not.",
