@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mammolens.errors import DataError
+from mammolens.errors import DataError, reason
 
 
 @contextmanager
@@ -32,6 +34,28 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(out: Path) -> Iterator[Path]:
+    """Yield a path for a new folder beside `out`, moved there when the block ends well.
+
+    Raises:
+        DataError: `out` holds something already, or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: exists already. Choose a new folder.")
+    target = out.absolute()
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield temporary
+        if target.exists():
+            target.rmdir()
+        temporary.replace(target)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({reason(error)}).") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,11 +2,11 @@
 
 import importlib
 import shutil
-import uuid
 from pathlib import Path
 from types import ModuleType
 
 from mammolens.errors import DataError, MissingExtra, reason
+from mammolens.files import folder_written_whole
 
 KAGGLE_HANDLES = {"kaggle-breast": "hayder17/breast-cancer-detection"}
 """Names for `download` and the Kaggle data sets behind them."""
@@ -25,10 +25,9 @@ def download(name: str, out: Path) -> Path:
     """
     if name not in KAGGLE_HANDLES:
         raise DataError(f"no download is called '{name}'; known are {', '.join(KAGGLE_HANDLES)}.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: exists already. Choose a new folder.")
     handle = KAGGLE_HANDLES[name]
-    _copy_whole(_fetch(handle, _kagglehub(handle, out), out), out)
+    with folder_written_whole(out) as temporary:
+        shutil.copytree(_fetch(handle, _kagglehub(handle, out), out), temporary)
     return out
 
 
@@ -63,19 +62,3 @@ def _fetch(handle: str, kagglehub: ModuleType, out: Path) -> Path:
 
 def _by_hand(handle: str, out: Path) -> str:
     return f"download https://www.kaggle.com/datasets/{handle} by hand and unzip it into {out}"
-
-
-def _copy_whole(folder: Path, out: Path) -> None:
-    """Copy beside `out` first, so that `out` is never half a data set."""
-    target = out.absolute()
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(folder, temporary)
-        if target.exists():
-            target.rmdir()
-        temporary.replace(target)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written ({reason(error)}).") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,8 +1,6 @@
 """Synthetic patients on disk, in the Kaggle layout with a ``metadata.csv``: no download."""
 
 import csv
-import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +11,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from mammolens.errors import DataError
-from mammolens.files import cache_folder
+from mammolens.files import cache_folder, folder_written_whole
 from mammolens.manifest import Manifest
 from mammolens.parallel import map_in_order, tracked
 from mammolens.phantom import Breast, Patient, draw_patient, draw_view
@@ -73,21 +71,11 @@ def write_phantoms(
     Raises:
         DataError: `out` exists already, or there are too few patients for three splits.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: exists already. Choose a new folder.")
-    exposures = _planned(patients, seed)
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    try:
+    with folder_written_whole(out) as temporary:
+        exposures = _planned(patients, seed)
         work = map_in_order(partial(_draw, folder=temporary, size=size), exposures)
         shown = tracked(work, "Drawing phantoms", len(exposures), visible=progress)
         _write_metadata(temporary / "metadata.csv", shown)
-        if out.exists():
-            out.rmdir()
-        temporary.replace(out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror}).") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return class_folders.read(str(out))
 
 
