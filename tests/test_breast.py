@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mammolens.breast import find_breast, polarity, thumbnail
-from mammolens.images import read_image
 from mammolens.manifest import Manifest
+from mammolens.reading import read_image
 from mammolens.records import Laterality
 
 

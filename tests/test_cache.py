@@ -8,8 +8,8 @@ import pytest
 from mammolens import cache
 from mammolens.cache import prepared_pixels
 from mammolens.errors import ImageError
-from mammolens.images import read_image
 from mammolens.preprocess import Preprocess, as_float
+from mammolens.reading import read_image
 
 SETTINGS = Preprocess.breast(48, 32)
 

@@ -17,8 +17,8 @@ from mammolens.doctor.examination import examine, look, mend
 from mammolens.doctor.facts import Facts
 from mammolens.doctor.findings import Diagnosis, Finding, Severity
 from mammolens.doctor.image_checks import Examined
-from mammolens.images import read_image
 from mammolens.manifest import Manifest
+from mammolens.reading import read_image
 from mammolens.records import Mammogram, Split
 from mammolens.sources import read_source
 from mammolens.sources.phantom import write_phantoms

@@ -11,8 +11,9 @@ from mammolens.doctor import report
 from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table
 from mammolens.doctor.report import EXAMPLES, GROUPS, NAMES, PER_GROUP, write_report
 from mammolens.errors import DataError
-from mammolens.images import Image, read_or_reason
+from mammolens.images import Image
 from mammolens.metrics import Estimate
+from mammolens.reading import read_or_reason
 
 Png = Callable[..., Path]
 VOID = {"meta", "img", "br", "wbr"}

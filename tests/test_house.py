@@ -18,7 +18,17 @@ SOURCE = ROOT / "src" / "mammolens"
 # A room imports only from floors below its own, or from rooms named before it on its own floor.
 FLOORS = (
     ("errors", "records"),
-    ("files", "parallel", "images", "breast", "preprocess", "cache"),
+    (
+        "files",
+        "parallel",
+        "images",
+        "raster",
+        "dicom",
+        "reading",
+        "breast",
+        "preprocess",
+        "cache",
+    ),
     ("phantom_lesions", "phantom"),
     ("manifest", "splits", "sources"),
     ("metrics", "figures", "evaluation", "doctor"),

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image as Pillow
 
 from mammolens.errors import ImageError
-from mammolens.images import MAX_PIXELS, read_image
+from mammolens.images import MAX_PIXELS
+from mammolens.reading import read_image
 
 Write = Callable[..., Path]
 

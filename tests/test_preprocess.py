@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from mammolens.images import read_image
 from mammolens.manifest import Manifest
 from mammolens.preprocess import Preprocess, as_float
+from mammolens.reading import read_image
 from mammolens.records import Box
 
 

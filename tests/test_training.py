@@ -12,9 +12,9 @@ from PIL import Image
 
 from mammolens.errors import DataError, RunError
 from mammolens.evaluation import Report
-from mammolens.images import read_image
 from mammolens.manifest import Manifest
 from mammolens.preprocess import as_float
+from mammolens.reading import read_image
 from mammolens.recipe import Recipe, read_recipe
 from mammolens.records import Split
 from mammolens.runs import Run, open_run, scorer

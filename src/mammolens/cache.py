@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from mammolens.breast import Pixels
 from mammolens.errors import ImageError, MammolensError, reason
 from mammolens.files import cache_folder, content_hash, write_text, written_whole
-from mammolens.images import read_image
 from mammolens.parallel import cores, map_in_order, tracked
 from mammolens.preprocess import VERSION, Prepared, Preprocess, as_float
+from mammolens.reading import read_image
 
 _SHARD = 512  # images
 

@@ -1,18 +1,16 @@
-"""Any raster file → one grey `Image`. Every limit on untrusted input stands here.
+"""`Image`: one grey picture and what was learnt while reading it. The limits on untrusted input.
 
 Knows nothing of breasts: what the pixels show is `breast.py`'s business.
 """
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
-from PIL import ImageChops, ImageOps, UnidentifiedImageError
 
-from mammolens.errors import ImageError, reason
+from mammolens.errors import ImageError
+from mammolens.records import Laterality, View
 
 MAX_BYTES = 512 * 2**20
 """Largest file that is opened; the largest mammograms are below 100 MB uncompressed."""
@@ -23,22 +21,34 @@ MAX_PIXELS = 80_000_000
 MIN_SIDE = 16
 """Smallest height and width, in pixels, that can show anything of a breast."""
 
-COLOUR_TOLERANCE = 24
-"""Channels of a grey image that JPEG stored as colour differ by less than this (of 255)."""
 
-SUFFIXES_BY_FORMAT = {
-    "PNG": (".png",),
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "TIFF": (".tif", ".tiff"),
-    "PPM": (".pgm", ".ppm", ".pnm", ".pbm"),
-    "BMP": (".bmp",),
-    "WEBP": (".webp",),
-}
-RASTER_SUFFIXES = frozenset(suffix for group in SUFFIXES_BY_FORMAT.values() for suffix in group)
+@dataclass(frozen=True)
+class Header:
+    """What a DICOM header says of an image; unknown is None.
 
-_COLOUR_SHARE = 0.01
-_EXIF_ORIENTATION = 0x0112
-_BITS_BY_MODE = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 16}
+    Attributes:
+        patient_id: (0010,0020) Patient ID.
+        study_id: (0020,000D) Study Instance UID.
+        laterality: (0020,0062) Image Laterality, or (0020,0060) Laterality.
+        view: by (0054,0220) View Code Sequence, or (0018,5101) View Position.
+        age: of the patient, in years.
+        manufacturer: (0008,0070).
+        spacing: (row, column) distance between pixels in mm, at the detector.
+        for_processing: whether these are raw pixels, not meant to be looked at.
+        photometric: (0028,0004), such as ``MONOCHROME2``.
+        transfer_syntax: how the pixels are encoded, by its UID's name.
+    """
+
+    patient_id: str | None = None
+    study_id: str | None = None
+    laterality: Laterality | None = None
+    view: View | None = None
+    age: int | None = None
+    manufacturer: str | None = None
+    spacing: tuple[float, float] | None = None
+    for_processing: bool = False
+    photometric: str = "MONOCHROME2"
+    transfer_syntax: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,55 +56,30 @@ class Image:
     """One grey image and what was learnt while reading it.
 
     Attributes:
-        pixels: float32 of shape (height, width) in [0, 1]; 0 is black as stored.
-        format: the file's format as Pillow names it, such as ``"PNG"``.
-        bit_depth: bits a pixel and channel as stored: 1, 8 or 16.
+        pixels: float32 of shape (height, width) in [0, 1]; 0 is black.
+        format: the file's format, such as ``"PNG"`` or ``"DICOM"``.
+        bit_depth: bits a pixel and channel as stored, 1 to 16.
         colour: whether the channels really differ (a grey image stored as RGB is not colour).
         exif_orientation: the EXIF orientation that was applied, 1 (upright) to 8.
+        header: what a DICOM header says, or None.
+        warnings: what a user should know before trusting an answer about this image.
     """
 
     pixels: NDArray[np.float32]
     format: str
     bit_depth: int
-    colour: bool
-    exif_orientation: int
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a user should know before trusting an answer about this image."""
-        return ("colour image: turned to grey",) if self.colour else ()
+    colour: bool = False
+    exif_orientation: int = 1
+    header: Header | None = None
+    warnings: tuple[str, ...] = ()
 
 
-def read_image(path: Path) -> Image:
-    """Read `path` as one grey image.
-
-    Pixels are divided by the largest value of the stored depth (255 or 65535), never by the
-    image's own maximum. Colour becomes luma (ITU-R BT.601).
+def check_file(path: Path) -> None:
+    """Refuse a file that should not be opened.
 
     Raises:
-        ImageError: the file is missing, empty, too large, truncated, animated, not an image, or
-            its content contradicts its name.
+        ImageError: it is missing, empty or too large.
     """
-    _check_file(path)
-    try:
-        # Pillow remarks on odd tags of files that it reads all the same; the rest raises.
-        with warnings.catch_warnings(action="ignore"), _open(path) as picture:
-            _check_header(path, picture)
-            orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
-            stored_format = str(picture.format)
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            pixels, bit_depth, colour = _to_grey(path, upright)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's parsers raise whatever they trip over
-        raise ImageError(
-            f"{path}: the image data is damaged or cut short ({error}). Copy the file anew."
-        ) from error
-    return Image(pixels, stored_format, bit_depth, colour, orientation)
-
-
-def _check_file(path: Path) -> None:
     if not path.is_file():
         raise ImageError(f"{path}: no such file.")
     size = path.stat().st_size
@@ -106,31 +91,12 @@ def _check_file(path: Path) -> None:
         )
 
 
-def _open(path: Path) -> Pillow.Image:
-    # Pillow warns of huge headers and refuses gigantic ones; both end in the same clear error.
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-            return Pillow.open(path, formats=tuple(SUFFIXES_BY_FORMAT))
-    except UnidentifiedImageError as error:
-        expected = ", ".join(SUFFIXES_BY_FORMAT)
-        raise ImageError(
-            f"{path}: not an image that can be read; expected one of {expected}."
-        ) from error
-    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-        raise ImageError(f"{path}: over the limit of {MAX_PIXELS:,} pixels.") from error
+def check_size(path: Path, height: int, width: int) -> None:
+    """Refuse, by its size alone, an image that should not be decoded.
 
-
-def _check_header(path: Path, picture: Pillow.Image) -> None:
-    """Refuse what should not be decoded, by the header alone."""
-    suffixes = SUFFIXES_BY_FORMAT[str(picture.format)]
-    suffix = path.suffix.lower()
-    if suffix and suffix not in suffixes:
-        raise ImageError(
-            f"{path}: named {suffix} but holds a {picture.format} image. "
-            f"Rename it to {path.stem}{suffixes[0]} if that is what it should be."
-        )
-    width, height = picture.size
+    Raises:
+        ImageError: it has too many pixels or is too small.
+    """
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{path}: {width} x {height} is over the limit of {MAX_PIXELS:,} pixels. "
@@ -141,42 +107,3 @@ def _check_header(path: Path, picture: Pillow.Image) -> None:
             f"{path}: {width} x {height} pixels is too small for a mammogram; "
             f"at least {MIN_SIDE} x {MIN_SIDE} is expected."
         )
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1:
-        raise ImageError(
-            f"{path}: holds {frames} pictures (animated or multi-page); one was expected. "
-            "Save each as a file of its own."
-        )
-
-
-def _to_grey(path: Path, picture: Pillow.Image) -> tuple[NDArray[np.float32], int, bool]:
-    """Return pixels (height, width) in [0, 1], the stored bit depth, and whether colour is real."""
-    if picture.mode in _BITS_BY_MODE:
-        bits = _BITS_BY_MODE[picture.mode]
-        return np.asarray(picture, dtype=np.float32) / np.float32(2**bits - 1), bits, False
-    if picture.mode == "F":
-        raise ImageError(
-            f"{path}: floating-point pixels have no known white level. Save it as 16-bit PNG."
-        )
-    if picture.mode == "L":
-        return np.asarray(picture, dtype=np.float32) / np.float32(255), 8, False
-    rgb = picture.convert("RGB")
-    return np.asarray(rgb.convert("L"), dtype=np.float32) / np.float32(255), 8, _is_colour(rgb)
-
-
-def _is_colour(rgb: Pillow.Image) -> bool:
-    """Tell whether channels differ by more than compression makes them, in 1 % of pixels."""
-    red, green, blue = rgb.split()
-    spread = ImageChops.lighter(
-        ImageChops.difference(red, green), ImageChops.difference(green, blue)
-    )
-    counts = spread.histogram()
-    return sum(counts[COLOUR_TOLERANCE + 1 :]) > _COLOUR_SHARE * sum(counts)
-
-
-def read_or_reason(path: Path) -> Image | str:
-    """Read `path`, or say why not: for batches, which one bad file never stops."""
-    try:
-        return read_image(path)
-    except ImageError as error:
-        return reason(error)

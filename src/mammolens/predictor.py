@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from mammolens.breast import Pixels
 from mammolens.cache import prepare
-from mammolens.images import RASTER_SUFFIXES
 from mammolens.parallel import map_in_order, tracked
 from mammolens.preprocess import Prepared, Preprocess, as_float
+from mammolens.reading import IMAGE_SUFFIXES
 from mammolens.records import Prediction
 
 _BATCH = 32
@@ -57,7 +57,7 @@ def find_images(inputs: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in inputs:
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in RASTER_SUFFIXES)
+        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         found += below if path.is_dir() and below else [path]
     return found
 

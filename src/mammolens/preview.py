@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from mammolens import figures
 from mammolens.breast import Pixels, thumbnail
 from mammolens.errors import ImageError, reason
-from mammolens.images import read_image
 from mammolens.preprocess import Preprocess, as_float
+from mammolens.reading import read_image
 
 _PAIRS = 5  # a row
 

@@ -15,8 +15,9 @@ from scipy import ndimage
 from mammolens.breast import Breast, Mask, Pixels, find_breast, polarity, thumbnail
 from mammolens.errors import ImageError, reason
 from mammolens.files import content_hash
-from mammolens.images import Image, read_image
+from mammolens.images import Image
 from mammolens.parallel import map_in_order, tracked
+from mammolens.reading import read_image
 
 DESCRIPTOR_SIDE = 64
 """Height and width, in pixels, of what near duplicates are recognised by."""

@@ -14,9 +14,9 @@ from PIL import Image as Pillow
 from mammolens.breast import thumbnail
 from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table
 from mammolens.files import write_text
-from mammolens.images import read_or_reason
 from mammolens.metrics import Estimate
 from mammolens.parallel import map_in_order
+from mammolens.reading import read_or_reason
 
 EXAMPLES = 8  # thumbnails of a finding without groups, at most
 GROUPS, PER_GROUP = 3, 6  # groups shown of a finding that has groups, and thumbnails of each

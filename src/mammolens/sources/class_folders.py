@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 from mammolens.errors import DataError
-from mammolens.images import RASTER_SUFFIXES
 from mammolens.manifest import Manifest, labels_by_name, mammogram_from_row, read_rows
+from mammolens.reading import IMAGE_SUFFIXES
 from mammolens.records import Split
 
 SPLIT_FOLDERS = {
@@ -38,7 +38,7 @@ def read(data: str, positive: str | None = None) -> Manifest:
     mammograms = []
     for split, folder in found:
         for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in RASTER_SUFFIXES and not path.name.startswith("."):
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
                 row = _ids_from_name(path) | ({"split": split} if split else {})
                 row = metadata.get(row.get("image_id", ""), {}) | row
                 label = labels[folder.name]

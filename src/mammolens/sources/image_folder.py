@@ -6,12 +6,10 @@ What the sources of published data sets share. Knows none of their column names.
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from mammolens.dicom import DICOM_SUFFIXES
 from mammolens.errors import DataError
-from mammolens.images import RASTER_SUFFIXES
 from mammolens.manifest import Manifest, mammogram_from_row, read_rows
-
-DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
-IMAGE_SUFFIXES = RASTER_SUFFIXES | DICOM_SUFFIXES
+from mammolens.reading import IMAGE_SUFFIXES
 
 _LABELS: dict[str, int | None] = {"": None, "0": 0, "1": 1}
 _NO_LABEL = -1  # refused by Mammogram, with the name of the field
