@@ -8,14 +8,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check bench install clean
+.PHONY: demo test check bench install browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
 	rm -rf demo
 	$(BIN)/mammolens demo demo
 
-test: $(INSTALLED)
+test: $(INSTALLED) browser
 	$(BIN)/pytest --cov
 
 check: $(INSTALLED)
@@ -26,8 +26,13 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.doctor
+	$(BIN)/python -m benchmarks.serving
 
 install: $(INSTALLED)
+
+# The page is tried in a real browser; where none can be installed, those tests say so and skip.
+browser:
+	@command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null 2>&1 || echo "no Chromium here, and none could be installed: the browser tests will skip"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("mammolens needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

@@ -1,17 +1,29 @@
 """What many tests share: real images where there are any, small phantoms, a cache of their own."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mammolens.manifest import Manifest
+from mammolens.recipe import read_recipe
 from mammolens.sources import read_source
 from mammolens.sources.phantom import write_phantoms
 
+if TYPE_CHECKING:
+    from mammolens.runs import Run
+
+# Small networks learn no faster with more threads, and ten times slower on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REAL = Path(__file__).parents[2] / "shared" / "data"
+
+QUICK = ["epochs=2", "preprocess.height=32", "preprocess.width=32", "learning_rate=1e-3"]
+"""Changes to a recipe that make it learn in seconds."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -51,6 +63,16 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def phantom_manifest(phantoms: Path) -> Manifest:
     return read_source(str(phantoms))
+
+
+@pytest.fixture(scope="session")
+def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A network that learnt from the phantoms for two epochs, with its bundle: look, not touch."""
+    from mammolens.training import train  # noqa: PLC0415 - most tests need no Keras
+
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    recipe = read_recipe("baseline", [*QUICK, "preprocess.preset=breast"])
+    return train(read_source(str(phantoms)), recipe, folder, command="mammolens train phantoms")
 
 
 @pytest.fixture

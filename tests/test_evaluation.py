@@ -1,4 +1,3 @@
-import csv
 import json
 from pathlib import Path
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 
 from mammolens.errors import DataError
-from mammolens.evaluation import Report, judge, show, write_predictions, write_report
+from mammolens.evaluation import Report, judge, show, write_report
 from mammolens.manifest import Manifest
 from mammolens.metrics import Estimate
 from mammolens.records import Mammogram, Prediction, Split
@@ -108,26 +107,6 @@ def test_an_undefined_figure_is_null_and_reads_back(tmp_path: Path) -> None:
     text = (tmp_path / "report.json").read_text()
     assert json.loads(text)["metrics"]["precision"]["value"] is None
     assert np.isnan(Report.model_validate_json(text).metrics["precision"].value)
-
-
-def test_predictions_are_a_row_an_input(tmp_path: Path) -> None:
-    write_predictions(answers(), tmp_path / "predictions.csv")
-    with (tmp_path / "predictions.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert rows[0] == {
-        "path": "a1",
-        "probability": "0.9",
-        "decision": "tumor",
-        "threshold": "0.5",
-        "error": "",
-    }
-    assert rows[5] == {
-        "path": "d1",
-        "probability": "",
-        "decision": "",
-        "threshold": "0.5",
-        "error": "cut short",
-    }
 
 
 def test_a_figure_is_shown_with_its_interval() -> None:

@@ -23,6 +23,8 @@ FLOORS = (
         "parallel",
         "images",
         "raster",
+        "dicom_header",
+        "dicom_shades",
         "dicom",
         "reading",
         "breast",
@@ -31,14 +33,40 @@ FLOORS = (
     ),
     ("phantom_lesions", "phantom"),
     ("manifest", "splits", "sources"),
-    ("metrics", "figures", "evaluation", "doctor"),
-    ("recipe",),
-    ("networks", "augment", "batches", "runs", "training", "preview", "predictor", "tables"),
+    ("metrics", "figures", "answers", "evaluation", "doctor"),
+    ("recipe", "triage", "gate", "bundle"),
+    (
+        "efficientnet_lite",
+        "networks",
+        "augment",
+        "batches",
+        "runs",
+        "score_maps",
+        "onnx_model",
+        "export",
+        "training",
+        "preview",
+        "inputs",
+        "overlay",
+        "predictor",
+        "tables",
+        "app",
+    ),
     ("cli",),
     ("__main__",),
 )
-LEARNING = {"networks", "augment", "batches", "runs", "training"}
-SERVING = {"predictor"}
+LEARNING = {
+    "efficientnet_lite",
+    "networks",
+    "augment",
+    "batches",
+    "runs",
+    "score_maps",
+    "onnx_model",
+    "export",
+    "training",
+}
+SERVING = {"inputs", "overlay", "predictor", "app"}
 NO_TRAINING_FRAMEWORK = {"keras", "torch", "tensorflow", "jax"}
 
 ROOMS = [path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py"]

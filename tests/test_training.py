@@ -10,30 +10,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import QUICK
+from mammolens.bundle import open_bundle
+from mammolens.cache import prepared_pixels
 from mammolens.errors import DataError, RunError
 from mammolens.evaluation import Report
 from mammolens.manifest import Manifest
+from mammolens.metrics import log_loss
+from mammolens.predictor import Predictor
 from mammolens.preprocess import as_float
 from mammolens.reading import read_image
 from mammolens.recipe import Recipe, read_recipe
-from mammolens.records import Split
-from mammolens.runs import Run, open_run, scorer
-from mammolens.sources import read_source
+from mammolens.records import Level, Split
+from mammolens.runs import Run, open_run
 from mammolens.training import check_trainable, train
-
-QUICK = ["epochs=2", "preprocess.height=32", "preprocess.width=32", "learning_rate=1e-3"]
 
 
 def history(run: Run) -> list[dict[str, str]]:
     with (run.folder / "history.csv").open() as stream:
         return list(csv.DictReader(stream))
-
-
-@pytest.fixture(scope="module")
-def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("runs") / "quick"
-    recipe = read_recipe("baseline", QUICK)
-    return train(read_source(str(phantoms)), recipe, folder, command="mammolens train phantoms")
 
 
 def test_a_run_holds_everything_it_promises(run: Run) -> None:
@@ -46,6 +41,8 @@ def test_a_run_holds_everything_it_promises(run: Run) -> None:
         "history.csv",
         "figures/learning_curves.png",
         "breast.h5",
+        "bundle/model.onnx",
+        "bundle/bundle.json",
         "run.json",
         *(f"evaluation/{split}/{name}" for split in ("valid", "test") for name in judged),
     }
@@ -57,7 +54,6 @@ def test_the_record_says_what_was_done(run: Run, phantom_manifest: Manifest) -> 
     losses = [float(row["val_loss"]) for row in history(run)]
     assert record.best_epoch == 1 + int(np.argmin(losses))
     assert record.images == {s: len(phantom_manifest.of_split(s)) for s in Split}
-    assert record.threshold == 0.5
     assert record.left_out == {}
     environment = json.loads((run.folder / "environment.json").read_text())
     assert environment["backend"] == "torch"
@@ -68,25 +64,31 @@ def test_the_record_says_what_was_done(run: Run, phantom_manifest: Manifest) -> 
 def test_a_run_opens_again_as_it_was(run: Run, phantom_manifest: Manifest) -> None:
     opened = open_run(run.folder)
     assert opened == run
-    assert opened.recipe == read_recipe("baseline", QUICK)
+    assert opened.recipe == read_recipe("baseline", [*QUICK, "preprocess.preset=breast"])
     assert opened.manifest == phantom_manifest
 
 
-def test_the_saved_model_gives_the_probabilities_that_were_judged(run: Run) -> None:
-    score = scorer(run.load_network())
+def test_the_saved_model_and_the_bundle_give_what_was_judged(run: Run) -> None:
     with (run.folder / "evaluation" / "test" / "predictions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    prepared = [run.recipe.preprocess(read_image(Path(row["path"])).pixels) for row in rows]
-    answers = score(as_float(np.stack([p.pixels for p in prepared])))
-    np.testing.assert_allclose(answers, [float(r["probability"]) for r in rows], atol=1e-5)
+    paths, judged = [Path(row["path"]) for row in rows], [float(row["probability"]) for row in rows]
+    prepared = [run.recipe.preprocess(read_image(path).pixels).pixels for path in paths]
+    network, predictor = run.load_network(), Predictor.load(run.folder)
+    scores = network.predict(as_float(np.stack(prepared))[..., np.newaxis], verbose=0)[:, 0]
+    np.testing.assert_allclose(predictor.bundle.record.calibration(scores), judged, atol=1e-5)
+    answers = list(predictor.predict(paths))
+    np.testing.assert_allclose([a.probability or 0 for a in answers], judged, atol=1e-4)
+    assert {row["operating_point"] for row in rows} == {"as-trained"}
+    assert [float(row["threshold"]) for row in rows] == [a.threshold for a in answers]
 
 
 def test_the_best_weights_are_the_ones_kept(run: Run) -> None:
-    report = Report.model_validate_json(
-        (run.folder / "evaluation" / "valid" / "report.json").read_text()
-    )
+    valid = run.manifest.of_split(Split.VALID)
+    pixels = prepared_pixels(valid.paths, run.recipe.preprocess)
+    scores = run.load_network().predict(pixels.take(range(len(valid)))[..., np.newaxis], verbose=0)
+    loss = log_loss(valid.labels, scores[:, 0])(np.ones((1, len(valid))))
     best = min(float(row["val_loss"]) for row in history(run))
-    assert report.metrics["log_loss"].value == pytest.approx(best, abs=1e-3)
+    assert float(loss[0]) == pytest.approx(best, abs=1e-3)
 
 
 def test_plain_keras_opens_the_model(run: Run) -> None:
@@ -108,14 +110,15 @@ def test_options_of_the_recipe_are_obeyed(phantom_manifest: Manifest, tmp_path: 
     changes = [*QUICK, "class_weights=balanced", "threshold=youden", "augment.rotation=10"]
     changes += ["preprocess.preset=breast", "early_stopping_patience=0", "epochs=6"]
     run = train(phantom_manifest, read_recipe("baseline", changes), tmp_path / "run")
-    assert run.record.threshold != 0.5
+    record = open_bundle(run.folder / "bundle").record
+    assert record.default_operating_point == "balanced"
     losses = [float(row["val_loss"]) for row in history(run)]
     worse = [later >= earlier for earlier, later in itertools.pairwise(losses)]
     assert True not in worse[:-1], "it should have stopped at the first epoch that was no better"
     report = Report.model_validate_json(
         (run.folder / "evaluation" / "test" / "report.json").read_text()
     )
-    assert report.threshold == run.record.threshold
+    assert report.threshold == record.operating_points[Level.IMAGE]["balanced"].threshold != 0.5
 
 
 def test_an_unreadable_image_is_left_out_and_named(

@@ -5,6 +5,7 @@
     ├── DataError       a data set or manifest is wrong as a whole
     ├── RecipeError     a recipe has an unknown key or an impossible value
     ├── RunError        a run folder is missing, incomplete or in the way
+    ├── BundleError     a bundle is missing, damaged or of another version
     └── MissingExtra    an optional dependency is not installed
 
 Only the command line turns one of these into a single line and exit code 1.
@@ -29,6 +30,10 @@ class RecipeError(MammolensError):
 
 class RunError(MammolensError):
     """A run folder is missing, incomplete or in the way."""
+
+
+class BundleError(MammolensError):
+    """A bundle is missing, damaged or of another version."""
 
 
 class MissingExtra(MammolensError):  # noqa: N818 - reads as what it says

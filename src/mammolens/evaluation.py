@@ -3,9 +3,7 @@
 Images without a label or without an answer are counted and left out of the figures.
 """
 
-import csv
 from collections.abc import Sequence
-from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from mammolens import __version__, metrics
 from mammolens.errors import DataError
 from mammolens.figures import confusion_figure, precision_recall_figure, roc_figure, save_figure
-from mammolens.files import write_text, written_whole
+from mammolens.files import write_text
 from mammolens.manifest import Manifest
 from mammolens.metrics import RESAMPLES, Estimate
 from mammolens.records import LABEL_NAMES, Prediction, Split
@@ -156,17 +154,6 @@ def write_report(
     caption = f"{caption}, threshold {report.threshold:.2f}"
     save_figure(confusion_figure(report.confusion, caption), folder / "confusion.png")
     write_text(folder / "report.json", report.model_dump_json(indent=2) + "\n")
-
-
-def write_predictions(predictions: Sequence[Prediction], path: Path) -> None:
-    """Write one row an input as CSV: path, probability, decision, threshold, error."""
-    with (
-        written_whole(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Prediction)])
-        writer.writerows(astuple(prediction) for prediction in predictions)
 
 
 def show(figure: Estimate) -> str:

@@ -1,6 +1,7 @@
 """The `Manifest`: every image of a data set, what is known of it, and its split; a CSV on disk."""
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -93,6 +94,11 @@ class Manifest:
             writer.writerow((*COLUMNS, *extra))
             for mammogram in self:
                 writer.writerow(_to_row(mammogram, folder, extra))
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of file names, labels, splits and patients, whatever their order."""
+        rows = sorted(f"{m.path.name}|{m.label}|{m.split}|{m.patient_id}" for m in self)
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
     @classmethod
     def load(cls, path: Path, positive: str | None = None) -> "Manifest":

@@ -51,12 +51,21 @@ def _baseline(recipe: Recipe) -> Network:
 NETWORKS: dict[str, Callable[[Recipe], Network]] = {"baseline_cnn": _baseline}
 
 
+def check_network(recipe: Recipe) -> None:
+    """Refuse, before any work, a recipe whose network does not exist.
+
+    Raises:
+        RecipeError: it names no known network.
+    """
+    if recipe.network not in NETWORKS:
+        raise RecipeError(f"no network '{recipe.network}'; known are {', '.join(NETWORKS)}.")
+
+
 def build(recipe: Recipe) -> Network:
     """Build the recipe's network, with weights drawn from Keras' current seed.
 
     Raises:
         RecipeError: the recipe names a network that does not exist.
     """
-    if recipe.network not in NETWORKS:
-        raise RecipeError(f"no network '{recipe.network}'; known are {', '.join(NETWORKS)}.")
+    check_network(recipe)
     return NETWORKS[recipe.network](recipe)

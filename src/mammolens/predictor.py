@@ -1,70 +1,275 @@
-"""Files in, `Prediction`s out. Knows no training framework: what gives scores is handed to it."""
+"""Images in, `Prediction`s out, on ONNX Runtime. All that shapes an answer is in the bundle."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
-from mammolens.breast import Pixels
-from mammolens.cache import prepare
-from mammolens.parallel import map_in_order, tracked
-from mammolens.preprocess import Prepared, Preprocess, as_float
-from mammolens.reading import IMAGE_SUFFIXES
-from mammolens.records import Prediction
+from mammolens.breast import THUMBNAIL, Pixels
+from mammolens.bundle import Bundle, find_bundle, open_bundle
+from mammolens.errors import BundleError, ImageError, reason
+from mammolens.gate import Gate, statistics
+from mammolens.images import Header, Image, check_size
+from mammolens.inputs import Input
+from mammolens.parallel import cores, map_in_order, tracked
+from mammolens.preprocess import Geometry, Preprocess, as_float
+from mammolens.reading import read_image
+from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction
+from mammolens.triage import OperatingPoint, aggregated, is_uncertain
 
-_BATCH = 32
+Picture = Path | Input | NDArray[np.generic]
+"""A file, a file in an archive, or an array (height, width): float in [0, 1], uint8 or uint16."""
 
-Score = Callable[[Pixels], NDArray[np.float64]]
-"""From pixels, float32 (images, height, width) in [0, 1], to probabilities of tumor, (images,)."""
+NOT_A_MAMMOGRAM = "does not look like the mammograms that the model learnt from"
+NO_SIDE = "patient or side is not known: joined with no other view"
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a worker makes of one picture: all that the network and the answer need, no more."""
+
+    levels: NDArray[np.uint16]
+    geometry: Geometry
+    shape: tuple[int, int]
+    admitted: bool
+    header: Header
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A network ready to answer. Everything that shapes an answer came with the network."""
+    """A network ready to answer.
 
-    preprocess: Preprocess
-    threshold: float
-    score: Score
-
-    def predict(self, paths: Sequence[Path], *, progress: bool = False) -> Iterator[Prediction]:
-        """Yield one `Prediction` a path, in order; a file that cannot be read yields its reason.
-
-        Files are decoded by several processes ahead of the network; memory stays bounded.
-        """
-        work = map_in_order(partial(prepare, preprocess=self.preprocess), paths)
-        pairs = tracked(zip(paths, work, strict=True), "Predicting", len(paths), visible=progress)
-        for batch in _batched(pairs):
-            yield from self._answer(batch)
-
-    def _answer(self, batch: list[tuple[Path, Prepared | str]]) -> Iterator[Prediction]:
-        ready = [prepared.pixels for _, prepared in batch if not isinstance(prepared, str)]
-        answers = iter(self.score(as_float(np.stack(ready))) if ready else ())
-        for path, prepared in batch:
-            if isinstance(prepared, str):
-                yield Prediction.failure(path, prepared, self.threshold)
-            else:
-                yield Prediction.answer(path, float(next(answers)), self.threshold)
-
-
-def find_images(inputs: Iterable[Path]) -> list[Path]:
-    """Return the files to answer for: a folder stands for the images below it, sorted.
-
-    What does not exist, and a folder without images, stays in the list and fails with its reason.
+    Attributes:
+        bundle: where the network, its preprocessing and its thresholds come from.
+        operating_point: the name of the threshold that decides.
     """
-    found: list[Path] = []
-    for path in inputs:
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        found += below if path.is_dir() and below else [path]
-    return found
+
+    bundle: Bundle
+    operating_point: str
+    _session: onnxruntime.InferenceSession
+
+    @classmethod
+    def load(
+        cls, model: str | Path | None = None, operating_point: str | None = None
+    ) -> "Predictor":
+        """Open a bundle, a run's bundle, or a model that ships with the package, by name.
+
+        Raises:
+            BundleError: there is no such bundle, it is damaged, or has no such operating point.
+        """
+        bundle = open_bundle(find_bundle(model))
+        record = bundle.record
+        chosen = operating_point or record.default_operating_point
+        if chosen not in record.operating_points[Level.IMAGE]:
+            known = ", ".join(record.operating_points[Level.IMAGE])
+            raise BundleError(f"{bundle.folder}: no operating point '{chosen}'; it has {known}.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = cores()
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(
+                bundle.model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's errors have no common type
+            raise BundleError(
+                f"{bundle.folder}: its network cannot be opened ({reason(error)})."
+            ) from error
+        _check_ends(bundle, session)
+        return cls(bundle, chosen, session)
+
+    def threshold(self, level: Level = Level.IMAGE) -> float:
+        """Return the probability from which an answer is tumor, in [0, 1]."""
+        return self._point(level).threshold
+
+    def predict(
+        self, pictures: Sequence[Picture], *, level: Level = Level.IMAGE, progress: bool = False
+    ) -> Iterator[Prediction]:
+        """Yield one `Prediction` a picture, in order; one that cannot be read yields its reason.
+
+        Pictures are decoded and prepared by several processes ahead of the network; memory stays
+        bounded. The network sees one picture at a time, so that an answer does not depend on its
+        company. At the level of breasts or patients, all pictures are looked at before the first
+        answer, and those of one breast or patient get the same.
+        """
+        record = self.bundle.record
+        work = map_in_order(partial(look, preprocess=record.preprocess, gate=record.gate), pictures)
+        named = zip(map(_name, pictures, range(len(pictures))), work, strict=True)
+        shown = tracked(named, "Predicting", len(pictures), visible=progress)
+        answers = (self._answer(name, seen) for name, seen in shown)
+        if level is Level.IMAGE:
+            yield from answers
+        else:
+            yield from self._together(list(answers), level)
+
+    def score(self, levels: NDArray[np.uint16]) -> tuple[float, Pixels | None]:
+        """Return the network's raw score in [0, 1] and its score map for one prepared picture.
+
+        Args:
+            levels: (height, width), as `Preprocess` makes them.
+        """
+        record = self.bundle.record
+        names = [name for name in (record.outputs.probability, record.outputs.score_map) if name]
+        found = self._session.run(
+            names, {record.input: as_float(levels)[np.newaxis, ..., np.newaxis]}
+        )
+        return float(found[0].ravel()[0]), found[1][0, ..., 0] if len(found) > 1 else None
+
+    def _point(self, level: Level) -> OperatingPoint:
+        return self.bundle.record.operating_points[level][self.operating_point]
+
+    def _answer(self, name: Path, seen: Seen | str) -> Prediction:
+        if isinstance(seen, str):
+            failure = Prediction.failure(name, seen, self.threshold())
+            return replace(failure, operating_point=self.operating_point)
+        score, score_map = self.score(seen.levels)
+        probability = float(self.bundle.record.calibration(score))
+        answer = Prediction(
+            path=name,
+            probability=probability,
+            decision=None,
+            threshold=0.0,
+            laterality=seen.header.laterality,
+            view=seen.header.view,
+            patient_id=seen.header.patient_id,
+            warnings=seen.warnings if seen.admitted else (NOT_A_MAMMOGRAM, *seen.warnings),
+            score_map=None if score_map is None else _on_picture(score_map, seen),
+        )
+        return self._decided(answer, Level.IMAGE)
+
+    def _decided(self, answer: Prediction, level: Level) -> Prediction:
+        """Return the answer with what the operating point of `level` makes of its probability."""
+        point, probability = self._point(level), answer.probability or 0.0
+        points = self.bundle.record.operating_points[level]
+        return replace(
+            answer,
+            level=level,
+            threshold=point.threshold,
+            operating_point=self.operating_point,
+            decision=LABEL_NAMES[probability >= point.threshold],
+            uncertain=is_uncertain(probability, points) or NOT_A_MAMMOGRAM in answer.warnings,
+        )
+
+    def _together(self, answers: list[Prediction], level: Level) -> Iterator[Prediction]:
+        """Give all pictures of a breast or patient the answer of their breast or patient."""
+        ready = [(a, a.probability) for a in answers if a.probability is not None]
+        known = [
+            Mammogram(path=a.path, patient_id=a.patient_id, laterality=a.laterality)
+            for a, _ in ready
+        ]
+        joined = aggregated(
+            [probability for _, probability in ready],
+            [mammogram.breast_key for mammogram in known],
+            [mammogram.patient_key for mammogram in known],
+            level,
+        )
+        probabilities = iter(joined.tolist())
+        for answer in answers:
+            if answer.probability is None:
+                yield replace(answer, level=level, threshold=self.threshold(level))
+                continue
+            told = answer.patient_id is not None and answer.laterality is not None
+            joint = replace(
+                answer,
+                probability=next(probabilities),
+                warnings=answer.warnings if told else (*answer.warnings, NO_SIDE),
+            )
+            yield self._decided(joint, level)
 
 
-def _batched(
-    pairs: Iterable[tuple[Path, Prepared | str]],
-) -> Iterator[list[tuple[Path, Prepared | str]]]:
-    iterator = iter(pairs)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch
+def _check_ends(bundle: Bundle, session: onnxruntime.InferenceSession) -> None:
+    """Refuse a network that takes or gives something other than the record says."""
+    record = bundle.record
+    takes = [(node.name, node.shape[1:]) for node in session.get_inputs()]
+    gives = {node.name for node in session.get_outputs()}
+    wanted = {record.outputs.probability, record.outputs.score_map or record.outputs.probability}
+    if takes != [(record.input, [*record.preprocess.shape, 1])] or not wanted <= gives:
+        raise BundleError(
+            f"{bundle.folder}: its network takes {takes} and gives {sorted(gives)}, which is not "
+            "what its record says. Export it again."
+        )
+
+
+def _name(picture: Picture, index: int) -> Path:
+    if isinstance(picture, Input):
+        return picture.name
+    return picture if isinstance(picture, Path) else Path(f"array {index}")
+
+
+def look(picture: Picture, preprocess: Preprocess, gate: Gate | None) -> Seen | str:
+    """Read and prepare one picture, or say why not: one bad file never stops a batch."""
+    try:
+        image = _read(picture)
+    except ImageError as error:
+        return reason(error)
+    prepared = preprocess(image.pixels)
+    height, width = image.pixels.shape
+    said = [*image.warnings, *prepared.warnings]
+    if height < preprocess.height or width < preprocess.width:
+        said.append(f"only {width} x {height} pixels: less than the network looks at")
+    return Seen(
+        prepared.pixels,
+        prepared.geometry,
+        (height, width),
+        gate is None or gate.admits(statistics(image.pixels)),
+        image.header or Header(),
+        tuple(said),
+    )
+
+
+def _read(picture: Picture) -> Image:
+    if isinstance(picture, Path):
+        return read_image(picture)
+    if isinstance(picture, Input):
+        with picture.on_disk() as path:
+            try:
+                return read_image(path)
+            except ImageError as error:
+                raise ImageError(str(error).replace(str(path), str(picture.name))) from error
+    return _from_array(picture)
+
+
+def _from_array(array: NDArray[np.generic]) -> Image:
+    if array.ndim != 2:  # noqa: PLR2004 - height and width
+        raise ImageError(f"an array of shape {array.shape}: expected (height, width), grey.")
+    check_size(Path("array"), *array.shape)
+    kind, bits = array.dtype.kind, 8 * array.dtype.itemsize
+    if kind == "u" and bits <= 16:  # noqa: PLR2004 - in either byte order
+        return Image(array.astype(np.float32) / np.float32(2**bits - 1), "array", bits)
+    if kind not in "buif":
+        raise ImageError(f"an array of {array.dtype}: expected float, uint8 or uint16.")
+    values: Any = array
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+        raise ImageError("an array with values outside [0, 1]: scale it, or give uint8 or uint16.")
+    return Image(array.astype(np.float32), "array", 16)
+
+
+def _on_picture(score_map: Pixels, seen: Seen) -> Pixels:
+    """Return a map of the canvas as one of the whole picture, longer side `THUMBNAIL` at most."""
+    height, width = seen.shape
+    scale = min(1.0, THUMBNAIL / max(height, width))
+    whole = np.zeros((max(1, round(height * scale)), max(1, round(width * scale))), np.float32)
+    canvas_height, canvas_width = seen.levels.shape
+    left, top, right, bottom = seen.geometry.content
+    rows, columns = score_map.shape
+    box = (
+        left * columns / canvas_width,
+        top * rows / canvas_height,
+        right * columns / canvas_width,
+        bottom * rows / canvas_height,
+    )
+    x0, y0, x1, y1 = (round(edge * scale) for edge in seen.geometry.crop)
+    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+    picture = Pillow.fromarray(np.ascontiguousarray(score_map, dtype=np.float32))
+    placed = np.asarray(picture.resize((x1 - x0, y1 - y0), Pillow.Resampling.BILINEAR, box=box))
+    part = whole[y0:y1, x0:x1]
+    part[:] = (placed[:, ::-1] if seen.geometry.flipped else placed)[
+        : part.shape[0], : part.shape[1]
+    ]
+    return np.clip(whole, 0, 1)

@@ -14,6 +14,9 @@ from mammolens.images import MAX_PIXELS, Image, check_size
 COLOUR_TOLERANCE = 24
 """Channels of a grey image that JPEG stored as colour differ by less than this (of 255)."""
 
+COLOUR_SHARE = 0.01
+"""Of pixels that must differ more than that in an image whose colour is real."""
+
 SUFFIXES_BY_FORMAT = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -24,7 +27,6 @@ SUFFIXES_BY_FORMAT = {
 }
 RASTER_SUFFIXES = frozenset(suffix for group in SUFFIXES_BY_FORMAT.values() for suffix in group)
 
-_COLOUR_SHARE = 0.01
 _EXIF_ORIENTATION = 0x0112
 _BITS_BY_MODE = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 16}
 
@@ -70,7 +72,9 @@ def _open(path: Path) -> Pillow.Image:
             f"{path}: not an image that can be read; expected one of {expected}."
         ) from error
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-        raise ImageError(f"{path}: over the limit of {MAX_PIXELS:,} pixels.") from error
+        raise ImageError(
+            f"{path}: over the limit of {MAX_PIXELS:,} pixels. Scale the image down."
+        ) from error
 
 
 def _check_header(path: Path, picture: Pillow.Image) -> None:
@@ -114,4 +118,4 @@ def _is_colour(rgb: Pillow.Image) -> bool:
         ImageChops.difference(red, green), ImageChops.difference(green, blue)
     )
     counts = spread.histogram()
-    return sum(counts[COLOUR_TOLERANCE + 1 :]) > _COLOUR_SHARE * sum(counts)
+    return sum(counts[COLOUR_TOLERANCE + 1 :]) > COLOUR_SHARE * sum(counts)

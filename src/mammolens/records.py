@@ -1,13 +1,18 @@
 """The words of the house: a mammogram, a box in it, a prediction of it. Reads no files."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 LABEL_NAMES = ("no tumor", "tumor")
 """What labels 0 and 1 mean, everywhere."""
@@ -33,6 +38,14 @@ class View(StrEnum):
     LM = "LM"
     LMO = "LMO"
     AT = "AT"
+
+
+class Level(StrEnum):
+    """What an answer is about: one picture, all views of a breast, or both breasts."""
+
+    IMAGE = "image"
+    BREAST = "breast"
+    PATIENT = "patient"
 
 
 class Split(StrEnum):
@@ -68,20 +81,53 @@ class Mammogram:
     metadata: Mapping[str, str] = Field(default_factory=dict)
 
     @property
+    def breast_key(self) -> str:
+        """The breast, or the image itself where patient or side is not known."""
+        if self.patient_id is None or self.laterality is None:
+            return f"image {os.fspath(self.path)}"
+        return f"{self.patient_id} {self.laterality}"
+
+    @property
     def patient_key(self) -> str:
         """The patient, or the image itself where no patient is known: what splits may not cut."""
         return self.patient_id if self.patient_id is not None else f"image {os.fspath(self.path)}"
 
 
-@dataclass(frozen=True, config=_FROZEN)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer for one input: a probability of tumor and a decision, or else an error."""
+    """The answer for one input: a probability of tumor and a decision, or else an error.
+
+    Attributes:
+        path: the input, as it was named.
+        probability: of tumor, calibrated, in [0, 1], at `level`; None where there is an error.
+        decision: one of `LABEL_NAMES`, or None.
+        threshold: a probability at or above it is called tumor.
+        operating_point: the name of that threshold.
+        uncertain: whether the probability is too high to rule out and too low to rule in, or the
+            input does not look like what the network learnt from.
+        level: what the probability and decision are of.
+        laterality: which breast, where the file says so.
+        view: the projection, where the file says so.
+        patient_id: where the file says so.
+        warnings: what to know before trusting the answer.
+        error: why there is no answer.
+        score_map: float32 (height, width) in [0, 1] over the whole picture, coarser than it: how
+            much each place looks like a tumor; None where the network has no map.
+    """
 
     path: Path
     probability: float | None
     decision: str | None
     threshold: float
+    operating_point: str = ""
+    uncertain: bool = False
+    level: Level = Level.IMAGE
+    laterality: Laterality | None = None
+    view: View | None = None
+    patient_id: str | None = None
+    warnings: tuple[str, ...] = ()
     error: str | None = None
+    score_map: "NDArray[np.float32] | None" = None
 
     @classmethod
     def answer(cls, path: Path, probability: float, threshold: float) -> "Prediction":
@@ -91,4 +137,4 @@ class Prediction:
     @classmethod
     def failure(cls, path: Path, error: str, threshold: float) -> "Prediction":
         """Return the row of an input that got no answer."""
-        return cls(path, None, None, threshold, error)
+        return cls(path, None, None, threshold, error=error)

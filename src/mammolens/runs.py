@@ -6,6 +6,7 @@ RUN/recipe.toml        how it was learnt; `mammolens train --recipe RUN/recipe.t
     history.csv        loss and metrics of each epoch
     figures/           learning curves
     breast.h5          the whole Keras model, best weights
+    bundle/            the same network as ONNX with all that serving needs
     evaluation/SPLIT/  report.json, predictions.csv, figures
     run.json           written last: its presence means the run is complete
 """
@@ -15,18 +16,14 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mammolens.breast import Pixels
 from mammolens.errors import RunError
 from mammolens.files import content_hash, written_whole
 from mammolens.manifest import Manifest
@@ -36,7 +33,7 @@ from mammolens.recipe import Recipe, read_recipe
 
 RECIPE, MANIFEST, ENVIRONMENT = "recipe.toml", "manifest.csv", "environment.json"
 HISTORY, FIGURES, MODEL = "history.csv", "figures", "breast.h5"
-EVALUATION, RECORD = "evaluation", "run.json"
+BUNDLE, EVALUATION, RECORD = "bundle", "evaluation", "run.json"
 
 _PACKAGES = ("mammolens", "keras", "torch", "tensorflow", "jax", "numpy", "scipy", "pillow")
 
@@ -47,7 +44,7 @@ class RunRecord(BaseModel):
     Attributes:
         schema_version: raised when a field changes its name or meaning.
         created: when training ended, UTC, ISO 8601.
-        threshold: probability from which an image is called tumor.
+        data: name of the data set.
         epochs: how many were trained.
         best_epoch: whose weights were kept, counted from 1.
         seconds: spent fitting.
@@ -59,9 +56,9 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     created: str
-    threshold: float
+    data: str
     epochs: int
     best_epoch: int
     seconds: float
@@ -145,16 +142,6 @@ def save_network(network: Network, path: Path) -> None:
             network.save(temporary)
     finally:
         log.setLevel(level)
-
-
-def scorer(network: Network) -> Callable[[Pixels], NDArray[np.float64]]:
-    """Return a function from pixels (images, height, width) to probabilities (images,)."""
-
-    def score(pixels: Pixels) -> NDArray[np.float64]:
-        answers = keras.ops.convert_to_numpy(network(pixels[..., np.newaxis], training=False))
-        return np.asarray(answers[:, 0], dtype=np.float64)
-
-    return score
 
 
 def environment(command: str) -> dict[str, Any]:

@@ -1,17 +1,13 @@
 """What the command line shows: Rich tables of splits, reports and predictions. Decides nothing."""
 
-from collections.abc import Sequence
-
 from rich.markup import escape
 from rich.table import Table
 
 from mammolens.doctor.findings import Diagnosis, Severity
 from mammolens.evaluation import Report, show
 from mammolens.manifest import Manifest
-from mammolens.records import Prediction, Split
+from mammolens.records import Split
 from mammolens.splits import leakage
-
-_MOST_ROWS = 50
 
 
 def splits_table(manifest: Manifest, title: str) -> Table:
@@ -88,16 +84,3 @@ def report_warnings(report: Report) -> list[str]:
     if counts.without_label:
         said.append(f"{counts.without_label} images have no label and are left out")
     return said
-
-
-def predictions_table(predictions: Sequence[Prediction]) -> Table:
-    """Show the first answers, and how many more there are."""
-    hidden = len(predictions) - _MOST_ROWS
-    more = f"... and {hidden} more. " if hidden > 0 else ""
-    table = Table(caption=f"{more}Research use only.")
-    for name in ("image", "probability", "decision"):
-        table.add_column(name, overflow="fold")
-    for answer in predictions[:_MOST_ROWS]:
-        shown = "" if answer.probability is None else f"{answer.probability:.4f}"
-        table.add_row(str(answer.path), shown, answer.decision or f"[red]{answer.error}[/]")
-    return table

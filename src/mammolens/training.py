@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,19 +11,22 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mammolens import metrics
+from mammolens.answers import write_answers
 from mammolens.batches import Batches
+from mammolens.bundle import BundleRecord
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.errors import DataError
-from mammolens.evaluation import judge, write_predictions, write_report
+from mammolens.evaluation import judge, write_report
+from mammolens.export import Card, Evidence, export, scores_of
 from mammolens.figures import learning_curves, save_figure
 from mammolens.files import content_hash, write_text
 from mammolens.manifest import Manifest
-from mammolens.networks import Network, build
+from mammolens.networks import Network, build, check_network
 from mammolens.parallel import progress_bar
 from mammolens.recipe import Recipe
-from mammolens.records import LABEL_NAMES, Prediction, Split
+from mammolens.records import LABEL_NAMES, Level, Prediction, Split
 from mammolens.runs import (
+    BUNDLE,
     ENVIRONMENT,
     EVALUATION,
     FIGURES,
@@ -60,17 +63,24 @@ class _Learnt:
 
 
 def train(
-    manifest: Manifest, recipe: Recipe, folder: Path, *, command: str = "", progress: bool = False
+    manifest: Manifest,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    name: str = "",
+    command: str = "",
+    progress: bool = False,
 ) -> Run:
     """Train the recipe's network on the manifest's training split and write a run folder.
 
-    The validation split decides when to stop, which weights stay and (if the recipe says so) the
-    threshold. The test split, where there is one, is judged once, at the end.
+    The validation split decides when to stop, which weights stay, the calibration and the
+    operating points. The test split, where there is one, is judged once, at the end.
 
     Args:
         manifest: images with labels and splits; images without a label are not used.
         recipe: how to learn.
         folder: where the run goes; it must not hold a complete run.
+        name: of the data set, for the record.
         command: what was typed, for the record.
         progress: show bars and a line an epoch on standard error.
 
@@ -81,6 +91,7 @@ def train(
     """
     manifest = manifest.labelled()
     check_trainable(manifest)
+    check_network(recipe)
     start_run(folder)
     write_text(folder / RECIPE, recipe.to_toml())
     pixels = prepared_pixels(manifest.paths, recipe.preprocess, progress=progress)
@@ -99,14 +110,19 @@ def train(
         folder / FIGURES / "learning_curves.png",
     )
     save_network(learnt.network, folder / MODEL)
-    scores = learnt.network.predict(
-        Batches(pixels, manifest.labels, _INFERENCE_BATCH), verbose=0
-    ).ravel()
-    threshold = _threshold(recipe, manifest, scores)
-    _evaluate(folder, manifest, scores, threshold, command)
+    bundle = export(
+        learnt.network,
+        recipe.preprocess,
+        folder / BUNDLE,
+        Card(recipe.name),
+        evidence=Evidence(name or folder.name, manifest, pixels),
+        threshold=None if recipe.threshold == "youden" else recipe.threshold,
+    )
+    probabilities = bundle.record.calibration(scores_of(learnt.network, pixels))
+    _evaluate(folder, manifest, probabilities, bundle.record, command)
     record = RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        threshold=threshold,
+        data=name or folder.name,
         epochs=len(learnt.history["loss"]),
         best_epoch=learnt.best_epoch,
         seconds=round(learnt.seconds, 1),
@@ -199,28 +215,24 @@ def _class_weights(recipe: Recipe, training: Manifest) -> dict[int, float] | Non
     return {label: len(training) / (2 * int(count)) for label, count in enumerate(counts)}
 
 
-def _threshold(recipe: Recipe, manifest: Manifest, scores: NDArray[np.float32]) -> float:
-    if recipe.threshold != "youden":
-        return recipe.threshold
-    valid = [index for index, mammogram in enumerate(manifest) if mammogram.split is Split.VALID]
-    return metrics.youden_threshold(manifest.labels[valid], scores[valid])
-
-
 def _evaluate(
     folder: Path,
     manifest: Manifest,
-    scores: NDArray[np.float32],
-    threshold: float,
+    probabilities: NDArray[np.float64],
+    record: BundleRecord,
     command: str,
 ) -> None:
     """Judge validation and test, each into a folder of its own."""
+    point = record.default_operating_point
+    threshold = record.operating_points[Level.IMAGE][point].threshold
     for split in (Split.VALID, Split.TEST):
-        chosen = [(m, s) for m, s in zip(manifest, scores, strict=True) if m.split is split]
+        chosen = [(m, s) for m, s in zip(manifest, probabilities, strict=True) if m.split is split]
         if not chosen:
             continue
-        answers = [Prediction.answer(m.path, float(s), threshold) for m, s in chosen]
+        decided = [Prediction.answer(m.path, float(s), threshold) for m, s in chosen]
+        answers = [replace(answer, operating_point=point) for answer in decided]
         report = judge(answers, manifest, split, model=str(folder), command=command)
-        write_predictions(answers, folder / EVALUATION / split / "predictions.csv")
+        write_answers(answers, folder / EVALUATION / split / "predictions.csv")
         write_report(report, answers, manifest, folder / EVALUATION / split)
 
 

@@ -19,8 +19,8 @@ from mammolens.records import Mammogram, Split, View
 from mammolens.sources import class_folders
 from mammolens.splits import split_by_patient
 
-VERSION = 1
-"""Raised whenever the same seed would draw other images."""
+VERSION = 2
+"""Raised whenever the same seed would draw other images or rows."""
 
 INVERTED_SHARE = 0.15
 """Share of patients whose images have a white background, as on one machine in seven."""
@@ -131,6 +131,7 @@ def _draw(exposure: _Exposure, folder: Path, size: int) -> dict[str, str]:
         "lesion": lesion.kind if lesion else "",
         "inverted": str(int(exposure.inverted)),
         "boxes": str(boxes) if boxes else "",
+        "synthetic": "1",
     }
 
 

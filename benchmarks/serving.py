@@ -1,0 +1,147 @@
+"""How fast answers come, beside the original project's way, and whether memory stays flat.
+
+    python -m benchmarks.serving [FOLDER OF IMAGES]
+
+The original's way is Keras: PIL, then ``model.predict`` on one image, in a process of its own. Both
+ways answer for the same images with the same weights, the baseline network's. Times differ between
+machines; the ratios within one run are what to compare.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mammolens.parallel import cores, map_in_order
+from mammolens.predictor import Predictor, look
+from mammolens.reading import looks_like_image
+from mammolens.sources.phantom import write_phantoms
+
+STARTS = 5
+WARM = 200
+END_TO_END = 1000
+MANY = 10_000
+
+KERAS_WAY = """
+import sys, time
+import keras, numpy as np
+from PIL import Image
+def pixels(path):
+    grey = Image.open(path).convert("L").resize((64, 64), Image.Resampling.BILINEAR)
+    return np.asarray(grey, dtype="float32")[None, ..., None] / 255
+model = keras.saving.load_model(sys.argv[1], compile=False)
+"""
+OUR_WAY = """
+import sys, time
+from pathlib import Path
+from mammolens.predictor import Predictor
+predictor = Predictor.load(sys.argv[1])
+"""
+KERAS_ANSWER = "model.predict(pixels(path), verbose=0)"
+OUR_ANSWER = "next(predictor.predict([Path(path)]))"
+TIMED = """
+paths = sys.argv[2:]
+for path in paths[:1]:
+    {answer}
+started = time.perf_counter()
+for path in paths[1:]:
+    {answer}
+print((time.perf_counter() - started) / max(1, len(paths) - 1))
+"""
+
+
+def started(way: str, answer: str, arguments: list[str]) -> tuple[float, float]:
+    """Seconds that a new process takes in all, and seconds an image that it reports."""
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", way + TIMED.format(answer=answer), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return time.perf_counter() - begun, float(done.stdout.split()[-1])
+
+
+def beside_the_original(run: Path, paths: list[Path]) -> Table:
+    """First answer and warm answers of both ways; the smallest of several starts."""
+    table = Table("", "Keras, as the original", "mammolens", "times faster")
+    names = [str(path) for path in paths]
+    keras_way = KERAS_WAY, KERAS_ANSWER, str(run / "breast.h5")
+    our_way = OUR_WAY, OUR_ANSWER, str(run)
+    first, warm = [], []
+    for way, answer, model in (keras_way, our_way):
+        first.append(min(started(way, answer, [model, names[0]])[0] for _ in range(STARTS)))
+        warm.append(started(way, answer, [model, *names[:WARM]])[1])
+    for what, (theirs, ours) in (("from process start to the first answer", first), ("warm", warm)):
+        table.add_row(what, f"{theirs:.4f} s", f"{ours:.4f} s", f"{theirs / ours:.1f}")
+    return table
+
+
+def end_to_end(run: Path, paths: list[Path]) -> Table:
+    """Images a second of decoding alone, of the network alone, and of both together."""
+    predictor = Predictor.load(run)
+    record = predictor.bundle.record
+    work = partial(look, preprocess=record.preprocess, gate=record.gate)
+    begun = time.perf_counter()
+    seen = [found for found in map_in_order(work, paths) if not isinstance(found, str)]
+    decoding = len(paths) / (time.perf_counter() - begun)
+    begun = time.perf_counter()
+    for found in seen:
+        predictor.score(found.levels)
+    network = len(seen) / (time.perf_counter() - begun)
+    begun = time.perf_counter()
+    deque(predictor.predict(paths), maxlen=0)
+    together = len(paths) / (time.perf_counter() - begun)
+    table = Table(f"{len(paths)} images, {cores()} cores", "images a second")
+    table.add_row("decoding alone", f"{decoding:.0f}")
+    table.add_row("network alone", f"{network:.0f}")
+    share = together / min(decoding, network)
+    table.add_row("end to end", f"{together:.0f}: {100 * share:.0f} % of the slower")
+    return table
+
+
+def memory(run: Path, paths: list[Path]) -> Table:
+    """Largest resident memory of this process and of its workers while thousands are answered."""
+    table = Table("files answered", "largest memory of this process", "of a worker")
+    for done, _ in enumerate(Predictor.load(run).predict(paths), start=1):
+        if done in (len(paths) // 10, len(paths) // 2, len(paths)):
+            own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            table.add_row(f"{done}", f"{own:.0f} MiB", "")
+    worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    table.add_row("all", "", f"{worker:.0f} MiB")
+    return table
+
+
+def main(scratch: Path, given: list[Path]) -> None:
+    """Train a baseline for one epoch, then measure."""
+    data = scratch / "phantoms"
+    write_phantoms(data, 100)
+    drawn = sorted(data.rglob("*.jpg"))
+    run = scratch / "run"
+    train = ["train", str(data), "--set", "epochs=1", "--out", str(run), "--quiet"]
+    subprocess.run([sys.executable, "-m", "mammolens", *train], check=True, capture_output=True)
+    paths = given or drawn
+    screen = Console()
+    screen.print(beside_the_original(run, paths))
+    screen.print(end_to_end(run, (paths * (END_TO_END // len(paths) + 1))[:END_TO_END]))
+    many = scratch / "many"
+    many.mkdir()
+    for number in range(MANY):
+        os.link(drawn[number % len(drawn)], many / f"{number}.jpg")
+    screen.print(memory(run, sorted(many.iterdir())))
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    images = sorted(filter(looks_like_image, folder.rglob("*"))) if folder else []
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["MAMMOLENS_CACHE"] = f"{temporary}/cache"
+        main(Path(temporary), images)

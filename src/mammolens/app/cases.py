@@ -1,0 +1,187 @@
+"""`Case`: one picture as the page shows it, with its answer. How views hang side by side."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from mammolens.breast import Pixels, find_breast, polarity, thumbnail
+from mammolens.errors import ImageError, reason
+from mammolens.images import Image
+from mammolens.inputs import Input
+from mammolens.predictor import Predictor
+from mammolens.reading import read_image
+from mammolens.records import LABEL_NAMES, Laterality, Prediction, View
+from mammolens.triage import OperatingPoint
+
+LONGEST = 1400
+"""Pixels of the longer side of a picture as it is kept and shown."""
+
+_SIDES = {
+    "L": Laterality.LEFT,
+    "R": Laterality.RIGHT,
+    "LEFT": Laterality.LEFT,
+    "RIGHT": Laterality.RIGHT,
+}
+_VIEWS = {str(view): view for view in View if view is not View.AT}  # "at" is a word, too
+_LEAST_BREAST = 0.02  # of a picture; with less, no chest wall is told
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One picture and what is known of it.
+
+    Attributes:
+        answer: what the model says, or why it says nothing.
+        picture: uint16 (height, width), black 0 and white 65535 as read; None where unreadable.
+        facts: format and size in words.
+        laterality: by the DICOM header, else by the file's name.
+        view: likewise.
+        told_by_name: whether side or view are known from the name alone.
+        chest_wall_right: where the chest wall is in the picture; None where it is not clear.
+    """
+
+    answer: Prediction
+    picture: NDArray[np.uint16] | None = None
+    facts: str = ""
+    laterality: Laterality | None = None
+    view: View | None = None
+    told_by_name: bool = False
+    chest_wall_right: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name, as its owner gave it."""
+        return str(self.answer.path)
+
+    @property
+    def place(self) -> tuple[Laterality, View] | None:
+        """Side and view, where both are known."""
+        return (self.laterality, self.view) if self.laterality and self.view else None
+
+    @property
+    def hangs_mirrored(self) -> bool:
+        """Whether it must be mirrored for its chest wall to face the middle."""
+        if self.laterality is None or self.chest_wall_right is None:
+            return False
+        return self.chest_wall_right != (self.laterality is Laterality.RIGHT)
+
+
+def look(predictor: Predictor, source: Input) -> Case:
+    """Read one picture and answer for it. What goes wrong becomes the case's error."""
+    try:
+        with source.on_disk() as path:
+            answer = next(predictor.predict([Input(source.name, path)]))
+            if answer.error is not None:
+                return Case(answer)
+            return _seen(answer, read_image(path))
+    except ImageError as error:
+        told = reason(error)
+    except Exception as error:  # noqa: BLE001 - one file stops no other, and reaches no log
+        told = f"{source.name}: could not be looked at ({type(error).__name__}). Export it anew."
+    return Case(Prediction.failure(source.name, told, predictor.threshold()))
+
+
+def decided(case: Case, point: OperatingPoint, name: str) -> Case:
+    """Return the case with the decision that another operating point makes."""
+    probability = case.answer.probability
+    decision = None if probability is None else LABEL_NAMES[probability >= point.threshold]
+    answer = replace(
+        case.answer, decision=decision, threshold=point.threshold, operating_point=name
+    )
+    return replace(case, answer=answer)
+
+
+def side_and_view(name: str) -> tuple[Laterality | None, View | None]:
+    """Return what a file's name says: ``L_CC``, ``RMLO``, ``left-mlo``. A contradiction is None.
+
+    A lone L or R counts only beside a view: many names have one for other reasons.
+    """
+    sides: set[Laterality] = set()
+    lone: set[Laterality] = set()
+    views: set[View] = set()
+    for token in _tokens(name):
+        if token in _SIDES:
+            (lone if len(token) == 1 else sides).add(_SIDES[token])
+        elif token in _VIEWS:
+            views.add(_VIEWS[token])
+        elif token[:1] in _SIDES and token[1:] in _VIEWS:
+            sides.add(_SIDES[token[0]])
+            views.add(_VIEWS[token[1:]])
+    if views:
+        sides |= lone
+    return (sides.pop() if len(sides) == 1 else None, views.pop() if len(views) == 1 else None)
+
+
+def exam_of(case: Case, cases: Sequence[Case]) -> list[Case]:
+    """Return the cases that hang together with `case`, itself among them, in their order.
+
+    Those of one patient, where headers name one. Else those that the page was given together, if
+    no side and view is there twice; else those whose names differ in side and view alone.
+    """
+    if case.place is None:
+        return [case]
+    known = [one for one in cases if one.place]
+    if case.answer.patient_id is not None:
+        return [one for one in known if one.answer.patient_id == case.answer.patient_id]
+    nameless = [one for one in known if one.answer.patient_id is None]
+    if len({one.place for one in nameless}) == len(nameless):
+        return nameless
+    return [one for one in nameless if _rest(one.name) == _rest(case.name)]
+
+
+def hung(case: Case, cases: Sequence[Case]) -> list[tuple[Case | None, Case | None]]:
+    """Return the exam of `case` in rows of two: CC on top, MLO below, other views after them.
+
+    The right breast hangs on the left of the screen, as if the patient faced the reader. Of one
+    breast alone, two views share a row. Where a view is there twice, `case` goes first.
+    """
+    placed = {one.place: one for one in (*reversed(exam_of(case, cases)), case)}
+    right, left = (
+        [placed.get((side, view)) for view in View] for side in (Laterality.RIGHT, Laterality.LEFT)
+    )
+    if any(right) and any(left):
+        return [row for row in zip(right, left, strict=True) if any(row)]
+    one_side = [one for one in (*right, *left) if one is not None]
+    return list(zip_longest(one_side[::2], one_side[1::2]))
+
+
+def _seen(answer: Prediction, image: Image) -> Case:
+    side, view = side_and_view(str(answer.path))
+    small = thumbnail(image.pixels)
+    breast = find_breast(1 - small if polarity(small).inverted else small)
+    height, width = image.pixels.shape
+    return Case(
+        answer=answer,
+        picture=_shrunk(image.pixels),
+        facts=f"{image.format}, {width} × {height} pixels, {image.bit_depth} bits",
+        laterality=answer.laterality or side,
+        view=answer.view or view,
+        told_by_name=(answer.laterality is None and side is not None)
+        or (answer.view is None and view is not None),
+        chest_wall_right=breast.chest_wall_right if breast.area >= _LEAST_BREAST else None,
+    )
+
+
+def _shrunk(pixels: Pixels) -> NDArray[np.uint16]:
+    scale = min(1.0, LONGEST / max(pixels.shape))
+    width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
+    small = pixels
+    if scale < 1:
+        small = np.asarray(Pillow.fromarray(pixels).resize((width, height), Pillow.Resampling.BOX))
+    return np.rint(np.clip(small, 0, 1) * 65535).astype(np.uint16)
+
+
+def _tokens(name: str) -> list[str]:
+    stem = re.sub(r"\.[A-Za-z]+$", "", name)
+    return [token for token in re.split(r"[^A-Z0-9]+", stem.upper()) if token]
+
+
+def _rest(name: str) -> tuple[str, ...]:
+    """Return what is left of a name without side and view."""
+    placed = {*_SIDES, *_VIEWS, *(side + view for side in "LR" for view in _VIEWS)}
+    return tuple(token for token in _tokens(name) if token not in placed)

@@ -1,0 +1,319 @@
+"""The page itself, a Streamlit script: read `page` from top to bottom.
+
+Answers are kept in the session alone: two people at one page never see each other's.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from mammolens.answers import write_answers
+from mammolens.app import blocks, words
+from mammolens.app.case_report import case_report
+from mammolens.app.cases import Case, decided, hung, look
+from mammolens.app.examples import EXAMPLES, drawn
+from mammolens.app.uploads import MAX_FILE, MAX_IMAGES, Upload, admitted, as_inputs
+from mammolens.app.viewer import CONFIG, figure, shown
+from mammolens.bundle import BundleRecord
+from mammolens.errors import MammolensError
+from mammolens.predictor import Predictor
+from mammolens.records import Level
+
+_PREVALENCES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5)
+_MOST_COMPLAINTS = 5
+
+
+def page(model: str | None) -> None:
+    """Show the page: choose pictures, look at them, read the answer, keep it."""
+    st.set_page_config("mammolens", layout="wide", initial_sidebar_state="collapsed")
+    st.html(f"<style>{_text('blocks.css')}{_text('page.css')}</style>")
+    st.html(blocks.banner())
+    predictor = _opened(model)
+    record = predictor.bundle.record
+    st.html(blocks.title() + blocks.limits(record))
+    complaints = st.container()
+    with st.container(key="layout"):
+        columns = st.columns([1, 2.5, 1.4], gap="medium")
+    with columns[0]:
+        uploads, refused = admitted(_chosen())
+        cases, cut = _looked_at(predictor, uploads)
+    with complaints:
+        _complain(cases, [*refused, *cut])
+    if cases:
+        _results(record, cases, columns)
+    else:
+        columns[1].html(blocks.welcome())
+    st.html(blocks.footer(record))
+
+
+def _results(
+    record: BundleRecord, cases: Sequence[Case], columns: Sequence[DeltaGenerator]
+) -> None:
+    """Show the pictures, the answer for the one that is chosen, and all answers."""
+    choice, picture, answer = columns
+    with choice:
+        number = _number_of_shown(cases)
+    with answer:
+        verdict = st.container()
+        point = st.selectbox(
+            "Operating point",
+            list(record.operating_points[Level.IMAGE]),
+            index=list(record.operating_points[Level.IMAGE]).index(record.default_operating_point),
+            format_func=words.point_name,
+            key="point",
+            help="Where the line between tumor and no tumor is drawn.",
+        )
+    cases = [decided(case, record.operating_points[Level.IMAGE][point], point) for case in cases]
+    verdict.html(blocks.subject(cases[number]) + blocks.verdict(cases[number]))
+    with answer:
+        _meaning(cases[number], record, point)
+        _downloads(cases, number, record)
+    with picture:
+        _pictures(cases[number], cases)
+    if len(cases) > 1:
+        _all_answers(cases)
+
+
+@st.cache_resource(show_spinner="Opening the model")
+def _predictor(model: str | None) -> Predictor:
+    return Predictor.load(model)
+
+
+def _opened(model: str | None) -> Predictor:
+    try:
+        return _predictor(model)
+    except MammolensError as error:
+        st.error(_literal(str(error)))
+        st.stop()
+
+
+def _chosen() -> list[Upload]:
+    """Return what was dropped, or the example that was picked: the later of the two."""
+    files = st.file_uploader(
+        "Mammograms",
+        accept_multiple_files=True,
+        key=f"files {st.session_state.get('round', 0)}",
+        max_upload_size=MAX_FILE // 2**20,
+        on_change=_dropped,
+        help=f"JPEG, PNG, TIFF, PGM, DICOM (with or without a suffix) or ZIP; up to {MAX_IMAGES} "
+        "images. Nothing is stored.",
+    )
+    example = st.selectbox(
+        "or a synthetic example",
+        EXAMPLES,
+        index=None,
+        format_func=lambda one: one.title,
+        key="example",
+        placeholder="Choose an example",
+        on_change=_picked,
+    )
+    if files:
+        return [Upload(file.file_id, file.name, file.getvalue()) for file in files]
+    return list(drawn(example)) if example else []
+
+
+def _dropped() -> None:
+    """Let go of the example."""
+    st.session_state.update({"example": None, "shown": None})
+
+
+def _picked() -> None:
+    """Let go of the files: an uploader under another key is an empty one."""
+    st.session_state.update({"round": st.session_state.get("round", 0) + 1, "shown": None})
+
+
+def _looked_at(predictor: Predictor, uploads: Sequence[Upload]) -> tuple[list[Case], list[str]]:
+    """Return the cases of all uploads, and which archives were cut short.
+
+    Only new uploads are looked at. Those that were taken away are forgotten.
+    """
+    known: dict[str, tuple[list[Case], list[str]]] = st.session_state.get("looked at", {})
+    kept = {upload.key: known[upload.key] for upload in uploads if upload.key in known}
+    st.session_state["looked at"] = kept
+    for number, upload in enumerate(uploads, start=1):
+        if upload.key not in kept:
+            with st.spinner(f"Looking at file {number} of {len(uploads)}"):
+                kept[upload.key] = _look_at(predictor, upload)
+    cases = [case for found, _ in kept.values() for case in found]
+    return cases[:MAX_IMAGES], [text for _, cut in kept.values() for text in cut]
+
+
+def _look_at(predictor: Predictor, upload: Upload) -> tuple[list[Case], list[str]]:
+    with as_inputs(upload) as found:
+        cases = [look(predictor, source) for source in found[:MAX_IMAGES]]
+    return cases, [words.cut_short(upload.name, len(found))] if len(found) > MAX_IMAGES else []
+
+
+def _complain(cases: Sequence[Case], refused: Sequence[str]) -> None:
+    """Say what got no answer and why; the table has those that do not fit here."""
+    errors = [case.answer.error for case in cases if case.answer.error is not None]
+    said = [_literal(text) for text in (*refused, *errors)]
+    if len(said) > _MOST_COMPLAINTS:
+        more = f"And {len(said) - _MOST_COMPLAINTS} more: see the table."
+        said = [*said[:_MOST_COMPLAINTS], more]
+    if said:
+        st.error("\n\n".join(said))
+
+
+def _number_of_shown(cases: Sequence[Case]) -> int:
+    """Return which case is shown: the first with an answer until another is chosen."""
+    numbers = range(len(cases))
+    if st.session_state.get("shown") not in numbers:
+        st.session_state["shown"] = next((n for n in numbers if not cases[n].answer.error), 0)
+    if len(cases) == 1:
+        return 0
+    return st.selectbox(
+        "Picture shown", numbers, key="shown", format_func=lambda n: words.entry(n, cases[n])
+    )
+
+
+def _meaning(case: Case, record: BundleRecord, point: str) -> None:
+    """Show how good the operating point is, and what the answer means at other prevalences."""
+    st.html(blocks.figures_of(record, point))
+    if case.answer.probability is None or record.training_data is None:
+        return
+    st.html(blocks.heading("Where tumors are rarer"))
+    place = st.container()
+    expected = st.select_slider(
+        "Share with a tumor among those examined",
+        _PREVALENCES,
+        value=words.SCREENING,
+        format_func=words.share,
+        key="prevalence",
+    )
+    place.html(blocks.prevalences(case, record, expected))
+
+
+def _pictures(case: Case, cases: Sequence[Case]) -> None:
+    """Show the chosen picture, or its exam as it hangs, and below it what can be turned."""
+    exam = [one for row in hung(case, cases) for one in row if one is not None]
+    place = st.container()
+    with st.container(key="controls"):
+        left, right = st.columns(2, gap="medium")
+    low, high = left.slider(
+        "Contrast window, % of the picture's range", 0, 100, (0, 100), key="window"
+    )
+    opacity = right.slider("Heatmap opacity, %", 0, 100, 50, 5, key="opacity")
+    inverted = left.toggle("Exchange black and white", key="inverted")
+    together = False
+    if len(exam) > 1:
+        together = right.toggle("Views side by side", value=True, key="together")
+    window = (low / 100, max(high, low + 1) / 100)
+    with place:
+        if together:
+            for row in hung(case, cases):
+                _row(row, case, window, inverted=inverted, opacity=opacity / 100)
+        else:
+            _picture(case, "one", window, inverted=inverted, opacity=opacity / 100)
+        if opacity and (said := words.looked(exam if together else [case])):
+            st.caption(said)
+
+
+def _row(
+    row: Sequence[Case | None],
+    chosen: Case,
+    window: tuple[float, float],
+    *,
+    inverted: bool,
+    opacity: float,
+) -> None:
+    """Show two pictures beside each other, chest walls in the middle if they are of two sides."""
+    with st.container(key=f"row {next(one.view for one in row if one)}"):
+        columns = st.columns(2, gap="xxsmall")
+    for column, case in zip(columns, row, strict=True):
+        if case is not None:
+            with column:
+                st.html(blocks.caption(case, mirrored=case.hangs_mirrored, chosen=case is chosen))
+                key = " ".join(case.place or ())
+                _picture(case, key, window, inverted=inverted, opacity=opacity)
+
+
+def _picture(
+    case: Case, key: str, window: tuple[float, float], *, inverted: bool, opacity: float
+) -> None:
+    if case.picture is None:
+        return
+    drawn_picture = figure(
+        shown(case.picture, window, inverted=inverted),
+        case.answer.score_map,
+        opacity=opacity,
+        mirrored=case.hangs_mirrored and key != "one",
+        identity=case.name,
+    )
+    st.html(blocks.shape_of(f"picture-{key.replace(' ', '-')}", case.picture.shape))
+    with st.container(key=f"picture {key}", height=400, border=False):
+        st.plotly_chart(
+            drawn_picture,
+            key=f"figure {key}",
+            config=CONFIG,
+            theme=None,
+            height="stretch",
+            alt=f"{words.subject(case)}. {words.class_name(case)}.",
+        )
+
+
+def _downloads(cases: Sequence[Case], number: int, record: BundleRecord) -> None:
+    case = cases[number]
+    st.download_button(
+        "Report of this picture (HTML, prints on A4)",
+        lambda: case_report(case, record),
+        f"mammolens-report-{number + 1}.html",
+        "text/html",
+        on_click="ignore",
+        width="stretch",
+    )
+    st.download_button(
+        "All answers (CSV)" if len(cases) > 1 else "The answer (CSV)",
+        lambda: _csv(cases),
+        "mammolens-answers.csv",
+        "text/csv",
+        on_click="ignore",
+        width="stretch",
+    )
+
+
+def _csv(cases: Sequence[Case]) -> bytes:
+    """Return what `mammolens predict --out answers.csv` would have written."""
+    with tempfile.TemporaryDirectory(prefix="mammolens-") as folder:
+        path = Path(folder) / "answers.csv"
+        write_answers((case.answer for case in cases), path)
+        return path.read_bytes()
+
+
+def _all_answers(cases: Sequence[Case]) -> None:
+    """Show a row a picture; a click shows it above."""
+    st.html(blocks.heading(f"All {len(cases)} pictures"))
+    rows = pd.DataFrame([words.row(case) for case in cases])
+    st.dataframe(
+        rows,
+        hide_index=True,
+        key="table",
+        on_select=_clicked,
+        selection_mode="single-row",
+        alt="Answers for all pictures",
+    )
+
+
+def _clicked() -> None:
+    rows = st.session_state["table"].selection.rows
+    if rows:
+        st.session_state["shown"] = rows[0]
+
+
+def _literal(text: str) -> str:
+    """Return text from outside with everything that Streamlit's Markdown would read as markup."""
+    return "".join(f"\\{one}" if one in r"\`*_{}[]()<>#+-.!|~:$" else one for one in text)
+
+
+def _text(name: str) -> str:
+    return resources.files("mammolens.app").joinpath(name).read_text("utf-8")
+
+
+if __name__ == "__main__":
+    page(sys.argv[1] if len(sys.argv) > 1 else None)

@@ -1,0 +1,225 @@
+"""What the page and the report of a case say, in plain words. No markup."""
+
+import math
+from collections.abc import Sequence
+
+from mammolens.app.cases import Case
+from mammolens.app.uploads import MAX_IMAGES
+from mammolens.bundle import BundleRecord
+from mammolens.metrics import Estimate
+from mammolens.predictor import NOT_A_MAMMOGRAM
+from mammolens.records import LABEL_NAMES, Laterality, Level, View
+from mammolens.triage import AS_TRAINED, BALANCED, SENSITIVITY_90, SPECIFICITY_90, at_prevalence
+
+DISCLAIMER = "For research use only. Not a medical device."
+SCREENING = 0.005
+"""Share of women with a tumor among those who come to screening, as the page's first guess."""
+
+SYNTHETIC = (
+    "This model learnt from drawn, synthetic mammograms only. It shows how the page works. "
+    "On real mammograms its answers mean nothing."
+)
+UNCALIBRATED = (
+    "Nothing is known of the data that this model learnt from. Its numbers are raw scores, not "
+    "probabilities, and nothing is known of how often they are right."
+)
+NO_WEIGHT = "No weight can be given to this answer"
+UNLIKE = (
+    "The picture does not look like the mammograms that the model learnt from. A network answers "
+    "whatever it is shown; here its answer means nothing."
+)
+UNCERTAIN = (
+    "Uncertain: too high to rule a tumor out at the threshold that finds 90 % of tumors, too low "
+    "to rule it in at the one that lets 90 % of the others go."
+)
+HEATMAP = "Where the network looked. Not a lesion outline."
+FAINTEST = 0.5
+"""Of a score map; what lies below is not drawn, as in `overlay.heat`."""
+
+_POINTS = {
+    BALANCED: "Balanced",
+    SENSITIVITY_90: "90 % sensitivity",
+    SPECIFICITY_90: "90 % specificity",
+    AS_TRAINED: "As trained",
+}
+_SIDES = {Laterality.LEFT: "Left breast", Laterality.RIGHT: "Right breast"}
+_VIEWS = {
+    View.CC: "craniocaudal (CC)",
+    View.MLO: "mediolateral oblique (MLO)",
+    View.ML: "mediolateral (ML)",
+    View.LM: "lateromedial (LM)",
+    View.LMO: "lateromedial oblique (LMO)",
+    View.AT: "axillary tail (AT)",
+}
+_PLAIN = {
+    "black and white were exchanged: mended": (
+        "Black and white are exchanged in this file. The network saw them put right."
+    ),
+    "polarity is uncertain": (
+        "It is not clear which of black and white is the background. If the wrong one was chosen, "
+        "the answer means little."
+    ),
+    "no breast was found: the whole picture is used": (
+        "No breast was found in the picture. The network saw all of it, so the answer means little."
+    ),
+}
+
+
+def point_name(name: str) -> str:
+    """Return what people call an operating point."""
+    return _POINTS.get(name, name)
+
+
+def class_name(case: Case) -> str:
+    """Return the class as a heading, or that there is none."""
+    return (case.answer.decision or "No answer").capitalize()
+
+
+def probability(value: float | None) -> str:
+    """Return a probability with the four digits that the command line shows."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def comparison(case: Case) -> str:
+    """Return how the probability stands to the threshold."""
+    answer = case.answer
+    where = "Below" if answer.decision == LABEL_NAMES[0] else "At or above"
+    point = point_name(answer.operating_point)
+    return (
+        f"{where} the threshold {answer.threshold:.4f} of the operating point “{point}”: "
+        f"called {answer.decision}."
+    )
+
+
+def share(value: float) -> str:
+    """Return a share in percent, with as many digits as it needs: 21 %, 0.5 %, 0.02 %."""
+    percent = 100 * value
+    digits = 0 if percent >= 10 or percent == 0 else 1 if percent >= 0.1 else 2  # noqa: PLR2004
+    text = f"{percent:.{digits}f}"
+    return f"{text.removesuffix('.0')} %"
+
+
+def interval(estimate: Estimate) -> str:
+    """Return a share with its 95 % interval, or that it was not measured."""
+    if math.isnan(estimate.value):
+        return "not measured"
+    if math.isnan(estimate.low) or math.isnan(estimate.high):
+        return share(estimate.value)
+    return f"{share(estimate.value)} ({share(estimate.low)} to {share(estimate.high)})"
+
+
+def measured_on(record: BundleRecord, point: str) -> str:
+    """Return what an operating point was measured on."""
+    found = record.operating_points[Level.IMAGE][point]
+    if not found.subjects:
+        return "Never measured: the threshold was given, not chosen."
+    drawn = "synthetic " if record.training_data and record.training_data.synthetic else ""
+    return (
+        f"Measured on {found.subjects:,} {drawn}validation images of {found.patients:,} patients, "
+        "on which the threshold was chosen: unseen images do a little worse. In brackets the 95 % "
+        "interval by patient."
+    )
+
+
+def subject(case: Case) -> str:
+    """Return which breast and view it is, and how that is known."""
+    if case.laterality is None and case.view is None:
+        return "Side and view not known"
+    told = [
+        _SIDES[case.laterality] if case.laterality else "Side not known",
+        _VIEWS[case.view] if case.view else "view not known",
+    ]
+    by_name = ", by the file's name" if case.told_by_name else ""
+    return f"{', '.join(told)}{by_name}"
+
+
+def warnings(case: Case) -> list[str]:
+    """Return what to know before trusting the answer, a sentence each."""
+    return [
+        _PLAIN.get(warning, _sentence(warning))
+        for warning in case.answer.warnings
+        if warning != NOT_A_MAMMOGRAM
+    ]
+
+
+def entry(number: int, case: Case) -> str:
+    """Return a case as one line of a list to choose from."""
+    told = " ".join(case.place or ()) or case.laterality or case.view or ""
+    return " · ".join(filter(None, [f"{number + 1}", told, case.name]))
+
+
+def row(case: Case) -> dict[str, str]:
+    """Return a case as a row of the table of all answers."""
+    answer = case.answer
+    doubt = "no weight" if is_unlike(case) else "uncertain" if answer.uncertain else ""
+    return {
+        "Picture": case.name,
+        "Probability of a tumor": probability(answer.probability),
+        "Class": answer.decision or "no answer",
+        "Doubt": doubt,
+        "Side": case.laterality or "",
+        "View": case.view or "",
+        "Remarks": answer.error or " ".join(warnings(case)),
+    }
+
+
+def cut_short(name: str, images: int) -> str:
+    """Return that an archive holds more than the page takes."""
+    return (
+        f"{name}: of its {images:,} images the first {MAX_IMAGES} are shown. For the others use "
+        "`mammolens predict` on the command line."
+    )
+
+
+def looked(cases: Sequence[Case]) -> str:
+    """Return what stands below pictures whose heatmaps are drawn; nothing if there is no map."""
+    maps = [case.answer.score_map for case in cases if case.answer.score_map is not None]
+    if not maps:
+        return ""
+    nothing = all(float(one.max()) <= FAINTEST for one in maps)
+    return f"{HEATMAP} No place stands out here, so nothing is drawn." if nothing else HEATMAP
+
+
+def is_unlike(case: Case) -> bool:
+    """Tell whether the picture does not look like a mammogram to the model."""
+    return NOT_A_MAMMOGRAM in case.answer.warnings
+
+
+def at_prevalences(
+    value: float, record: BundleRecord, expected: float
+) -> list[tuple[str, str, str]]:
+    """Return rows of (where, share with a tumor, probability): validation mix, and `expected`."""
+    if record.training_data is None:
+        return []
+    seen = record.training_data.prevalence
+    where = "Screening" if expected == SCREENING else "Your choice"
+    moved = at_prevalence(value, seen, expected)
+    return [
+        ("The model's own data", share(seen), probability(value)),
+        (where, share(expected), probability(moved)),
+    ]
+
+
+def identity(record: BundleRecord) -> list[tuple[str, str]]:
+    """Return what tells this model from every other, and how good it was."""
+    facts = [
+        ("Model", record.name),
+        ("Version", f"mammolens {record.mammolens_version}"),
+        ("Created", record.created[:16].replace("T", " ") + " UTC"),
+    ]
+    auc = record.metrics.get("roc_auc")
+    if auc is not None and not math.isnan(auc.value):
+        points = record.operating_points[Level.IMAGE]
+        number = points[record.default_operating_point].subjects
+        facts.append(
+            ("Validation AUC", f"{auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}), n = {number:,}")
+        )
+    if record.training_data is not None:
+        data = record.training_data
+        facts.append(("Learnt from", f"{data.name}, {data.images:,} images"))
+    checksum = next(iter(record.files.values()), "")
+    return [*facts, ("Licence", record.licence), ("SHA-256", checksum[:12])]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -1,0 +1,130 @@
+"""Verbs about data: draw, fetch, list, examine, look."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mammolens.cli.options import (
+    Changes,
+    Data,
+    Positive,
+    Quiet,
+    RecipeName,
+    command_line,
+    print_splits,
+    screen,
+    tell,
+    warn,
+)
+
+
+class SplitBy(StrEnum):
+    """Where splits come from."""
+
+    SHIPPED = "shipped"
+    PATIENT = "patient"
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to make.", metavar="OUT")],
+    patients: Annotated[int, typer.Option(min=1, help="Four images each.")] = 100,
+    size: Annotated[int, typer.Option(min=64, max=4096, help="Height and width, pixels.")] = 640,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write synthetic mammograms in the Kaggle layout: for demos and tests, not for science."""
+    from mammolens.sources.phantom import write_phantoms
+
+    written = write_phantoms(out, patients, size=size, seed=seed, progress=not quiet)
+    said = f"{len(written)} images of {patients} synthetic patients are in {out}"
+    screen.print(said, markup=False)
+
+
+def download(
+    name: Annotated[str, typer.Argument(help="kaggle-breast.", metavar="NAME")],
+    out: Annotated[Path, typer.Argument(help="Folder to make.", metavar="OUT")],
+) -> None:
+    """Fetch a public data set; needs kagglehub, a network and an account there."""
+    from mammolens.sources.download import download as fetch
+
+    screen.print(f"Written to {fetch(name, out)}. Next: mammolens doctor {out}", markup=False)
+
+
+def manifest(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="CSV to write.", metavar="OUT.csv")],
+    splits: Annotated[
+        SplitBy, typer.Option(help="Keep the data set's own, or make new ones by patient.")
+    ] = SplitBy.SHIPPED,
+    fractions: Annotated[
+        tuple[float, float, float], typer.Option(help="Shares of train, valid and test.")
+    ] = (0.7, 0.15, 0.15),
+    seed: Annotated[int, typer.Option(min=0, help="Of the splits.")] = 0,
+    positive: Positive = None,
+) -> None:
+    """List a data set as a CSV, one row an image, with splits that patients do not cross."""
+    from mammolens.sources import read_source
+    from mammolens.splits import split_by_patient
+
+    listed = read_source(data, positive=positive)
+    if splits is SplitBy.PATIENT:
+        listed = split_by_patient(listed, fractions, seed)
+    listed.save(out)
+    print_splits(listed, str(out))
+
+
+def doctor(
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, findings.json.")] = None,
+    mend: Annotated[Path | None, typer.Option(help="CSV to write: the mended manifest.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
+    positive: Positive = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find what is wrong with a data set before anything learns from it. Exit code 1 on errors."""
+    from mammolens.doctor.examination import examine, look
+    from mammolens.doctor.examination import mend as mended
+    from mammolens.doctor.findings import Severity
+    from mammolens.doctor.report import write_report
+    from mammolens.sources import read_source
+    from mammolens.tables import findings_table
+
+    examined = look(read_source(data, positive=positive), progress=not quiet)
+    diagnosis = examine(examined, data=data, command=command_line())
+    if as_json:
+        sys.stdout.write(diagnosis.model_dump_json(indent=2) + "\n")
+    else:
+        screen.print(findings_table(diagnosis))
+    if out is not None:
+        write_report(diagnosis, out)
+        tell(f"Report written to {out / 'report.html'}")
+    if mend is not None:
+        mended(examined, diagnosis.findings).save(mend)
+        tell(f"Mended manifest written to {mend}: mammolens train {mend}")
+    if diagnosis.of(Severity.ERROR):
+        raise typer.Exit(1)
+
+
+def preview(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="PNG to write.", metavar="OUT.png")],
+    recipe: RecipeName = "baseline",
+    set_: Changes = None,
+    images: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of images.")] = 0,
+) -> None:
+    """Draw a contact sheet: each image as stored, and as the network will see it."""
+    from mammolens.figures import save_figure
+    from mammolens.preview import contact_sheet
+    from mammolens.recipe import read_recipe
+    from mammolens.sources import read_source
+
+    settings = read_recipe(recipe, set_ or [])
+    sheet, failures = contact_sheet(read_source(data).paths, settings.preprocess, images, seed)
+    save_figure(sheet, out)
+    for failure in failures:
+        warn(failure)
+    screen.print(f"Written to {out}", markup=False)

@@ -1,0 +1,177 @@
+"""Verbs about models: train, judge, export, and the demonstration of all."""
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mammolens.cli.data import phantom
+from mammolens.cli.options import (
+    MODELS,
+    Changes,
+    Data,
+    Point,
+    Quiet,
+    RecipeName,
+    command_line,
+    print_splits,
+    require_training,
+    say,
+    screen,
+    warn,
+)
+from mammolens.cli.serving import predict
+from mammolens.errors import BundleError
+from mammolens.records import Level
+
+
+class Judged(StrEnum):
+    """What can be judged."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+    ALL = "all"
+
+
+def train(
+    data: Data,
+    recipe: RecipeName = "baseline",
+    set_: Changes = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-TIME]")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network and write a run folder: model, history, figures, evaluation."""
+    from mammolens.recipe import read_recipe
+    from mammolens.sources import read_source
+
+    require_training()
+    settings = read_recipe(recipe, set_ or [])
+    listed = read_source(data)
+    print_splits(listed, data)
+
+    from mammolens.training import train as train_network
+
+    folder = out or Path("runs") / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005
+    run = train_network(
+        listed, settings, folder, name=data, command=command_line(), progress=not quiet
+    )
+    for why in run.record.left_out.values():
+        warn(f"left out: {why}")
+    screen.print(
+        f"Run written to {folder}: {run.record.epochs} epochs in {run.record.seconds:.0f} s, "
+        f"epoch {run.record.best_epoch} kept.\nNext: mammolens evaluate {folder}",
+        markup=False,
+    )
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help=MODELS, metavar="MODEL")],
+    data: Annotated[str | None, typer.Option(help="Data set.  [default: the run's own]")] = None,
+    split: Annotated[Judged, typer.Option(help="What to judge.")] = Judged.TEST,
+    point: Point = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report.  [default: RUN/evaluation/...]")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Judge a model on one split: figures with 95 % intervals by patient, and report.json."""
+    from mammolens.answers import write_answers
+    from mammolens.evaluation import judge, write_report
+    from mammolens.predictor import Predictor
+    from mammolens.records import Split
+    from mammolens.sources import read_source
+    from mammolens.tables import classes_table, measures_table, report_warnings
+
+    predictor = Predictor.load(model, point)
+    listed = read_source(data or own_data(model))
+    chosen = None if split is Judged.ALL else Split(split)
+    images = listed if chosen is None else listed.of_split(chosen)
+    predictions = list(predictor.predict(images.paths, progress=not quiet))
+    report = judge(predictions, listed, chosen, model=model, command=command_line())
+    folder = out or Path(model) / "evaluation" / (f"{Path(data).stem}-{split}" if data else split)
+    write_answers(predictions, folder / "predictions.csv")
+    write_report(report, predictions, listed, folder)
+    screen.print(measures_table(report), classes_table(report))
+    for warning in report_warnings(report):
+        warn(warning)
+    screen.print(f"Report and figures are in {folder}", markup=False)
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="Run, or .h5 or .keras file.", metavar="MODEL")],
+    bundle: Annotated[Path, typer.Argument(help="Folder to make.", metavar="BUNDLE")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="To calibrate on: its validation split.  [default: the run's own]"),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Whose preprocessing a .h5 or .keras file expects.")
+    ] = None,
+    set_: Changes = None,
+    name: Annotated[str | None, typer.Option(help="What to call the model.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Of its weights.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Weights as 16-bit floats.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a trained network into a bundle: ONNX and JSON, all that serving needs."""
+    require_training()
+    from mammolens.export import NO_LICENCE, Card, export_file, export_run
+    from mammolens.recipe import read_recipe
+
+    card = Card(name or model.stem, licence or NO_LICENCE)
+    if model.is_dir() and (recipe or set_):
+        raise typer.BadParameter("a run has its own recipe", param_hint="--recipe, --set")
+    if model.is_dir():
+        made = export_run(model, bundle, card, data=data, half=half, progress=not quiet)
+    else:
+        asked = read_recipe(recipe or "baseline", set_ or []) if recipe or set_ else None
+        made = export_file(model, bundle, card, asked, data=data, half=half, progress=not quiet)
+    record = made.record
+    screen.print(
+        f"Bundle written to {bundle}: {len(made.model) / 1e6:.1f} MB; Keras and ONNX Runtime "
+        f"differ by at most {record.parity:.0e}.\n"
+        f"Outputs: probability{', score map' if record.outputs.score_map else ''}. "
+        f"Operating points: {', '.join(record.operating_points[Level.IMAGE])}.\n"
+        f"Next: mammolens predict IMAGES --model {bundle}",
+        markup=False,
+    )
+    if record.training_data is None:
+        warn("not calibrated: give --data a data set with a validation split")
+
+
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder to make.", metavar="OUT")] = Path("demo"),
+    patients: Annotated[int, typer.Option(min=20, help="Synthetic patients.")] = 250,
+) -> None:
+    """Run the whole line on synthetic patients: phantom, train, evaluate, predict."""
+    from mammolens.records import Split
+    from mammolens.sources import read_source
+
+    data, run = out / "phantoms", out / "run"
+    say(f"mammolens phantom {data} --patients {patients}")
+    phantom(data, patients)
+    say(f"mammolens train {data} --recipe quick --out {run}")
+    train(str(data), "quick", out=run)
+    say(f"mammolens evaluate {run}")
+    evaluate(str(run))
+    test = read_source(str(data)).of_split(Split.TEST)
+    some = [path for label in (0, 1) for path in test.with_label(label).paths[::11][:3]]
+    say(f"mammolens predict {' '.join(map(str, some))} --model {run}")
+    predict(some, str(run), out=out / "predictions.csv")
+    screen.print(
+        f"\nLook at: {data} (the images), {run}/figures (how it learnt),\n"
+        f"         {run}/evaluation/test (how good it is), {run}/breast.h5 (the network)\n"
+        "These patients are drawn, not real: the figures show that the line works, nothing else.\n"
+        "Next:    mammolens train YOUR_FOLDER    (train/0, train/1, valid/0, ... or a CSV)"
+    )
+
+
+def own_data(model: str) -> str:
+    """Return the manifest that a run was learnt from."""
+    manifest = Path(model) / "manifest.csv"
+    if not manifest.is_file():
+        raise BundleError(f"{model}: a bundle does not hold its data set. Name one: --data DATA.")
+    return str(manifest)

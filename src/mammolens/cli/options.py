@@ -1,0 +1,86 @@
+"""What the verbs share: options that mean the same everywhere, and how they speak."""
+
+import os
+import shlex
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mammolens.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from mammolens.manifest import Manifest
+
+Data = Annotated[
+    str, typer.Argument(help="Folder of class folders, CSV, or phantom:PATIENTS.", metavar="DATA")
+]
+Positive = Annotated[
+    str | None, typer.Option(help="Class that means tumor, where classes are not 0 and 1.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a recipe field: key=value. Repeat for more."),
+]
+RecipeName = Annotated[str, typer.Option(help="Recipe that ships, or a TOML file.")]
+MODELS = "Run, bundle, or a model that ships."
+Model = Annotated[str | None, typer.Option(help=f"{MODELS}  [default: phantom]")]
+Point = Annotated[
+    str | None,
+    typer.Option(help="Operating point: balanced, sensitivity-90 or specificity-90."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
+
+
+screen = Console(soft_wrap=True)
+"""Standard output: results."""
+
+
+def command_line() -> str:
+    """Return what was typed."""
+    return shlex.join(["mammolens", *sys.argv[1:]])
+
+
+def tell(text: str) -> None:
+    """Print on standard error what is not a result."""
+    Console(stderr=True, soft_wrap=True).print(text, highlight=False, markup=False)
+
+
+def say(command: str) -> None:
+    """Print a command as it would be typed."""
+    screen.print(f"\n[bold]$ {escape(command)}[/]", highlight=False)
+
+
+def warn(text: str, kind: str = "warning") -> None:
+    """Print a warning or error on standard error."""
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"[bold red]{kind}:[/]", escape(text), highlight=False)
+
+
+def require_training() -> None:
+    """Refuse where networks cannot be trained or exported."""
+    require("keras", os.environ["KERAS_BACKEND"], "onnx", extra="train")
+
+
+def require(*packages: str, extra: str) -> None:
+    """Refuse where an optional dependency is missing.
+
+    Raises:
+        MissingExtra: one of `packages` is not installed.
+    """
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise MissingExtra(
+            f"{' and '.join(missing)} not installed. Install with: pip install 'mammolens[{extra}]'"
+        )
+
+
+def print_splits(listed: "Manifest", origin: str) -> None:
+    """Print what each split holds, and warn where patients cross."""
+    from mammolens.tables import leakage_warnings, splits_table
+
+    screen.print(splits_table(listed, origin))
+    for warning in leakage_warnings(listed):
+        warn(warning)

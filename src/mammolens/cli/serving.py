@@ -1,0 +1,110 @@
+"""Verbs that use a model: answer, show, serve a page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mammolens.cli.options import Model, Point, Quiet, require, screen, warn
+from mammolens.errors import BundleError
+from mammolens.records import Level
+
+if TYPE_CHECKING:
+    from mammolens.predictor import Predictor
+
+
+def predict(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Images, DICOM, folders, ZIP archives.", metavar="PATHS...")
+    ],
+    model: Model = None,
+    point: Point = None,
+    level: Annotated[
+        Level,
+        typer.Option(help="breast: mean of its views; patient: the larger of her breasts."),
+    ] = Level.IMAGE,
+    out: Annotated[Path | None, typer.Option(help="To write: .csv, .json or .parquet.")] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Folder for heatmaps of where the network looked.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Answer for each image: probability of tumor and a decision. Exit code 1 if any failed."""
+    from mammolens.answers import MOST_ROWS, answers_table, check_suffix, written
+    from mammolens.inputs import find_inputs
+    from mammolens.overlay import write_overlays
+    from mammolens.predictor import Predictor
+
+    check_suffix(out)
+    predictor = Predictor.load(model, point)
+    if overlay is not None and predictor.bundle.record.outputs.score_map is None:
+        raise BundleError(f"{model}: its network has no score map. Leave out --overlay.")
+    introduce(predictor)
+    inputs = find_inputs(paths)
+    answers = predictor.predict(inputs, level=level, progress=not quiet)
+    if overlay is not None:
+        answers = write_overlays(answers, inputs, overlay)
+    if out is not None:
+        answers = written(answers, out)
+    first, failed, count = [], 0, 0
+    for count, answer in enumerate(answers, start=1):
+        failed += answer.error is not None
+        first += [answer] if count <= MOST_ROWS else []
+    screen.print(answers_table(first, hidden=count - len(first)))
+    for what, where in (("Answers", out), ("Heatmaps, not lesion outlines,", overlay)):
+        if where is not None:
+            screen.print(f"{what} written to {where}", markup=False)
+    if failed:
+        warn(f"{failed} of {count} inputs got no answer")
+        raise typer.Exit(1)
+
+
+def show(
+    image: Annotated[Path, typer.Argument(help="Any image, or DICOM.", metavar="IMAGE")],
+    out: Annotated[
+        Path | None, typer.Option(help="PNG to write.  [default: IMAGE's name + -seen.png]")
+    ] = None,
+    model: Model = None,
+) -> None:
+    """Print what was read of one image, and draw it as read and as the network sees it."""
+    from mammolens.bundle import find_bundle, open_bundle
+    from mammolens.figures import save_figure
+    from mammolens.preview import before_and_after
+
+    record = open_bundle(find_bundle(model)).record
+    facts, sheet = before_and_after(image, record.preprocess, record.gate)
+    picture = out or Path(f"{image.stem}-seen.png")
+    save_figure(sheet, picture)
+    for name, fact in facts.items():
+        screen.print(f"{name:<14}{fact}", highlight=False, markup=False)
+    screen.print(f"Written to {picture}", markup=False)
+
+
+def page(
+    model: Model = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8501,
+    address: Annotated[
+        str, typer.Option(help="Who may connect: 0.0.0.0 lets other machines in.")
+    ] = "localhost",
+) -> None:
+    """Serve a page where someone drops a mammogram and reads an answer. Ends with Ctrl-C."""
+    from mammolens.bundle import find_bundle, open_bundle
+
+    require("streamlit", "plotly", extra="app")
+    open_bundle(find_bundle(model))
+
+    from mammolens.app.server import serve
+
+    raise typer.Exit(serve(model, port, address))
+
+
+def introduce(predictor: "Predictor") -> None:
+    """Say what answers, where that limits what an answer is worth."""
+    data = predictor.bundle.record.training_data
+    if data is None:
+        warn("this model is not calibrated: its probabilities are raw scores")
+    elif data.synthetic:
+        warn(
+            f"the model '{predictor.bundle.record.name}' learnt from synthetic mammograms only: it "
+            "shows how things work; on real images its answers mean nothing"
+        )

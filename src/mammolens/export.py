@@ -1,0 +1,357 @@
+"""A trained network → a bundle: what serving needs, fitted on validation, checked against Keras."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mammolens import metrics
+from mammolens.batches import Batches
+from mammolens.breast import Pixels
+from mammolens.bundle import (
+    Bundle,
+    BundleRecord,
+    Outputs,
+    TrainingData,
+    write_bundle,
+)
+from mammolens.cache import CachedPixels, prepared_pixels
+from mammolens.errors import BundleError, DataError, ImageError, reason
+from mammolens.gate import MIN_IMAGES, Gate, fit_gate, statistics
+from mammolens.manifest import Manifest
+from mammolens.networks import Network
+from mammolens.onnx_model import OUTPUTS, parity, round_weights, to_onnx
+from mammolens.parallel import cores
+from mammolens.phantom import draw_patient, draw_view
+from mammolens.preprocess import Preprocess, as_float
+from mammolens.reading import read_image
+from mammolens.recipe import Recipe
+from mammolens.records import LABEL_NAMES, Level, Split, View
+from mammolens.runs import MANIFEST, open_run
+from mammolens.score_maps import with_score_map
+from mammolens.sources import read_source
+from mammolens.triage import (
+    AS_TRAINED,
+    BALANCED,
+    Calibration,
+    OperatingPoint,
+    OperatingPoints,
+    aggregated,
+    fit_calibration,
+    operating_points,
+)
+
+NO_LICENCE = "none stated: the terms of the training data apply"
+
+_COMPARED = 32  # images
+_GATE_IMAGES = 1000
+_INFERENCE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model is called and under which terms its weights may be used."""
+
+    name: str
+    licence: str = NO_LICENCE
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a network was learnt from and is calibrated on.
+
+    Attributes:
+        name: of the data set.
+        manifest: labelled images, with splits.
+        pixels: theirs, prepared for the network, in the same order.
+    """
+
+    name: str
+    manifest: Manifest
+    pixels: CachedPixels
+
+    def of_split(self, split: Split) -> "Evidence":
+        """Return the part in `split`."""
+        chosen = [index for index, m in enumerate(self.manifest) if m.split is split]
+        return replace(
+            self, manifest=self.manifest.of_split(split), pixels=self.pixels.subset(chosen)
+        )
+
+
+def export(
+    network: Network,
+    preprocess: Preprocess,
+    out: Path,
+    card: Card,
+    *,
+    evidence: Evidence | None = None,
+    threshold: float | None = None,
+    half: bool = False,
+) -> Bundle:
+    """Write a bundle into the new folder `out`.
+
+    Args:
+        network: float32 (images, height, width, 1) in, (images, 1) probability of tumor out.
+        preprocess: what makes its pixels.
+        out: a new folder.
+        card: the model's name and licence.
+        evidence: the data it was learnt from; its validation split gives calibration and operating
+            points. Without it a score is shown as it is and 0.5 decides.
+        threshold: a score that decides, fixed beforehand; None takes the balanced point.
+        half: store weights as 16-bit floats, half the size; the network is rounded alike first.
+
+    Raises:
+        BundleError: Keras and ONNX Runtime do not agree.
+        DataError: `out` exists, or validation images lack a class.
+    """
+    if half:
+        round_weights(network)
+    served = with_score_map(network) or network
+    model = to_onnx(served, half=half)
+    valid = evidence.of_split(Split.VALID) if evidence else None
+    examples = valid.pixels.take(range(min(_COMPARED, len(valid.pixels)))) if valid else None
+    difference = parity(served, model, _drawn(preprocess) if examples is None else examples)
+    calibration, points, figures = Calibration(), {}, {}
+    if valid is not None:
+        scores = scores_of(network, valid.pixels)
+        calibration = fit_calibration(valid.manifest.labels, scores)
+        fixed = None if threshold is None else float(calibration(threshold))
+        probabilities = calibration(scores)
+        points = _points(valid.manifest, probabilities, fixed)
+        figures = _figures(valid.manifest, probabilities)
+    else:
+        points = {level: {AS_TRAINED: _unmeasured(threshold or 0.5)} for level in Level}
+    record = BundleRecord(
+        name=card.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        licence=card.licence,
+        training_data=None if evidence is None else _training_data(evidence),
+        preprocess=preprocess,
+        outputs=Outputs(score_map=OUTPUTS[1] if served is not network else None),
+        calibration=calibration,
+        operating_points=points,
+        default_operating_point=AS_TRAINED if AS_TRAINED in points[Level.IMAGE] else BALANCED,
+        gate=None if evidence is None else _gate(evidence.of_split(Split.TRAIN).manifest),
+        metrics=figures,
+        parity=difference,
+    )
+    return write_bundle(record, model, out)
+
+
+def export_run(
+    folder: Path,
+    out: Path,
+    card: Card,
+    *,
+    data: str | None = None,
+    half: bool = False,
+    progress: bool = False,
+) -> Bundle:
+    """Export a run's network anew, calibrated on its own validation split or that of `data`.
+
+    Raises:
+        RunError: `folder` is not a complete run.
+        DataError: the data set lacks a split, a class, or its images.
+        BundleError: Keras and ONNX Runtime do not agree.
+    """
+    run = open_run(folder)
+    recipe = run.recipe
+    evidence = _evidence(data or str(folder / MANIFEST), recipe.preprocess, progress=progress)
+    return export(
+        run.load_network(),
+        recipe.preprocess,
+        out,
+        card,
+        evidence=replace(evidence, name=data or run.record.data),
+        threshold=None if recipe.threshold == "youden" else recipe.threshold,
+        half=half,
+    )
+
+
+def export_file(
+    path: Path,
+    out: Path,
+    card: Card,
+    recipe: Recipe | None = None,
+    *,
+    data: str | None = None,
+    half: bool = False,
+    progress: bool = False,
+) -> Bundle:
+    """Export a `.h5` or `.keras` file that anybody trained.
+
+    Args:
+        path: see `open_keras`.
+        out: a new folder.
+        card: the model's name and licence.
+        recipe: whose preprocessing it expects; without one, the whole picture at the network's
+            size, divided by 255, as the original project does.
+        data: a data set with a validation split to calibrate on, or None.
+        half: store weights as 16-bit floats.
+        progress: show bars on standard error.
+
+    Raises:
+        BundleError: it cannot be opened safely, or Keras and ONNX Runtime do not agree.
+    """
+    network = open_keras(path)
+    height, width = network.input_shape[1:3]
+    preprocess = recipe.preprocess if recipe else Preprocess(height=height, width=width)
+    if preprocess.shape != (height, width):
+        raise BundleError(
+            f"{path}: takes {height} x {width} pixels, the recipe makes "
+            f"{preprocess.height} x {preprocess.width}. Add --set preprocess.height={height} "
+            f"--set preprocess.width={width}."
+        )
+    evidence = _evidence(data, preprocess, progress=progress) if data else None
+    return export(network, preprocess, out, card, evidence=evidence, half=half)
+
+
+def open_keras(path: Path) -> Network:
+    """Open a `.h5` or `.keras` file as a network of ours: grey in, one probability out.
+
+    Keras' safe mode is on: a file that holds Python code is refused. Three input channels get the
+    grey pixels each; of two softmax outputs the second is taken as tumor.
+
+    Raises:
+        BundleError: it cannot be opened safely, or its input or output is of another kind.
+    """
+    try:
+        loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever it trips over
+        raise BundleError(
+            f"{path}: cannot be opened as a Keras model in safe mode ({reason(error)})."
+        ) from error
+    shapes: list[Any] = [getattr(loaded, f"{end}_shape", None) for end in ("input", "output")]
+    if not all(isinstance(shape, tuple) for shape in shapes):
+        raise BundleError(f"{path}: expected one input and one output.")
+    (_, *size), (_, *units) = shapes
+    if len(size) != 3 or None in size or size[-1] not in {1, 3} or units not in ([1], [2]):  # noqa: PLR2004
+        raise BundleError(
+            f"{path}: expected pixels (height, width, 1 or 3) in and 1 or 2 probabilities out; "
+            f"found {tuple(size)} and {tuple(units)}."
+        )
+    if size[-1] == 1 and units == [1]:
+        return keras.Model(loaded.inputs[0], loaded.outputs[0], name=loaded.name)
+    image = keras.Input((*size[:2], 1), name="image")
+    grey = keras.layers.Concatenate()([image] * 3) if size[-1] == 3 else image  # noqa: PLR2004
+    answer = loaded(grey)
+    return keras.Model(image, answer[:, 1:] if units == [2] else answer, name=loaded.name)
+
+
+def scores_of(network: Network, pixels: CachedPixels) -> NDArray[np.float64]:
+    """Return the network's raw scores in [0, 1], (images,)."""
+    batches = Batches(pixels, np.zeros(len(pixels), np.float32), _INFERENCE_BATCH)
+    return np.asarray(network.predict(batches, verbose=0), dtype=np.float64).ravel()
+
+
+def _evidence(data: str, preprocess: Preprocess, *, progress: bool) -> Evidence:
+    listed = read_source(data).labelled()
+    used = listed.where(lambda m: m.split in (Split.TRAIN, Split.VALID) and m.path.is_file())
+    if not len(used.of_split(Split.VALID)):
+        raise DataError(
+            f"{data}: no labelled validation images to calibrate on. "
+            "Name a data set that has them: --data DATA."
+        )
+    pixels = prepared_pixels(used.paths, preprocess, progress=progress)
+    keep = [index for index, error in enumerate(pixels.errors) if error is None]
+    kept = Manifest(tuple(used.mammograms[index] for index in keep))
+    if len(set(kept.of_split(Split.VALID).labels)) < len(LABEL_NAMES):
+        raise DataError(
+            f"{data}: its validation images that can be read are all of one class, or none. "
+            "To calibrate takes both: --data DATA."
+        )
+    return Evidence(data, kept, pixels.subset(keep))
+
+
+def _points(
+    valid: Manifest, probabilities: NDArray[np.float64], fixed: float | None
+) -> dict[Level, OperatingPoints]:
+    """Choose operating points at each level; a breast or patient counts once.
+
+    Where every patient has a tumor, in one of her breasts, thresholds are those of breasts.
+    """
+    chosen: dict[Level, OperatingPoints] = {}
+    found: OperatingPoints = {}
+    for level, (labels, values, patients) in _by_level(valid, probabilities).items():
+        if 0 < labels.sum() < len(labels):
+            found = operating_points(labels, values, patients, fixed)
+        chosen[level] = found
+    return chosen
+
+
+def _unmeasured(threshold: float) -> OperatingPoint:
+    unknown = metrics.Estimate(np.nan, np.nan, np.nan)
+    return OperatingPoint(
+        threshold=threshold, sensitivity=unknown, specificity=unknown, subjects=0, patients=0
+    )
+
+
+def _by_level(
+    valid: Manifest, probabilities: NDArray[np.float64]
+) -> dict[Level, tuple[NDArray[np.float64], NDArray[np.float64], list[str]]]:
+    """Return labels, probabilities and patients of each image, breast and patient."""
+    breasts = [mammogram.breast_key for mammogram in valid]
+    keys = {Level.IMAGE: [str(p) for p in valid.paths], Level.BREAST: breasts}
+    keys[Level.PATIENT] = list(valid.patients)
+    found = {}
+    for level, names in keys.items():
+        values = aggregated(probabilities, breasts, valid.patients, level)
+        _, first, member = np.unique(np.asarray(names), return_index=True, return_inverse=True)
+        labels = np.zeros(len(first))
+        np.maximum.at(labels, member, valid.labels)
+        found[level] = (labels, values[first], [valid.patients[index] for index in first])
+    return found
+
+
+def _figures(valid: Manifest, probabilities: NDArray[np.float64]) -> dict[str, metrics.Estimate]:
+    labels, values, patients = _by_level(valid, probabilities)[Level.BREAST]
+    breasts = metrics.patient_weights(patients)
+    images = metrics.patient_weights(valid.patients)
+    precision = metrics.average_precision(valid.labels, probabilities)
+    return {
+        "roc_auc": metrics.estimate(metrics.roc_auc(valid.labels, probabilities), images),
+        "average_precision": metrics.estimate(precision, images),
+        "roc_auc_by_breast": metrics.estimate(metrics.roc_auc(labels, values), breasts),
+    }
+
+
+def _training_data(evidence: Evidence) -> TrainingData:
+    used = evidence.manifest.where(lambda m: m.split in (Split.TRAIN, Split.VALID))
+    return TrainingData(
+        name=evidence.name,
+        images=len(used),
+        patients=len(set(used.patients)),
+        prevalence=float(np.mean(evidence.manifest.of_split(Split.VALID).labels)),
+        fingerprint=used.fingerprint(),
+        synthetic=all(m.metadata.get("synthetic") == "1" for m in used),
+    )
+
+
+def _gate(training: Manifest) -> Gate | None:
+    """Fit the input gate on training images, a thousand at most; none where they are too few."""
+    step = max(1, len(training) // _GATE_IMAGES)
+    with ThreadPoolExecutor(cores()) as pool:  # not processes: each would first import Keras
+        found = [row for row in pool.map(_statistics, training.paths[::step]) if row is not None]
+    return fit_gate(np.stack(found)) if len(found) >= MIN_IMAGES else None
+
+
+def _statistics(path: Path) -> NDArray[np.float32] | None:
+    try:
+        return statistics(read_image(path).pixels)
+    except ImageError:
+        return None
+
+
+def _drawn(preprocess: Preprocess) -> Pixels:
+    """Return prepared phantoms, for networks whose data is not at hand."""
+    drawn = [
+        draw_view(draw_patient(number, 0).left, View.CC, size=256).pixels
+        for number in range(_COMPARED // 4)
+    ]
+    full = np.float32(255)
+    return as_float(np.stack([preprocess(p.astype(np.float32) / full).pixels for p in drawn]))

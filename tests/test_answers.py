@@ -1,0 +1,196 @@
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from mammolens.answers import (
+    COLUMNS,
+    MOST_ROWS,
+    answers_table,
+    check_suffix,
+    write_answers,
+    written,
+)
+from mammolens.errors import DataError
+from mammolens.records import Laterality, Level, Prediction, View
+
+FORMATS = (".csv", ".json", ".parquet")
+
+FULL = Prediction(
+    path=Path("bäckerei/乳房.png"),
+    probability=0.123456,
+    decision="no tumor",
+    threshold=0.5,
+    operating_point="balanced",
+    uncertain=True,
+    level=Level.BREAST,
+    laterality=Laterality.LEFT,
+    view=View.MLO,
+    patient_id="0007",
+    warnings=("black and white were exchanged: mended", "polarity is uncertain"),
+)
+BARE = Prediction.answer(Path("b.png"), 0.75, 0.5)
+FAILED = Prediction.failure(Path("c, d.png"), 'cut short\nat byte "9"', 0.5)
+ANSWERS = [FULL, BARE, FAILED]
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The file as someone opens it with pandas; text stays text."""
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    texts: dict[str, Any] = dict.fromkeys(COLUMNS, str)
+    texts |= {"probability": float, "threshold": float, "uncertain": bool}
+    if path.suffix == ".json":
+        return pd.DataFrame(json.loads(path.read_text(encoding="utf-8")), columns=list(COLUMNS))
+    return pd.read_csv(path, dtype=texts)
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, ".CSV"])
+def test_every_format_holds_the_same_rows(tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"answers{suffix}"
+    write_answers(ANSWERS, out)
+    assert list(tmp_path.iterdir()) == [out]
+    table = read(out)
+    assert list(table.columns) == list(COLUMNS)
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    assert rows[0] == {
+        "path": "bäckerei/乳房.png",
+        "level": "breast",
+        "probability": 0.123456,
+        "decision": "no tumor",
+        "operating_point": "balanced",
+        "threshold": 0.5,
+        "uncertain": True,
+        "laterality": "L",
+        "view": "MLO",
+        "patient_id": "0007",
+        "warnings": "black and white were exchanged: mended; polarity is uncertain",
+        "error": None,
+    }
+    assert (rows[1]["probability"], rows[1]["decision"]) == (0.75, "tumor")
+    assert rows[1]["warnings"] is None
+    assert (rows[2]["probability"], rows[2]["decision"]) == (None, None)
+    assert (rows[2]["path"], rows[2]["error"]) == ("c, d.png", 'cut short\nat byte "9"')
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_no_answers_are_an_empty_table(tmp_path: Path, suffix: str) -> None:
+    write_answers([], tmp_path / f"answers{suffix}")
+    table = read(tmp_path / f"answers{suffix}")
+    assert (list(table.columns), len(table)) == (list(COLUMNS), 0)
+
+
+def test_many_answers_are_all_there(tmp_path: Path) -> None:
+    """More than fit into one chunk of Parquet, and one that fills it exactly."""
+    for count in (1000, 2345):
+        many = [Prediction.answer(Path(f"{index}.png"), 0.5, 0.5) for index in range(count)]
+        write_answers(many, tmp_path / "answers.parquet")
+        paths = list(read(tmp_path / "answers.parquet")["path"])
+        assert paths == [f"{index}.png" for index in range(count)]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_answers_pass_through_while_they_are_written(tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"answers{suffix}"
+    stream = written(iter(ANSWERS), out)
+    assert next(stream) is FULL
+    assert not out.exists(), "not before it is whole"
+    assert list(stream) == [BARE, FAILED]
+    assert out.exists()
+
+
+def failing() -> Iterator[Prediction]:
+    yield FULL
+    raise RuntimeError("the power went")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_stream_that_breaks_leaves_what_was_there(tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"answers{suffix}"
+    out.write_text("of last week")
+    with pytest.raises(RuntimeError, match="the power went"):
+        write_answers(failing(), out)
+    half_read = written(iter(ANSWERS), out)
+    next(half_read)
+    half_read.close()  # type: ignore[attr-defined]
+    assert out.read_text() == "of last week"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("name", ["answers.xlsx", "answers", "answers.csv.gz"])
+def test_an_unknown_ending_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"expected a name ending in \.csv, \.json, \.parquet"):
+        check_suffix(tmp_path / name)
+    with pytest.raises(DataError, match="expected a name ending"):
+        next(written(failing(), tmp_path / name))
+    check_suffix(None)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/answers\.csv: cannot be written here"):
+        write_answers(ANSWERS, tmp_path / "file" / "answers.csv")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_name_that_is_no_text_is_still_a_row(tmp_path: Path, suffix: str) -> None:
+    """Latin-1 names lie about on old disks; Python carries their bytes as lone surrogates."""
+    old = Path(os.fsdecode(b"m\xe4dchen.png"))
+    out = tmp_path / f"answers{suffix}"
+    write_answers([Prediction.failure(old, f"{old}: empty", 0.5)], out)
+    assert list(read(out)["path"]) == [r"m\udce4dchen.png"]
+    shown([Prediction.failure(old, f"{old}: empty", 0.5)]).encode()
+
+
+def test_csv_has_one_line_a_row_for_whoever_counts(tmp_path: Path) -> None:
+    write_answers([FULL, BARE], tmp_path / "answers.csv")
+    text = (tmp_path / "answers.csv").read_bytes().decode("utf-8")
+    assert text.count("\n") == 3
+    assert "\r" not in text
+    assert [row[0] for row in csv.reader(text.splitlines())] == ["path", str(FULL.path), "b.png"]
+
+
+def shown(answers: list[Prediction], hidden: int = 0) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(answers_table(answers, hidden))
+    return stream.getvalue()
+
+
+def test_the_table_shows_each_answer() -> None:
+    text = shown(ANSWERS)
+    assert "0.1235" in text
+    assert "no tumor (uncertain)" in text
+    assert "polarity is uncertain" in text
+    assert 'at byte "9"' in text
+    assert "Probability of the breast, operating point balanced. Research use only." in text
+
+
+def test_the_table_is_cut_and_says_so() -> None:
+    many = [Prediction.answer(Path(f"{index}.png"), 0.5, 0.5) for index in range(MOST_ROWS + 2)]
+    text = shown(many, hidden=10)
+    assert f"{MOST_ROWS - 1}.png" in text
+    assert f"{MOST_ROWS}.png" not in text
+    assert "... and 12 more." in text
+    assert "more" not in shown(many[:3])
+    assert "Research use only" in shown([])
+
+
+def test_what_looks_like_markup_is_shown_as_it_is() -> None:
+    name = "[red]x[/red] [/] [link=a]y.png"
+    text = shown(
+        [
+            Prediction(Path(name), 0.5, "tumor", 0.5, warnings=("[bold]loud[/bold]",)),
+            Prediction.failure(Path("z.png"), "[blue]broken", 0.5),
+        ]
+    )
+    assert name in text
+    assert "[bold]loud[/bold]" in text
+    assert "[blue]broken" in text

@@ -1,0 +1,231 @@
+"""The rooms of the page that need no page: names, hanging, pictures, limits, the report."""
+
+import io
+import re
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
+pytest.importorskip("plotly", reason="pip install 'mammolens[app]'")
+
+from mammolens.app import words
+from mammolens.app.case_report import case_report
+from mammolens.app.cases import LONGEST, Case, exam_of, hung, look, side_and_view
+from mammolens.app.examples import EXAMPLES, drawn
+from mammolens.app.server import serve
+from mammolens.app.uploads import MAX_IMAGES, Upload, admitted, as_inputs, safe_name
+from mammolens.app.viewer import figure, shown
+from mammolens.bundle import packaged_bundles
+from mammolens.errors import MammolensError
+from mammolens.metrics import Estimate
+from mammolens.predictor import Predictor
+from mammolens.records import Laterality, Prediction, View
+
+LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    if "phantom" not in packaged_bundles():
+        pytest.skip("no bundle ships with the package")
+    return Predictor.load(None)
+
+
+def looked_at(predictor: Predictor, upload: Upload) -> Case:
+    with as_inputs(upload) as (source,):
+        return look(predictor, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "view"),
+    [
+        ("L_CC.png", LEFT, View.CC),
+        ("case 12 right mlo.jpg", RIGHT, View.MLO),
+        ("20586908_6c613a14b80a8591_MG_R_CC_ANON.dcm", RIGHT, View.CC),
+        ("Mass-Training_P_00001_LEFT_CC/1-1.dcm", LEFT, View.CC),
+        ("exam-RMLO-2.tif", RIGHT, View.MLO),
+        ("LLM.png", LEFT, View.LM),
+        ("lmlo", LEFT, View.MLO),
+        ("l cc.dcm", LEFT, View.CC),
+        ("L.png", None, None),
+        ("vitamin-r.png", None, None),
+        ("left.png", LEFT, None),
+        ("cc.png", None, View.CC),
+        ("left right cc.png", None, View.CC),
+        ("L CC MLO.png", LEFT, None),
+        ("look at this.png", None, None),
+        ("1.2.840.10008.1", None, None),
+        ("", None, None),
+    ],
+)
+def test_side_and_view_by_name(name: str, side: Laterality | None, view: View | None) -> None:
+    assert side_and_view(name) == (side, view)
+
+
+def case(name: str, patient: str | None = None, *, wall_right: bool | None = None) -> Case:
+    side, view = side_and_view(name)
+    told = replace(Prediction.answer(Path(name), 0.2, 0.5), patient_id=patient)
+    return Case(told, laterality=side, view=view, chest_wall_right=wall_right)
+
+
+def test_views_hang_right_breast_left_and_cc_on_top() -> None:
+    cases = [case(f"{one}.png") for one in ("L MLO", "R CC", "L CC", "R MLO")]
+    rows = [[one.name if one else None for one in row] for row in hung(cases[0], cases)]
+    assert rows == [["R CC.png", "L CC.png"], ["R MLO.png", "L MLO.png"]]
+
+
+def test_two_views_of_one_breast_share_a_row() -> None:
+    cases = [case("L MLO"), case("L CC"), case("L ML")]
+    rows = [[one.name if one else None for one in row] for row in hung(cases[0], cases)]
+    assert rows == [["L CC", "L MLO"], ["L ML", None]]
+
+
+def test_a_missing_view_leaves_its_place_empty() -> None:
+    cases = [case("R MLO"), case("L CC"), case("L MLO")]
+    rows = [[one.name if one else None for one in row] for row in hung(cases[0], cases)]
+    assert rows == [[None, "L CC"], ["R MLO", "L MLO"]]
+
+
+def test_patients_never_hang_together() -> None:
+    cases = [case("L CC 1", "A"), case("R CC 1", "B"), case("R MLO 1", "A"), case("R CC 2")]
+    assert [one.name for one in exam_of(cases[0], cases)] == ["L CC 1", "R MLO 1"]
+    names = [f"{patient}_{place}.png" for patient in ("ann", "eve") for place in ("L_CC", "R_CC")]
+    unnamed = [case(name) for name in names]
+    assert [one.name for one in exam_of(unnamed[3], unnamed)] == names[2:]
+    nowhere = case("x.png")
+    assert exam_of(nowhere, [*unnamed, nowhere]) == [nowhere]
+
+
+def test_a_picture_is_mirrored_only_to_bring_its_chest_wall_to_the_middle() -> None:
+    assert not case("R CC", wall_right=True).hangs_mirrored
+    assert not case("L CC", wall_right=False).hangs_mirrored
+    assert case("R CC", wall_right=False).hangs_mirrored
+    assert case("L CC", wall_right=True).hangs_mirrored
+    assert not case("L CC").hangs_mirrored
+    assert not case("x", wall_right=True).hangs_mirrored
+
+
+def test_the_window_maps_the_pictures_own_range() -> None:
+    ramp = np.linspace(1000, 5000, 101).round().astype(np.uint16)[np.newaxis]
+    np.testing.assert_array_equal(
+        shown(ramp, (0, 1), inverted=False)[0, [0, 50, 100]], [0, 128, 255]
+    )
+    narrow = shown(ramp, (0.4, 0.6), inverted=False)[0]
+    np.testing.assert_array_equal(narrow[[0, 40, 50, 60, 100]], [0, 0, 128, 255, 255])
+    np.testing.assert_array_equal(shown(ramp, (0, 1), inverted=True)[0, [0, 100]], [255, 0])
+    flat = np.full((2, 2), 7, np.uint16)
+    assert shown(flat, (0, 1), inverted=False).max() == 0
+
+
+def test_the_figure_zooms_in_the_browser_and_keeps_its_shape() -> None:
+    picture = np.zeros((40, 20), np.uint8)
+    plain = figure(picture, identity="a").to_plotly_json()["layout"]
+    assert plain["dragmode"] == "pan"
+    assert plain["yaxis"]["scaleanchor"] == "x"
+    assert len(plain["images"]) == 1
+    hot = np.ones((5, 5), np.float32)
+    heated = figure(picture, hot, opacity=0.3, identity="a").to_plotly_json()["layout"]
+    assert [layer["layer"] for layer in heated["images"]] == ["below", "above"]
+    assert heated["images"][1]["opacity"] == 0.3
+    assert plain["uirevision"] == heated["uirevision"], "zoom outlives a change of the heatmap"
+    assert figure(picture, identity="b").layout.uirevision != plain["uirevision"]
+
+
+def test_uploads_are_named_as_their_owner_names_them_and_deleted_at_once() -> None:
+    with as_inputs(Upload("1", "C:\\patients\\DOE JANE.png", b"x")) as found:
+        (one,) = found
+        assert one.name == Path("DOE JANE.png")
+        assert "DOE" not in str(one.file)
+        folder = one.file.parent
+        assert folder.is_dir()
+    assert not folder.exists()
+    assert safe_name("../../etc/passwd") == "passwd"
+    assert safe_name("") == "unnamed"
+
+
+def test_what_is_too_much_is_refused_and_named() -> None:
+    many = [Upload(str(n), f"{n}.png", b"x") for n in range(MAX_IMAGES + 2)]
+    taken, refused = admitted(many)
+    assert len(taken) == MAX_IMAGES
+    assert [text.split(":")[0] for text in refused] == ["100.png", "101.png"]
+
+
+def test_a_bug_with_one_file_becomes_its_error(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: object) -> None:
+        raise ValueError("Patient DOE^JANE")
+
+    monkeypatch.setattr("mammolens.predictor.read_image", stumble)
+    found = looked_at(predictor, Upload("1", "x.png", b"x"))
+    assert found.answer.error == "x.png: could not be looked at (ValueError). Export it anew."
+
+
+def test_shares_have_the_digits_they_need() -> None:
+    assert [words.share(value) for value in (0.005, 0.197, 0.05, 0.0002, 1, 0)] == [
+        "0.5 %",
+        "20 %",
+        "5 %",
+        "0.02 %",
+        "100 %",
+        "0 %",
+    ]
+    assert words.interval(Estimate(0.9, 0.735, 1.0)) == "90 % (74 % to 100 %)"
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(MammolensError, match=f"localhost:{port}: the page cannot be served"):
+            serve(None, port, "localhost")
+
+
+def test_examples_are_what_they_say(predictor: Predictor) -> None:
+    for example in EXAMPLES:
+        for upload in drawn(example):
+            found = looked_at(predictor, upload)
+            assert found.answer.error is None
+            assert found.place is not None
+            assert found.told_by_name
+            assert found.name.startswith("synthetic-")
+            assert not found.hangs_mirrored, "phantoms hang as they are drawn"
+
+
+def test_large_pictures_are_kept_small(predictor: Predictor) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((3000, 1500), np.uint8)).save(file, format="PNG")
+    found = looked_at(predictor, Upload("1", "large.png", file.getvalue()))
+    assert found.picture is not None
+    assert found.picture.shape == (LONGEST, LONGEST // 2)
+    assert "1500 × 3000 pixels" in found.facts
+
+
+def test_the_report_is_one_page_without_scripts_or_links(predictor: Predictor) -> None:
+    example = drawn(EXAMPLES[0])[0]
+    found = looked_at(predictor, replace(example, name="<b>DOE L CC.png"))
+    text = case_report(found, predictor.bundle.record)
+    assert "<script" not in text
+    assert not re.search(r'(?:src|href)="(?!data:)', text)
+    assert "<b>DOE" not in text
+    assert "&lt;b&gt;DOE" in text
+    assert text.count(words.DISCLAIMER) == 2
+    assert text.count("<img ") == 2, "as read, and with the heatmap"
+    assert f"{found.answer.probability:.4f}" in text
+    for wanted in (words.SYNTHETIC, words.HEATMAP, "Sensitivity", "Screening", "SHA-256", "@page"):
+        assert wanted in text
+    assert len(text) < 1_000_000
+
+
+def test_the_report_of_a_failure_says_why(predictor: Predictor) -> None:
+    found = looked_at(predictor, Upload("1", "note.png", b"no picture"))
+    text = case_report(found, predictor.bundle.record)
+    assert "No answer" in text
+    assert "note.png" in text
+    assert "<img " not in text

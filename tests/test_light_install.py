@@ -1,0 +1,91 @@
+"""The package as users get it: a wheel with `[app]`, in an environment without Keras or PyTorch."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment's folder of programs."""
+    folder = tmp_path_factory.mktemp("light")
+    venv.create(folder, with_pip=True)
+    programs = folder / "bin"
+    pip: list[str | Path] = [
+        programs / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
+    constraints = ROOT / "constraints.txt"
+    subprocess.run([*pip, "--constraint", constraints, f"{ROOT}[app]"], check=True)
+    return programs
+
+
+def test_no_training_framework_is_there(light: Path) -> None:
+    for name in ("keras", "torch", "onnx"):
+        done = subprocess.run(
+            [light / "python", "-c", f"import {name}"], capture_output=True, check=False
+        )
+        assert done.returncode == 1, f"{name} was installed with the base package"
+
+
+def test_predict_answers_as_the_full_install_does(
+    light: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    paths = sorted(phantoms.rglob("*.jpg"))[:3]
+    answers: list[list[dict[str, str]]] = []
+    for program in (light / "mammolens", Path(sys.executable).with_name("mammolens")):
+        out = tmp_path / f"{len(answers)}.csv"
+        # Away from the checkout, so that the installed package answers, not the source.
+        subprocess.run([program, "predict", *paths, "--out", out, "--quiet"], check=True, cwd="/")
+        with out.open(encoding="utf-8") as stream:
+            answers.append(list(csv.DictReader(stream)))
+    assert answers[0] == answers[1]
+    assert all(row["probability"] for row in answers[0])
+
+
+def test_the_page_is_served(light: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [str(light / "mammolens"), "app", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as page:
+        try:
+            assert _healthy(page, f"http://localhost:{port}/_stcore/health")
+        finally:
+            page.terminate()
+
+
+def test_training_says_what_to_install(light: Path, phantoms: Path, tmp_path: Path) -> None:
+    command = [light / "mammolens", "train", phantoms, "--out", tmp_path / "run"]
+    wide = os.environ | {"COLUMNS": "200"}
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=wide, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install 'mammolens[train]'" in done.stderr
+
+
+def _healthy(page: "subprocess.Popen[bytes]", address: str) -> bool:
+    """Ask until the page answers or has ended."""
+    deadline = time.monotonic() + 60
+    while page.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - localhost
+                return bool(answer.read() == b"ok")
+        except OSError:
+            pass
+    return False

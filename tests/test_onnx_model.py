@@ -1,0 +1,146 @@
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from keras import layers, ops
+from numpy.typing import NDArray
+
+from mammolens import onnx_model
+from mammolens.cache import prepared_pixels
+from mammolens.errors import BundleError
+from mammolens.networks import Network
+from mammolens.onnx_model import parity, round_weights, to_onnx
+from mammolens.runs import Run
+from mammolens.score_maps import with_score_map
+
+Floats = NDArray[np.float32]
+
+
+def pixels(count: int = 5) -> Floats:
+    return np.random.default_rng(0).random((count, 32, 32), dtype=np.float32)
+
+
+def opened(model: bytes) -> Any:
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def answers(model: bytes, images: Floats) -> list[Floats]:
+    found: list[Floats] = opened(model).run(None, {"image": images[..., np.newaxis]})
+    return found
+
+
+def plain(seed: int = 0) -> Network:
+    """A network of few layers with random weights; most of them are in one of the layers."""
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((32, 32, 1))
+    x = layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same")(image))
+    x = layers.Flatten()(layers.MaxPooling2D(8)(layers.ReLU()(x)))
+    x = layers.BatchNormalization()(layers.Dense(512, activation="relu")(x))
+    return keras.Model(image, layers.Dense(1, activation="sigmoid")(x))
+
+
+def small(seed: int = 0, *, rounded: bool = False) -> Network:
+    network = plain(seed)
+    if rounded:
+        round_weights(network)
+    mapped = with_score_map(network)
+    assert mapped is not None
+    return mapped
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return small()
+
+
+@pytest.fixture(scope="module")
+def model(network: Network) -> bytes:
+    return to_onnx(network)
+
+
+def test_a_trained_network_answers_alike_in_keras_and_onnx_on_real_pixels(run: Run) -> None:
+    images = prepared_pixels(run.manifest.paths[:40], run.recipe.preprocess).take(range(40))
+    trained = with_score_map(run.load_network())
+    assert trained is not None
+    expected = trained.predict(images[..., np.newaxis], verbose=0)
+    bundled = (run.folder / "bundle" / "model.onnx").read_bytes()
+    for ours, theirs in zip(answers(bundled, images), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert np.ptp(expected[0]) > 0.01, "a network that says the same of all proves nothing"
+
+
+def test_input_and_outputs_have_their_names_and_the_batch_is_free(model: bytes) -> None:
+    session = opened(model)
+    (image,) = session.get_inputs()
+    assert (image.name, image.shape, image.type) == (
+        "image",
+        ["images", 32, 32, 1],
+        "tensor(float)",
+    )
+    assert [output.name for output in session.get_outputs()] == ["probability", "score_map"]
+    together = answers(model, pixels(5))
+    assert [array.shape for array in together] == [(5, 1), (5, 4, 4, 1)]
+    for index, image in enumerate(pixels(5)):
+        for one, all_of_them in zip(answers(model, image[np.newaxis]), together, strict=True):
+            np.testing.assert_allclose(one[0], all_of_them[index], atol=1e-5)
+
+
+def test_a_network_without_a_map_has_one_output() -> None:
+    session = opened(to_onnx(plain()))
+    assert [output.name for output in session.get_outputs()] == ["probability"]
+
+
+def test_the_map_shares_the_weights_of_the_network(network: Network, model: bytes) -> None:
+    weights = 4 * network.count_params()
+    assert 0.95 * weights < len(model) < 1.2 * weights
+    graph = onnx.load_from_string(model).graph
+    assert not [node for node in graph.node if node.doc_string], "no paths of this machine inside"
+
+
+def test_a_network_that_answers_otherwise_is_refused(model: bytes) -> None:
+    with pytest.raises(BundleError, match=r"differ by .* Nothing was written"):
+        parity(small(seed=1), model, pixels())
+
+
+def test_the_difference_is_the_largest_of_all_outputs(
+    network: Network, model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 <= parity(network, model, pixels()) <= onnx_model.PARITY
+    monkeypatch.setattr(onnx_model, "PARITY", 2.0)
+    expected = small(seed=1).predict(pixels()[..., np.newaxis], verbose=0)
+    found = answers(model, pixels())
+    worst = max(np.abs(a - b).max() for a, b in zip(found, expected, strict=True))
+    assert parity(small(seed=1), model, pixels()) == pytest.approx(worst, abs=1e-5)
+
+
+def test_what_is_not_a_number_does_not_agree() -> None:
+    image = keras.Input((32, 32, 1))
+    probability = layers.Dense(1, activation="sigmoid")(layers.Flatten()(image))
+    broken = keras.Model(image, [probability, ops.log(-1 - image)])
+    with pytest.raises(BundleError, match="differ by nan"):
+        parity(broken, to_onnx(broken), pixels())
+
+
+def test_half_is_half_the_size_and_answers_as_the_rounded_network(model: bytes) -> None:
+    rounded = small(rounded=True)
+    halved = to_onnx(rounded, half=True)
+    assert 0.45 < len(halved) / len(model) < 0.6
+    assert parity(rounded, halved, pixels()) <= 1e-5
+    whole = answers(model, pixels())
+    assert any((a != b).any() for a, b in zip(answers(halved, pixels()), whole, strict=True))
+
+
+def test_rounding_touches_large_weights_only_and_is_done_once() -> None:
+    network = small()
+    before = [ops.convert_to_numpy(weight).copy() for weight in network.weights]
+    round_weights(network)
+    once = network.get_weights()
+    for old, new in zip(before, once, strict=True):
+        expected = old.astype(np.float16).astype(np.float32) if old.size >= 1024 else old
+        np.testing.assert_array_equal(new, expected)
+    round_weights(network)
+    for one, other in zip(once, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,0 +1,116 @@
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from mammolens.inputs import find_inputs
+from mammolens.overlay import CAPTION, heat, overlay, write_overlay, write_overlays
+from mammolens.records import Prediction
+
+Floats = NDArray[np.float32]
+
+
+def grey(height: int, width: int) -> Floats:
+    return np.random.default_rng(0).random((height, width), dtype=np.float32)
+
+
+def full(value: float, *shape: int) -> Floats:
+    return np.full(shape, value, np.float32)
+
+
+def colourfulness(picture: Image.Image) -> NDArray[np.int64]:
+    """How far each pixel is from grey."""
+    channels = np.asarray(picture, np.int64)
+    return np.asarray(channels.max(axis=-1) - channels.min(axis=-1))
+
+
+def test_heat_is_clear_where_nothing_is_suspect_and_rises_to_red() -> None:
+    strip = heat(np.linspace(0, 1, 101, dtype=np.float32)[np.newaxis])[0]
+    assert strip.shape == (101, 4)
+    assert strip.dtype == np.uint8
+    opacity, green = strip[:, 3].astype(int), strip[:, 1].astype(int)
+    assert (opacity[:20] == 0).all()
+    assert (np.diff(opacity) >= 0).all()
+    assert (np.diff(green) <= 0).all()
+    assert tuple(strip[100]) == (255, 0, 0, 255)
+
+
+def test_the_scale_is_fixed_not_that_of_the_picture() -> None:
+    alone, beside = full(0.4, 4, 4), full(0.4, 4, 4)
+    beside[0, 0] = 1
+    np.testing.assert_array_equal(heat(alone)[1:], heat(beside)[1:])
+
+
+def test_a_picture_without_anything_suspect_stays_as_it_is() -> None:
+    pixels = grey(60, 40)
+    mixed = overlay(pixels, full(0.1, 6, 4))
+    assert mixed.mode == "RGB"
+    expected = np.rint(pixels * 255).astype(np.uint8)
+    for channel in np.moveaxis(np.asarray(mixed), -1, 0):
+        np.testing.assert_array_equal(channel, expected)
+
+
+def test_heat_lies_where_the_map_is_hot_whatever_its_size() -> None:
+    score_map = full(0, 6, 4)
+    score_map[4, 1] = 1
+    found = colourfulness(overlay(grey(600, 400), score_map))
+    assert found[400:500, 100:200].mean() > 50
+    assert found[:300].max() == found[:, 300:].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [
+        (3000, 2000, (683, 1024)),
+        (500, 2048, (1024, 250)),
+        (40, 20, (20, 40)),
+        (5000, 16, (3, 1024)),
+    ],
+)
+def test_the_longer_side_is_limited_and_small_pictures_are_not_blown_up(
+    height: int, width: int, size: tuple[int, int]
+) -> None:
+    assert overlay(full(0.5, height, width), full(0.9, 8, 8)).size == size
+
+
+@pytest.mark.parametrize("width", [20, 500])
+def test_a_heatmap_says_what_it_is_not(tmp_path: Path, width: int) -> None:
+    out = tmp_path / "new" / "heat.png"
+    write_overlay(full(0.5, 300, width), full(0.1, 3, 5), out)
+    assert list(out.parent.iterdir()) == [out]
+    with Image.open(out) as sheet:
+        assert sheet.format == "PNG"
+        letters = np.asarray(sheet.convert("L"))[300:] > 128
+    assert "Not a lesion outline" in CAPTION
+    assert "Research use only" in CAPTION
+    assert 0.01 < letters.mean() < 0.3
+    assert not letters[:, -5:].any(), "the caption is cut off"
+    assert letters[:, 300:460].any(), "the caption ends too early"
+
+
+def test_a_long_name_is_cut(tmp_path: Path, png: Callable[..., Path]) -> None:
+    (source,) = find_inputs([png(np.full((64, 48), 99, np.uint8), f"{'x' * 245}.png")])
+    answer = Prediction(source.name, 0.9, "tumor", 0.5, score_map=full(0.9, 8, 6))
+    assert list(write_overlays([answer], [source], tmp_path / "heat")) == [answer]
+    assert len(list((tmp_path / "heat").iterdir())) == 1
+
+
+def test_heatmaps_are_named_after_their_inputs_in_order(
+    tmp_path: Path, png: Callable[..., Path]
+) -> None:
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w") as written:
+        written.write(png(np.full((64, 48), 99, np.uint8), "a.png"), "deep/a.png")
+    inputs = find_inputs([tmp_path / "a.png", tmp_path / "gone.png", archive])
+    answers = [
+        Prediction(source.name, 0.9, "tumor", 0.5, score_map=full(0.9, 8, 6)) for source in inputs
+    ]
+    answers[1] = Prediction.failure(inputs[1].name, "no such file", 0.5)
+    stream = write_overlays(iter(answers), inputs, tmp_path / "heat")
+    assert next(stream) is answers[0]
+    assert list(stream) == answers[1:]
+    assert {path.name for path in (tmp_path / "heat").iterdir()} == {"00001-a.png", "00003-a.png"}

@@ -1,0 +1,249 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from mammolens.records import Level
+from mammolens.triage import (
+    AS_TRAINED,
+    BALANCED,
+    SENSITIVITY_90,
+    SPECIFICITY_90,
+    Calibration,
+    OperatingPoints,
+    aggregated,
+    at_prevalence,
+    fit_calibration,
+    is_uncertain,
+    operating_points,
+)
+
+Array = NDArray[np.float64]
+
+SIX_DIGITS = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
+CLASSES = st.tuples(
+    st.lists(SIX_DIGITS, min_size=1, max_size=25), st.lists(SIX_DIGITS, min_size=1, max_size=25)
+)
+"""Probabilities of some tumors and of some others."""
+
+
+def sigmoid(logits: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def simulated(slope: float, intercept: float, count: int = 40_000) -> tuple[Array, Array]:
+    """Labels and scores of a network whose calibration is known."""
+    generator = np.random.default_rng(7)
+    logits = generator.normal(0, 2, count)
+    labels = generator.random(count) < sigmoid(slope * logits + intercept)
+    return labels.astype(np.float64), sigmoid(logits)
+
+
+def points(tumors: list[float], others: list[float]) -> OperatingPoints:
+    """Operating points of images that each stand for a patient."""
+    labels = [1] * len(tumors) + [0] * len(others)
+    return operating_points(labels, [*tumors, *others], [str(i) for i in range(len(labels))])
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0.4, -1.5), (2, 1)])
+def test_calibration_finds_the_truth_and_agrees_with_scikit_learn(
+    slope: float, intercept: float
+) -> None:
+    labels, scores = simulated(slope, intercept)
+    fitted = fit_calibration(labels, scores)
+    assert fitted.slope == pytest.approx(slope, rel=0.05)
+    assert fitted.intercept == pytest.approx(intercept, abs=0.05)
+    logits = np.log(scores / (1 - scores))[:, np.newaxis]
+    reference = LogisticRegression(C=np.inf, tol=1e-10).fit(logits, labels)
+    assert fitted.slope == pytest.approx(reference.coef_[0, 0], abs=2e-3)
+    assert fitted.intercept == pytest.approx(reference.intercept_[0], abs=2e-3)
+
+
+@pytest.mark.parametrize("shrunk", [1e-1, 1e-2, 1e-4])
+def test_calibration_does_not_depend_on_how_far_a_network_dares_to_go(shrunk: float) -> None:
+    """A network after one epoch says 0.49 and 0.51 for what another says 0.1 and 0.9."""
+    labels, scores = simulated(0.4, 0.2, 2000)
+    shrunken = sigmoid(shrunk * np.log(scores / (1 - scores)))
+    bold, shy = fit_calibration(labels, scores), fit_calibration(labels, shrunken)
+    np.testing.assert_allclose(shy(shrunken), bold(scores), atol=1e-4)
+    assert list(shy([0, 1])) == [0, 1]
+
+
+def test_calibration_rises_with_the_score() -> None:
+    labels, scores = simulated(0.4, -1.5, 500)
+    probabilities = fit_calibration(labels, scores)(np.linspace(0, 1, 101))
+    assert (np.diff(probabilities) >= 0).all()
+    assert probabilities[0] >= 0
+    assert probabilities[-1] <= 1
+
+
+def test_classes_that_do_not_overlap_give_no_certainty() -> None:
+    fitted = fit_calibration([0] * 20 + [1] * 20, np.linspace(0.1, 0.9, 40))
+    assert np.isfinite([fitted.slope, fitted.intercept]).all()
+    low, high = fitted([0.1, 0.9])
+    assert 0 < low < 1 / 22
+    assert 21 / 22 < high < 1
+    few = fit_calibration([0, 1], [0.0, 1.0])
+    np.testing.assert_allclose(few([0.0, 1.0]), [1 / 3, 2 / 3], atol=1e-6)
+
+
+def test_a_network_is_doubted_but_never_turned_round() -> None:
+    labels, scores = simulated(1, -1, 2000)
+    fitted = fit_calibration(1 - labels, scores)
+    assert fitted.slope > 0
+    assert fitted(scores).mean() == pytest.approx(1 - labels.mean(), abs=0.01)
+    assert np.ptp(fitted(scores)) < 0.05
+
+
+def test_scores_that_are_all_alike_give_the_prevalence() -> None:
+    fitted = fit_calibration([1, 0, 0, 0] * 50, [0.3] * 200)
+    assert float(fitted(0.3)) == pytest.approx(0.25, abs=0.005)
+
+
+def test_no_calibration_changes_nothing_that_can_be_seen() -> None:
+    np.testing.assert_allclose(Calibration()([0, 0.25, 0.5, 1]), [0, 0.25, 0.5, 1], atol=1e-6)
+    assert Calibration()(np.full((2, 3), 0.5)).shape == (2, 3)
+
+
+def sensitivity(tumors: list[float], threshold: float) -> float:
+    return float(np.mean([probability >= threshold for probability in tumors]))
+
+
+def specificity(others: list[float], threshold: float) -> float:
+    return float(np.mean([probability < threshold for probability in others]))
+
+
+@given(CLASSES)
+def test_no_other_threshold_is_better(classes: tuple[list[float], list[float]]) -> None:
+    """Against brute force over every score, and every place right above a score."""
+    tumors, others = classes
+    found = points(tumors, others)
+    scores = sorted({*tumors, *others})
+    all_others_pass = 1.0 not in others  # no threshold lies above 1
+    enough = [t for t in scores if sensitivity(tumors, t) >= 0.9]
+    assert found[SENSITIVITY_90].threshold == max(enough)
+    above = [round(score + 1e-6, 6) for score in scores]
+    quiet = [t for t in [*scores, *above] if t <= 1 and specificity(others, t) >= 0.9]
+    if all_others_pass:
+        assert found[SPECIFICITY_90].threshold == min(quiet)
+    best = max(sensitivity(tumors, t) + specificity(others, t) for t in scores)
+    at = found[BALANCED].threshold
+    assert sensitivity(tumors, at) + specificity(others, at) == pytest.approx(best)
+
+
+@given(CLASSES)
+def test_what_is_said_of_a_threshold_is_what_it_does(
+    classes: tuple[list[float], list[float]],
+) -> None:
+    tumors, others = classes
+    for point in points(tumors, others).values():
+        assert point.sensitivity.value == pytest.approx(sensitivity(tumors, point.threshold))
+        assert point.specificity.value == pytest.approx(specificity(others, point.threshold))
+        assert point.subjects == point.patients == len(tumors) + len(others)
+
+
+def test_ties_go_together() -> None:
+    found = points([0.5] * 9 + [0.2], [0.5] * 2 + [0.1] * 8)
+    assert found[SENSITIVITY_90].threshold == 0.5
+    assert found[SPECIFICITY_90].threshold == pytest.approx(0.500001)
+    assert (found[BALANCED].threshold, found[BALANCED].specificity.value) == (0.2, 0.8)
+
+
+def test_one_of_each_is_enough_and_one_class_is_not() -> None:
+    found = points([0.7], [0.4])
+    assert {name: point.threshold for name, point in found.items()} == {
+        BALANCED: 0.7,
+        SENSITIVITY_90: 0.7,
+        SPECIFICITY_90: pytest.approx(0.400001),
+    }
+    for tumors, others in (([0.7], []), ([], [0.7])):
+        with pytest.raises(ValueError, match="both classes"):
+            points(tumors, others)
+
+
+def test_a_threshold_that_was_fixed_is_measured_too() -> None:
+    found = operating_points([1, 1, 0, 0], [0.9, 0.3, 0.6, 0.1], ["a", "b", "c", "c"], 0.5)
+    assert found[AS_TRAINED].threshold == 0.5
+    assert found[AS_TRAINED].sensitivity.value == 0.5
+    assert found[AS_TRAINED].specificity.value == 0.5
+    assert (found[AS_TRAINED].subjects, found[AS_TRAINED].patients) == (4, 3)
+
+
+def at(sensitive: float, specific: float) -> OperatingPoints:
+    point = points([0.7], [0.4])[BALANCED]
+    thresholds = {SENSITIVITY_90: sensitive, SPECIFICITY_90: specific}
+    return {name: point.model_copy(update={"threshold": t}) for name, t in thresholds.items()}
+
+
+def test_uncertain_is_between_ruling_out_and_ruling_in() -> None:
+    said = [is_uncertain(p, at(0.2, 0.6)) for p in (0, 0.199999, 0.2, 0.4, 0.599999, 0.6, 1)]
+    assert said == [False, False, True, True, True, False, False]
+    assert not any(is_uncertain(p, at(0.7, 0.5)) for p in np.linspace(0, 1, 101))
+    assert not is_uncertain(0.4, {AS_TRAINED: points([0.7], [0.4])[BALANCED]})
+
+
+def test_prevalence_by_bayes_formula_worked_by_hand() -> None:
+    """At 40 % prevalence, 0.8 means odds of 4 = prior odds 2/3 × likelihood ratio 6.
+
+    At 0.5 % prevalence prior odds are 1/199, so odds are 6/199 and the probability is 6/205.
+    """
+    assert at_prevalence(0.8, seen=0.4, expected=0.005) == pytest.approx(6 / 205, abs=1e-9)
+    assert at_prevalence(0.4, seen=0.4, expected=0.005) == pytest.approx(0.005, abs=1e-9)
+
+
+@given(*(st.floats(0.02, 0.98) for _ in range(3)))
+def test_prevalence_goes_there_and_back(probability: float, seen: float, expected: float) -> None:
+    there = at_prevalence(probability, seen, expected)
+    assert at_prevalence(there, expected, seen) == pytest.approx(probability, abs=1e-6)
+    likelihood_ratio = probability / (1 - probability) * (1 - seen) / seen
+    odds = likelihood_ratio * expected / (1 - expected)
+    assert there == pytest.approx(odds / (1 + odds), abs=1e-6)
+    assert (there > probability) == (expected > seen) or there == pytest.approx(probability)
+
+
+def test_a_breast_is_the_mean_of_its_views_and_a_patient_her_larger_breast() -> None:
+    probabilities = [0.2, 0.5, 0.4, 0.9, 0.8]
+    breasts = ["ann L", "bea R", "ann L", "image x", "ann R"]
+    patients = ["ann", "bea", "ann", "image x", "ann"]
+    np.testing.assert_allclose(
+        aggregated(probabilities, breasts, patients, Level.BREAST), [0.3, 0.5, 0.3, 0.9, 0.8]
+    )
+    np.testing.assert_allclose(
+        aggregated(probabilities, breasts, patients, Level.PATIENT), [0.8, 0.5, 0.8, 0.9, 0.8]
+    )
+    np.testing.assert_array_equal(
+        aggregated(probabilities, breasts, patients, Level.IMAGE), probabilities
+    )
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_nothing_together_is_nothing(level: Level) -> None:
+    assert aggregated([], [], [], level).shape == (0,)
+
+
+@given(st.lists(st.tuples(SIX_DIGITS, st.integers(0, 3), st.integers(0, 2)), min_size=1))
+def test_levels_rise_and_keep_to_what_went_in(views: list[tuple[float, int, int]]) -> None:
+    probabilities = [probability for probability, _, _ in views]
+    patients = [str(patient) for _, patient, _ in views]
+    breasts = [f"{patient} {side}" for _, patient, side in views]
+    by_breast = aggregated(probabilities, breasts, patients, Level.BREAST)
+    by_patient = aggregated(probabilities, breasts, patients, Level.PATIENT)
+    assert (by_patient >= by_breast).all()
+    for joined, keys in ((by_breast, breasts), (by_patient, patients)):
+        assert joined.min() >= min(probabilities) - 1e-6
+        assert joined.max() <= max(probabilities) + 1e-6
+        for (one, key), (other, same) in product(zip(joined, keys, strict=True), repeat=2):
+            assert key != same or one == other
+
+
+@given(SIX_DIGITS, SIX_DIGITS)
+def test_a_threshold_chosen_on_breasts_meets_the_breast_it_was_chosen_on(
+    one: float, other: float
+) -> None:
+    """A mean of two has seven digits; what is served has six, and so has what is chosen on."""
+    (mean, _) = aggregated([one, other], ["ann L"] * 2, ["ann"] * 2, Level.BREAST)
+    assert mean == round(mean, 6)
