@@ -7,8 +7,8 @@ ways answer for the same images with the same weights, the baseline network's. T
 machines; the ratios within one run are what to compare.
 """
 
+import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -108,15 +108,19 @@ def end_to_end(run: Path, paths: list[Path]) -> Table:
     return table
 
 
+def peak(process: str) -> float:
+    """Largest resident memory that a living process has had, MiB."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def memory(run: Path, paths: list[Path]) -> Table:
     """Largest resident memory of this process and of its workers while thousands are answered."""
     table = Table("files answered", "largest memory of this process", "of a worker")
     for done, _ in enumerate(Predictor.load(run).predict(paths), start=1):
-        if done in (len(paths) // 10, len(paths) // 2, len(paths)):
-            own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            table.add_row(f"{done}", f"{own:.0f} MiB", "")
-    worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    table.add_row("all", "", f"{worker:.0f} MiB")
+        if done in (len(paths) // 10, len(paths) // 2, len(paths) - 100):
+            workers = [peak(str(child.pid)) for child in multiprocessing.active_children()]
+            table.add_row(f"{done}", f"{peak('self'):.0f} MiB", f"{max(workers):.0f} MiB")
     return table
 
 

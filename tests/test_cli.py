@@ -108,7 +108,6 @@ def test_preview_draws_what_the_network_will_see(phantoms: Path, tmp_path: Path)
         (["evaluate", "missing"], "missing: not a run, a bundle or one of the models that ship"),
         (["predict", "a.png", "--model", "missing"], "missing: not a run, a bundle or one of"),
         (["predict", "a.png", "--model", "my.h5"], "mammolens export my.h5 BUNDLE"),
-        (["export", "missing.h5", "out"], "missing.h5: cannot be opened as a Keras model"),
         (["phantom", "out", "--patients", "1"], "at least 3"),
     ],
 )

@@ -254,9 +254,10 @@ def test_export_makes_a_bundle_that_answers(
     assert (record.name, record.licence) == ("ours", "CC0-1.0")
     assert "balanced, sensitivity-90, specificity-90" in said.out
     assert set(record.operating_points) == set(Level)
-    said = mammolens("export", network, calibrated)
+    said = mammolens("export", tmp_path / "gone.h5", tmp_path / "new")
     assert said.code == 1
-    assert "exists already" in said.err
+    assert "gone.h5: cannot be opened as a Keras model" in said.err
+    assert said.err.count("\n") == 1
 
 
 def test_evaluate_of_a_bundle_needs_to_be_told_its_data(

@@ -100,7 +100,7 @@ def test_dicom_is_found_without_a_suffix(tmp_path: Path) -> None:
 
 def test_an_archive_stands_for_the_images_in_it(tmp_path: Path, temporary: Path) -> None:
     archive = tmp_path / "set" / "views.zip"
-    packed(archive, "b/two.png", "a one.png", "notes.txt", "__MACOSX/._two.png", ".x.png", "b/")
+    packed(archive, "b/two.png", "a one.png", "notes.txt", "__MACOSX/two.png", "b/._two.png", "b/")
     (tmp_path / "set" / "alone.png").write_bytes(picture(7))
     expected = [tmp_path / "set" / "alone.png", archive / "a one.png", archive / "b" / "two.png"]
     found = find_inputs([tmp_path / "set"])
