@@ -238,6 +238,13 @@ def test_a_network_that_onnx_answers_otherwise_is_not_written(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_network_that_answers_in_logits_is_not_written(saved: Saved, tmp_path: Path) -> None:
+    path = saved(layered(layers.Flatten(), layers.Dense(1, kernel_initializer="ones")))
+    with pytest.raises(BundleError, match=r"probabilities were expected\. End it in a sigmoid"):
+        export_file(path, tmp_path / "bundle", CARD)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_that_holds_something_is_left_alone(saved: Saved, tmp_path: Path) -> None:
     mine = tmp_path / "mine" / "thesis.tex"
     mine.parent.mkdir()

@@ -25,7 +25,9 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
 
 _Pixels = NDArray[np.float32]
 
-_PREAMBLE = 128
+PREAMBLE = 128
+"""Bytes before ``DICM`` (PS3.10 7.1)."""
+
 _META, _PIXEL_DATA = 0x0002, 0x7FE00010
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # 0002 or 0008; the last is big endian
 _TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"
@@ -50,9 +52,14 @@ def is_dicom(path: Path) -> bool:
         if not path.is_file():  # to open a pipe would be to wait for ever
             return False
         with path.open("rb") as file:
-            return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+            return holds_dicom(file.read(PREAMBLE + 4))
     except OSError:
         return False
+
+
+def holds_dicom(start: bytes) -> bool:
+    """Tell from the first `PREAMBLE` + 4 bytes of a file whether it is DICOM."""
+    return start[PREAMBLE:] == b"DICM"
 
 
 def read_dicom(path: Path) -> Image:
@@ -134,7 +141,7 @@ def _inflate(path: Path, file: BinaryIO) -> BytesIO:
     data = inflate.decompress(file.read(), MAX_BYTES)
     if inflate.unconsumed_tail:
         raise ImageError(f"{path}: unpacks to over the limit of {MAX_BYTES // 2**20} MiB a file.")
-    if data[:2] not in _FIRST_GROUPS[1:] or data[_PREAMBLE:].startswith(b"DICM"):
+    if data[:2] not in _FIRST_GROUPS[1:] or data[PREAMBLE:].startswith(b"DICM"):
         raise ValueError("it does not unpack to a data set")
     return BytesIO(data)
 

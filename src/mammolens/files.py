@@ -36,6 +36,16 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_new_folder(out: Path) -> None:
+    """Refuse, before any work, a folder that is in the way.
+
+    Raises:
+        DataError: `out` holds something already, or is a file.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: exists already. Choose a new folder.")
+
+
 @contextmanager
 def folder_written_whole(out: Path) -> Iterator[Path]:
     """Yield a path for a new folder beside `out`, moved there when the block ends well.
@@ -43,8 +53,7 @@ def folder_written_whole(out: Path) -> Iterator[Path]:
     Raises:
         DataError: `out` holds something already, or cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: exists already. Choose a new folder.")
+    check_new_folder(out)
     target = out.absolute()
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from mammolens.dicom import PREAMBLE, holds_dicom
 from mammolens.errors import ImageError
 from mammolens.images import MAX_BYTES
 from mammolens.reading import IMAGE_SUFFIXES, looks_like_image
@@ -96,7 +97,8 @@ def _unpacked(outer: Input) -> list[Input]:
         return [outer]
     try:
         with zipfile.ZipFile(outer.file) as archive:
-            members = [member.filename for member in archive.infolist() if _is_image(member)]
+            listed = archive.infolist()
+            members = [member.filename for member in listed if _is_image(archive, member)]
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, struct.error):
         return [outer]  # zipfile has no one error for a directory that makes no sense
     named = [(outer.name / member.lstrip("/"), member) for member in sorted(members)]
@@ -114,14 +116,20 @@ def _unfit(member: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _is_image(member: zipfile.ZipInfo) -> bool:
-    """Tell by its name: a suffix of an image, or none, as DICOM files often have."""
+def _is_image(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    """Tell by its name; where that has no suffix or a UID's, as DICOM often has, by its content."""
     path = PurePosixPath(member.filename)
     hidden = path.name.startswith(".") or "__MACOSX" in path.parts or path.name == "DICOMDIR"
     if member.is_dir() or hidden:
         return False
     suffix = path.suffix.lower()
-    return suffix in IMAGE_SUFFIXES or not suffix or suffix[1:].isdecimal()
+    if suffix in IMAGE_SUFFIXES or (suffix and not suffix[1:].isdecimal()):
+        return suffix in IMAGE_SUFFIXES
+    try:
+        with archive.open(member) as stream:
+            return holds_dicom(stream.read(PREAMBLE + 4))
+    except Exception:  # noqa: BLE001 - encrypted or damaged: it stays, and fails with its reason
+        return True
 
 
 @lru_cache(maxsize=2)

@@ -105,11 +105,16 @@ def parity(network: Network, model: bytes, pixels: Pixels) -> float:
         pixels: (images, height, width) to compare on.
 
     Raises:
-        BundleError: it is over `PARITY`.
+        BundleError: it is over `PARITY`, or the first output is no probability.
     """
     answers = network(pixels[..., np.newaxis], training=False)
     listed = answers if isinstance(answers, list | tuple) else [answers]
     expected = [keras.ops.convert_to_numpy(answer) for answer in listed]
+    if expected[0].min() < 0 or expected[0].max() > 1:
+        raise BundleError(
+            f"the network answers from {expected[0].min():.3g} to {expected[0].max():.3g} where "
+            "probabilities were expected. End it in a sigmoid or softmax. Nothing was written."
+        )
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     found = session.run(None, {INPUT: pixels[..., np.newaxis]})
     # NumPy's maximum, unlike Python's, is NaN where any is NaN: that is no agreement.

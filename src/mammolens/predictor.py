@@ -102,11 +102,13 @@ class Predictor:
         work = map_in_order(partial(look, preprocess=record.preprocess, gate=record.gate), pictures)
         named = zip(map(_name, pictures, range(len(pictures))), work, strict=True)
         shown = tracked(named, "Predicting", len(pictures), visible=progress)
-        answers = (self._answer(name, seen) for name, seen in shown)
-        if level is Level.IMAGE:
-            yield from answers
-        else:
-            yield from self._together(list(answers), level)
+        answers = ((self._answer(name, seen), seen) for name, seen in shown)
+        joined = (
+            iter(answers)
+            if level is Level.IMAGE
+            else self._together([(answer, _light(seen)) for answer, seen in answers], level)
+        )
+        yield from (_placed(answer, seen) for answer, seen in joined)
 
     def score(self, levels: NDArray[np.uint16]) -> tuple[float, Pixels | None]:
         """Return the network's raw score in [0, 1] and its score map for one prepared picture.
@@ -139,7 +141,7 @@ class Predictor:
             view=seen.header.view,
             patient_id=seen.header.patient_id,
             warnings=seen.warnings if seen.admitted else (NOT_A_MAMMOGRAM, *seen.warnings),
-            score_map=None if score_map is None else _on_picture(score_map, seen),
+            score_map=score_map,
         )
         return self._decided(answer, Level.IMAGE)
 
@@ -156,9 +158,11 @@ class Predictor:
             uncertain=is_uncertain(probability, points) or NOT_A_MAMMOGRAM in answer.warnings,
         )
 
-    def _together(self, answers: list[Prediction], level: Level) -> Iterator[Prediction]:
+    def _together(
+        self, answers: list[tuple[Prediction, Seen | str]], level: Level
+    ) -> Iterator[tuple[Prediction, Seen | str]]:
         """Give all pictures of a breast or patient the answer of their breast or patient."""
-        ready = [(a, a.probability) for a in answers if a.probability is not None]
+        ready = [(a, a.probability) for a, _ in answers if a.probability is not None]
         known = [
             Mammogram(path=a.path, patient_id=a.patient_id, laterality=a.laterality)
             for a, _ in ready
@@ -170,9 +174,9 @@ class Predictor:
             level,
         )
         probabilities = iter(joined.tolist())
-        for answer in answers:
+        for answer, seen in answers:
             if answer.probability is None:
-                yield replace(answer, level=level, threshold=self.threshold(level))
+                yield replace(answer, level=level, threshold=self.threshold(level)), seen
                 continue
             told = answer.patient_id is not None and answer.laterality is not None
             joint = replace(
@@ -180,7 +184,7 @@ class Predictor:
                 probability=next(probabilities),
                 warnings=answer.warnings if told else (*answer.warnings, NO_SIDE),
             )
-            yield self._decided(joint, level)
+            yield self._decided(joint, level), seen
 
 
 def _check_ends(bundle: Bundle, session: onnxruntime.InferenceSession) -> None:
@@ -248,6 +252,20 @@ def _from_array(array: NDArray[np.generic]) -> Image:
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         raise ImageError("an array with values outside [0, 1]: scale it, or give uint8 or uint16.")
     return Image(array.astype(np.float32), "array", 16)
+
+
+def _light(seen: Seen | str) -> Seen | str:
+    """Return what was seen without its pixels, but for their shape: thousands may wait."""
+    if isinstance(seen, str):
+        return seen
+    return replace(seen, levels=np.broadcast_to(np.uint16(0), seen.levels.shape))
+
+
+def _placed(answer: Prediction, seen: Seen | str) -> Prediction:
+    """Return the answer with its map over the whole picture instead of over the canvas."""
+    if answer.score_map is None or isinstance(seen, str):
+        return answer
+    return replace(answer, score_map=_on_picture(answer.score_map, seen))
 
 
 def _on_picture(score_map: Pixels, seen: Seen) -> Pixels:

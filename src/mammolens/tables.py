@@ -12,7 +12,9 @@ from mammolens.splits import leakage
 
 def splits_table(manifest: Manifest, title: str) -> Table:
     """Show images, patients and labels of each split."""
-    table = Table("split", "images", "patients", "tumor", "no tumor", "unknown", title=title)
+    table = Table(
+        "split", "images", "patients", "tumor", "no tumor", "unknown", title=escape(title)
+    )
     parts = [(str(split), manifest.of_split(split)) for split in Split]
     parts.append(("none", manifest.where(lambda mammogram: mammogram.split is None)))
     for name, part in parts:

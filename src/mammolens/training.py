@@ -42,6 +42,7 @@ from mammolens.runs import (
     save_network,
     start_run,
 )
+from mammolens.triage import is_uncertain
 
 FEWEST = 4
 """Images of each class that training and validation need at the very least."""
@@ -224,13 +225,19 @@ def _evaluate(
 ) -> None:
     """Judge validation and test, each into a folder of its own."""
     point = record.default_operating_point
-    threshold = record.operating_points[Level.IMAGE][point].threshold
+    points = record.operating_points[Level.IMAGE]
     for split in (Split.VALID, Split.TEST):
         chosen = [(m, s) for m, s in zip(manifest, probabilities, strict=True) if m.split is split]
         if not chosen:
             continue
-        decided = [Prediction.answer(m.path, float(s), threshold) for m, s in chosen]
-        answers = [replace(answer, operating_point=point) for answer in decided]
+        answers = [
+            replace(
+                Prediction.answer(m.path, float(s), points[point].threshold),
+                operating_point=point,
+                uncertain=is_uncertain(float(s), points),
+            )
+            for m, s in chosen
+        ]
         report = judge(answers, manifest, split, model=str(folder), command=command)
         write_answers(answers, folder / EVALUATION / split / "predictions.csv")
         write_report(report, answers, manifest, folder / EVALUATION / split)

@@ -24,6 +24,7 @@ from mammolens.cli.options import (
 )
 from mammolens.cli.serving import predict
 from mammolens.errors import BundleError
+from mammolens.files import check_new_folder
 from mammolens.records import Level
 
 
@@ -85,8 +86,11 @@ def evaluate(
     from mammolens.sources import read_source
     from mammolens.tables import classes_table, measures_table, report_warnings
 
+    origin = data or own_data(model)
+    if out is None and not (Path(model) / "run.json").is_file():
+        raise typer.BadParameter("say where the report goes", param_hint="--out")
     predictor = Predictor.load(model, point)
-    listed = read_source(data or own_data(model))
+    listed = read_source(origin)
     chosen = None if split is Judged.ALL else Split(split)
     images = listed if chosen is None else listed.of_split(chosen)
     predictions = list(predictor.predict(images.paths, progress=not quiet))
@@ -118,6 +122,7 @@ def export(
 ) -> None:
     """Turn a trained network into a bundle: ONNX and JSON, all that serving needs."""
     require_training()
+    check_new_folder(bundle)
     from mammolens.export import NO_LICENCE, Card, export_file, export_run
     from mammolens.recipe import read_recipe
 
