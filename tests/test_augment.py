@@ -67,3 +67,20 @@ def test_pixels_stay_in_range_and_a_seed_repeats() -> None:
     assert changed.dtype == np.float32
     np.testing.assert_array_equal(changed, change(strong, seed=1))
     assert not np.array_equal(changed, change(strong, seed=2))
+
+
+def test_gamma_and_noise_leave_the_background_black() -> None:
+    dark = images() * (images() > 0.5)
+    for augment in (Augment(gamma=0.5), Augment(noise=0.1)):
+        changed = augmented(dark, augment, np.random.default_rng(0))
+        assert (changed[dark == 0] == 0).all()
+        assert np.abs(changed - dark).max() > 0.01
+        assert ((changed >= 0) & (changed <= 1)).all()
+
+
+def test_shift_moves_by_at_most_its_share() -> None:
+    changed = change(Augment(shift=0.25))
+    rows = [np.flatnonzero(image.max(axis=1) > 0.5) for image in changed]
+    middles = np.array([row.mean() for row in rows])
+    assert np.abs(middles - 9.5).max() <= 8.5
+    assert middles.std() > 2

@@ -55,3 +55,28 @@ def test_only_learning_batches_are_augmented(pixels: CachedPixels) -> None:
     images, labels = learning[0]
     assert not np.array_equal(images[..., 0], pixels.take(labels.ravel().astype(int)))
     np.testing.assert_array_equal(learning[0][0], images)
+
+
+def test_by_patient_classes_and_patients_have_an_equal_part(pixels: CachedPixels) -> None:
+    labels = np.array([1, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.float32)
+    patients = ["a", "b", *["c"] * 8]
+    batches = Batches(pixels, labels, 10, patients=patients, seed=0)
+    counts = np.zeros(2)
+    for _ in range(200):
+        images, drawn = batches[0]
+        bees = np.abs(images[..., 0] - pixels.take([1])).max(axis=(1, 2)) == 0
+        counts += [drawn.mean(), bees.mean()]
+        batches.on_epoch_end()
+    tumors, patient_b = counts / 200
+    assert tumors == pytest.approx(0.5, abs=0.05)
+    assert patient_b == pytest.approx(0.25, abs=0.05)
+
+
+def test_mixup_mixes_labels_as_it_mixes_pixels(pixels: CachedPixels) -> None:
+    labels = (LABELS > 4).astype(np.float32)
+    images, mixed = Batches(pixels, labels, 10, mixup=1.0, seed=0)[0]
+    assert ((mixed >= 0) & (mixed <= 1)).all()
+    assert ((mixed > 0.01) & (mixed < 0.99)).any()
+    plain = Batches(pixels, labels, 10, seed=0)[0]
+    changed = np.abs(images - plain[0]).max(axis=(1, 2, 3)) > 0
+    assert changed.mean() > 0.5

@@ -22,7 +22,7 @@ from mammolens.manifest import Manifest
 from mammolens.networks import Network
 from mammolens.predictor import Predictor
 from mammolens.preprocess import Preprocess
-from mammolens.recipe import read_recipe
+from mammolens.recipe import Recipe, read_recipe
 from mammolens.records import Laterality, Level, Mammogram, Split
 from mammolens.runs import Run
 from mammolens.triage import AS_TRAINED, BALANCED, SENSITIVITY_90, SPECIFICITY_90
@@ -223,7 +223,8 @@ def test_where_every_patient_has_a_tumor_the_breasts_lend_their_thresholds(
     plain = Preprocess.plain().model_copy(update={"height": 32, "width": 32})
     evidence = Evidence("pairs", manifest, prepared_pixels(manifest.paths, plain))
     network = open_keras(saved(grey()))
-    made = export(network, plain, tmp_path / "bundle", CARD, evidence=evidence)
+    recipe = Recipe(preprocess=plain, threshold="youden")
+    made = export(network, recipe, tmp_path / "bundle", CARD, evidence=evidence)
     by_level = made.record.operating_points
     assert by_level[Level.PATIENT] == by_level[Level.BREAST] != by_level[Level.IMAGE]
 

@@ -44,6 +44,7 @@ FLOORS = (
         "score_maps",
         "onnx_model",
         "export",
+        "callbacks",
         "training",
         "preview",
         "inputs",
@@ -64,6 +65,7 @@ LEARNING = {
     "score_maps",
     "onnx_model",
     "export",
+    "callbacks",
     "training",
 }
 SERVING = {"inputs", "overlay", "predictor", "app"}

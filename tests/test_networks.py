@@ -1,9 +1,28 @@
+from pathlib import Path
+
+import keras
 import numpy as np
 import pytest
 
+from mammolens.efficientnet_lite import STAGES, layers_by_stage
 from mammolens.errors import RecipeError
-from mammolens.networks import baseline_cnn, build
-from mammolens.recipe import read_recipe
+from mammolens.networks import POOLINGS, baseline_cnn, build, score_map_network, with_flips
+from mammolens.recipe import Recipe, read_recipe
+from mammolens.score_maps import with_score_map
+
+SMALL = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
+
+
+def small(*changes: str) -> Recipe:
+    return read_recipe("accurate", [*SMALL, *changes])
+
+
+def pixels(count: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).random((count, 64, 32, 1), dtype=np.float32)
+
+
+def logit(probability: np.ndarray) -> np.ndarray:
+    return np.asarray(np.log(probability / (1 - probability)))
 
 
 def test_the_baseline_has_the_parameters_of_the_original() -> None:
@@ -45,3 +64,64 @@ def test_answers_are_probabilities() -> None:
 def test_an_unknown_network_is_refused() -> None:
     with pytest.raises(RecipeError, match="no network 'resnet'; known are baseline_cnn"):
         build(read_recipe("baseline", ["network=resnet"]))
+
+
+def test_one_high_place_counts_for_more_the_sharper_the_pooling() -> None:
+    features = np.zeros((1, 4, 5, 1), np.float32)
+    features[0, 2, 3] = 6
+    pooled = {}
+    for name in POOLINGS:
+        keras.utils.set_random_seed(0)
+        body = keras.Model(image := keras.Input((4, 5, 1)), keras.layers.Identity()(image))
+        network = score_map_network(body, name)
+        network.get_layer("logits").set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+        pooled[name] = float(logit(network.predict(features, verbose=0))[0, 0])
+    assert pooled["mean"] == pytest.approx(6 / 20, abs=1e-4)
+    assert pooled["max"] == pytest.approx(6, abs=1e-3)
+    assert pooled["mean_max"] == pytest.approx((6 / 20 + 6) / 2, abs=1e-3)
+    assert pooled["top_k"] == pytest.approx(6 / 2, abs=1e-3)
+    assert pooled["log_sum_exp"] == pytest.approx(np.log((19 + np.exp(24)) / 20) / 4, abs=1e-3)
+    assert 0 < pooled["attention"] < 6
+
+
+def test_the_map_is_the_sigmoid_of_what_is_pooled() -> None:
+    mapped = with_score_map(build(small("pooling=max", "dense_dropout=0.0")))
+    assert mapped is not None
+    probability, score_map = mapped.predict(pixels(), verbose=0)
+    assert score_map.shape == (3, 2, 1, 1)
+    np.testing.assert_allclose(score_map.max(axis=(1, 2)), probability, atol=1e-6)
+
+
+def test_with_flips_a_picture_and_its_mirror_image_get_one_answer() -> None:
+    mapped = with_score_map(build(small()))
+    network = with_flips(mapped)
+    answer, score_map = network.predict(pixels(), verbose=0)
+    for axis in (1, 2):
+        mirrored, mirrored_map = network.predict(np.flip(pixels(), axis), verbose=0)
+        np.testing.assert_allclose(mirrored, answer, atol=1e-5)
+        np.testing.assert_allclose(np.flip(mirrored_map, axis), score_map, atol=1e-5)
+
+
+def test_frozen_stages_are_the_first() -> None:
+    stages = layers_by_stage(build(small("frozen_stages=3")))
+    trainable = [any(layer.trainable_weights for layer in stages[stage]) for stage in STAGES]
+    assert trainable == [False] * 3 + [True] * 6
+
+
+def test_weights_are_taken_over_from_a_saved_network(tmp_path: Path) -> None:
+    donor = build(small("seed=1"))
+    donor.save(tmp_path / "donor.h5")
+    taken = build(small(f"initial_weights={tmp_path / 'donor.h5'}", "pooling=attention"))
+    for name in ("stem", "head", "logits"):
+        for ours, theirs in zip(
+            taken.get_layer(name).get_weights(), donor.get_layer(name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_weights_that_fit_nothing_are_refused(tmp_path: Path) -> None:
+    baseline_cnn(32, 32).save(tmp_path / "baseline.h5")
+    for origin, said in (("baseline.h5", "no layer of it fits"), ("missing.h5", "not imagenet")):
+        with pytest.raises(RecipeError, match=said):
+            build(small(f"initial_weights={tmp_path / origin}"))

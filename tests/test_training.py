@@ -13,6 +13,7 @@ from PIL import Image
 from conftest import QUICK
 from mammolens.bundle import open_bundle
 from mammolens.cache import prepared_pixels
+from mammolens.callbacks import EpochLines, MovingAverage, OneCycle
 from mammolens.errors import DataError, RunError
 from mammolens.evaluation import Report
 from mammolens.manifest import Manifest
@@ -185,3 +186,67 @@ def test_a_network_learns_what_is_there_to_learn(
         (run.folder / "evaluation" / "test" / "report.json").read_text()
     )
     assert report.metrics["roc_auc"].value > 0.95
+
+
+ONE_CYCLE = [
+    *("optimizer=adamw", "schedule=one_cycle", "moving_average=0.9", "monitor=auc"),
+    *("label_smoothing=0.1", "test_time_flips=true", "epochs=3", "preprocess.height=32"),
+    *("preprocess.width=32", "threshold=youden"),
+]
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Somebody pulled the plug."""
+
+
+# What is interrupted leaves its files open; the rubbish collector remarks on it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupted_training_goes_on_from_its_last_epoch(
+    phantom_manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_recipe("baseline", ONE_CYCLE)
+
+    def pull_the_plug(_: object, epoch: int, _logs: object = None) -> None:
+        if epoch == 1:
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLines, "on_epoch_begin", pull_the_plug)
+        with pytest.raises(Interrupted):
+            train(phantom_manifest, recipe, tmp_path / "run")
+    before = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    run = train(phantom_manifest, recipe, tmp_path / "run")
+    rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert rows[: len(before)] == before
+    assert [row["epoch"] for row in history(run)] == ["0", "1", "2"]
+    assert not (run.folder / "checkpoint").exists()
+
+
+def test_one_cycle_rises_and_falls_to_nothing() -> None:
+    cycle = OneCycle(0.1, 0.25, 100)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    cycle.set_model(model)
+    rates = []
+    for step in range(100):
+        model.optimizer.iterations.assign(step)
+        cycle.on_train_batch_begin(step)
+        rates.append(float(model.optimizer.learning_rate))
+    assert max(rates) == pytest.approx(0.1)
+    assert int(np.argmax(rates)) == 24
+    assert (np.diff(rates[:25]) > 0).all()
+    assert (np.diff(rates[25:]) < 0).all()
+    assert rates[-1] < 1e-3 * rates[24]
+
+
+def test_the_average_is_validated_and_the_own_weights_learn_on() -> None:
+    average = MovingAverage(0.5)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    average.set_model(model)
+    for value in (0.0, 1.0, 1.0, 1.0):
+        model.set_weights([np.full((1, 1), value)])
+        average.on_train_batch_end(0)
+    average.on_test_begin()
+    assert 0.1 < float(model.get_weights()[0][0, 0]) < 1.0
+    average.on_epoch_begin(1)
+    assert float(model.get_weights()[0][0, 0]) == 1.0

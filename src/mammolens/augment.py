@@ -1,6 +1,7 @@
 """Random changes to training pixels: plain NumPy and SciPy, so every backend sees the same ones."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from mammolens.breast import Pixels
@@ -10,7 +11,8 @@ from mammolens.recipe import Augment
 def augmented(images: Pixels, augment: Augment, generator: np.random.Generator) -> Pixels:
     """Return a changed copy of `images`, float32 (images, height, width) in [0, 1].
 
-    Each image draws its own flips, rotation, zoom and contrast; what turns in from outside is 0.
+    Each image draws its own changes; what turns in from outside is 0. Gamma and noise leave 0 as
+    it is, so that nothing happens outside the breast.
     With all options off the images come back as they are.
     """
     if augment == Augment():
@@ -21,23 +23,32 @@ def augmented(images: Pixels, augment: Augment, generator: np.random.Generator) 
 def _augment_one(image: Pixels, augment: Augment, generator: np.random.Generator) -> Pixels:
     # Every number is drawn whatever is switched on, so that one option does not reshuffle another.
     flips = generator.random(2) < 0.5  # noqa: PLR2004 - half of them
-    angle, zoom, contrast = generator.uniform(-1, 1, 3)
+    angle, zoom, contrast, down, right, gamma, noise = generator.uniform(-1, 1, 7)
+    grain = generator.integers(2**32)
     if augment.horizontal_flip and flips[0]:
         image = image[:, ::-1]
     if augment.vertical_flip and flips[1]:
         image = image[::-1]
-    if augment.rotation or augment.zoom:
-        image = _turned(image, np.deg2rad(angle * augment.rotation), 1 + zoom * augment.zoom)
+    if augment.rotation or augment.zoom or augment.shift:
+        shift = np.array([down * image.shape[0], right * image.shape[1]]) * augment.shift
+        turn = np.deg2rad(angle * augment.rotation)
+        image = _moved(image, turn, 1 + zoom * augment.zoom, shift)
     if augment.contrast:
         mean = image.mean()
         image = np.clip(mean + (image - mean) * (1 + contrast * augment.contrast), 0, 1)
+    if augment.gamma:
+        image = image ** np.float32(np.exp(gamma * augment.gamma))
+    if augment.noise:
+        drawn = np.random.default_rng(grain).standard_normal(image.shape, dtype=np.float32)
+        image = np.clip(image + drawn * np.float32(abs(noise) * augment.noise) * (image > 0), 0, 1)
     return np.asarray(image, dtype=np.float32)
 
 
-def _turned(image: Pixels, angle: float, scale: float) -> Pixels:
-    """Rotate by `angle` (radians) and scale about the centre, bilinearly."""
+def _moved(image: Pixels, angle: float, scale: float, shift: NDArray[np.float64]) -> Pixels:
+    """Rotate by `angle` (radians) and scale about the centre, then shift (pixels), bilinearly."""
     cosine, sine = np.cos(angle), np.sin(angle)
     matrix = np.array([[cosine, -sine], [sine, cosine]]) / scale
     centre = (np.array(image.shape) - 1) / 2
-    turned: Pixels = ndimage.affine_transform(image, matrix, centre - matrix @ centre, order=1)
-    return turned
+    offset = centre - matrix @ (centre + shift)
+    moved: Pixels = ndimage.affine_transform(image, matrix, offset, order=1)
+    return moved

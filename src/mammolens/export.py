@@ -24,7 +24,7 @@ from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.errors import BundleError, DataError, ImageError, reason
 from mammolens.gate import MIN_IMAGES, Gate, fit_gate, statistics
 from mammolens.manifest import Manifest
-from mammolens.networks import Network
+from mammolens.networks import Network, with_flips
 from mammolens.onnx_model import OUTPUTS, parity, round_weights, to_onnx
 from mammolens.parallel import cores
 from mammolens.phantom import draw_patient, draw_view
@@ -85,24 +85,22 @@ class Evidence:
 
 def export(
     network: Network,
-    preprocess: Preprocess,
+    recipe: Recipe,
     out: Path,
     card: Card,
     *,
     evidence: Evidence | None = None,
-    threshold: float | None = None,
     half: bool = False,
 ) -> Bundle:
     """Write a bundle into the new folder `out`.
 
     Args:
         network: float32 (images, height, width, 1) in, (images, 1) probability of tumor out.
-        preprocess: what makes its pixels.
+        recipe: its preprocessing, a threshold where it fixes one, and mirror images.
         out: a new folder.
         card: the model's name and licence.
         evidence: the data it was learnt from; its validation split gives calibration and operating
             points. Without it a score is shown as it is and 0.5 decides.
-        threshold: a score that decides, fixed beforehand; None takes the balanced point.
         half: store weights as 16-bit floats, half the size; the network is rounded alike first.
 
     Raises:
@@ -111,14 +109,16 @@ def export(
     """
     if half:
         round_weights(network)
-    served = with_score_map(network) or network
+    served = served_network(network, recipe)
+    preprocess = recipe.preprocess
+    threshold = None if recipe.threshold == "youden" else recipe.threshold
     model = to_onnx(served, half=half)
     valid = evidence.of_split(Split.VALID) if evidence else None
     examples = valid.pixels.take(range(min(_COMPARED, len(valid.pixels)))) if valid else None
     difference = parity(served, model, _drawn(preprocess) if examples is None else examples)
     calibration, points, figures = Calibration(), {}, {}
     if valid is not None:
-        scores = scores_of(network, valid.pixels)
+        scores = scores_of(served, valid.pixels)
         calibration = fit_calibration(valid.manifest.labels, scores)
         fixed = None if threshold is None else float(calibration(threshold))
         probabilities = calibration(scores)
@@ -132,7 +132,7 @@ def export(
         licence=card.licence,
         training_data=None if evidence is None else _training_data(evidence),
         preprocess=preprocess,
-        outputs=Outputs(score_map=OUTPUTS[1] if served is not network else None),
+        outputs=Outputs(score_map=OUTPUTS[1] if len(served.outputs) > 1 else None),
         calibration=calibration,
         operating_points=points,
         default_operating_point=AS_TRAINED if AS_TRAINED in points[Level.IMAGE] else BALANCED,
@@ -141,6 +141,12 @@ def export(
         parity=difference,
     )
     return write_bundle(record, model, out)
+
+
+def served_network(network: Network, recipe: Recipe) -> Network:
+    """Return the network as it answers: with a map where it can have one, and mirror images."""
+    mapped = with_score_map(network) or network
+    return with_flips(mapped) if recipe.test_time_flips else mapped
 
 
 def export_run(
@@ -164,11 +170,10 @@ def export_run(
     evidence = _evidence(data or str(folder / MANIFEST), recipe.preprocess, progress=progress)
     return export(
         run.load_network(),
-        recipe.preprocess,
+        recipe,
         out,
         card,
         evidence=replace(evidence, name=data or run.record.data),
-        threshold=None if recipe.threshold == "youden" else recipe.threshold,
         half=half,
     )
 
@@ -200,7 +205,8 @@ def export_file(
     """
     network = open_keras(path)
     height, width = network.input_shape[1:3]
-    preprocess = recipe.preprocess if recipe else Preprocess(height=height, width=width)
+    recipe = recipe or Recipe(preprocess=Preprocess(height=height, width=width), threshold="youden")
+    preprocess = recipe.preprocess
     if preprocess.shape != (height, width):
         raise BundleError(
             f"{path}: takes {height} x {width} pixels, the recipe makes "
@@ -208,7 +214,7 @@ def export_file(
             f"--set preprocess.width={width}."
         )
     evidence = _evidence(data, preprocess, progress=progress) if data else None
-    return export(network, preprocess, out, card, evidence=evidence, half=half)
+    return export(network, recipe, out, card, evidence=evidence, half=half)
 
 
 def open_keras(path: Path) -> Network:
@@ -246,7 +252,9 @@ def open_keras(path: Path) -> Network:
 def scores_of(network: Network, pixels: CachedPixels) -> NDArray[np.float64]:
     """Return the network's raw scores in [0, 1], (images,)."""
     batches = Batches(pixels, np.zeros(len(pixels), np.float32), _INFERENCE_BATCH)
-    return np.asarray(network.predict(batches, verbose=0), dtype=np.float64).ravel()
+    answers = network.predict(batches, verbose=0)
+    scores = answers[0] if isinstance(answers, list) else answers
+    return np.asarray(scores, dtype=np.float64).ravel()
 
 
 def _evidence(data: str, preprocess: Preprocess, *, progress: bool) -> Evidence:

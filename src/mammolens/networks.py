@@ -1,16 +1,29 @@
 """Networks as plain builders, and the one dict that names them. Knows no files and no data."""
 
+import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
 import keras
-from keras import layers
+from keras import layers, ops
 
+from mammolens.efficientnet_lite import STAGES, efficientnet_lite, layers_by_stage
 from mammolens.errors import RecipeError
 from mammolens.recipe import Recipe
 
 Network = Any
 """A `keras.Model`; Keras ships no type information."""
+
+Tensor = Any
+
+LOGITS = "logits"
+"""The layer that scores every place, in networks that do."""
+
+_SHARPNESS = 4.0
+_TOP = 0.1
+_TINY = 1e-6
 
 
 def baseline_cnn(
@@ -44,11 +57,116 @@ def baseline_cnn(
     return keras.Model(image, probability, name="baseline_cnn")
 
 
+def score_map_network(body: Network, pooling: str = "mean_max", dropout: float = 0.0) -> Network:
+    """Return a backbone with a head that scores every place and pools the scores into one.
+
+    In: as `body`. Out: (images, 1), the probability of tumor: the sigmoid of one pooled logit. The
+    layer ``logits`` gives one tumor score a place, (images, rows, columns, 1).
+
+    Args:
+        body: from pixels to features (images, rows, columns, channels).
+        pooling: one of `POOLINGS`.
+        dropout: share of features dropped, whole channels at a time.
+    """
+    features = layers.SpatialDropout2D(dropout)(body.output) if dropout else body.output
+    logits = layers.Conv2D(1, 1, name=LOGITS)(features)
+    pooled = POOLINGS[pooling](logits, features)
+    probability = layers.Activation("sigmoid", name="probability")(pooled)
+    return keras.Model(body.input, probability, name=body.name)
+
+
+def _mean(logits: Tensor, _: Tensor) -> Tensor:
+    return layers.GlobalAveragePooling2D()(logits)
+
+
+def _max(logits: Tensor, _: Tensor) -> Tensor:
+    return layers.GlobalMaxPooling2D()(logits)
+
+
+def _mean_max(logits: Tensor, features: Tensor) -> Tensor:
+    return layers.Average()([_mean(logits, features), _max(logits, features)])
+
+
+def _log_sum_exp(logits: Tensor, _: Tensor) -> Tensor:
+    """Smooth maximum (Pinheiro & Collobert 2015, CVPR), with r = 4."""
+    flat = layers.Reshape((-1, 1))(logits)
+    sharp = ops.logsumexp(flat * _SHARPNESS, axis=1) - math.log(flat.shape[1])
+    return sharp / _SHARPNESS
+
+
+def _top_k(logits: Tensor, _: Tensor) -> Tensor:
+    """Mean of the highest tenth of places."""
+    flat = layers.Reshape((-1,))(logits)
+    count = max(1, round(flat.shape[1] * _TOP))
+    return ops.mean(ops.top_k(flat, count)[0], axis=-1, keepdims=True)
+
+
+def _attention(logits: Tensor, features: Tensor) -> Tensor:
+    """Mean of places, weighed by gated attention (Ilse, Tomczak & Welling 2018, ICML)."""
+    gate = layers.Conv2D(64, 1, activation="sigmoid", name="attention_gate")(features)
+    content = layers.Conv2D(64, 1, activation="tanh", name="attention_content")(features)
+    weight = layers.Conv2D(1, 1, use_bias=False, name="attention")(gate * content)
+    share = ops.softmax(layers.Reshape((-1, 1))(weight), axis=1)
+    return ops.sum(share * layers.Reshape((-1, 1))(logits), axis=1)
+
+
+POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": _mean,
+    "max": _max,
+    "mean_max": _mean_max,
+    "log_sum_exp": _log_sum_exp,
+    "top_k": _top_k,
+    "attention": _attention,
+}
+"""From logits (images, rows, columns, 1) and features to pooled logits (images, 1)."""
+
+
 def _baseline(recipe: Recipe) -> Network:
     return baseline_cnn(*recipe.preprocess.shape, recipe.convolution_dropout, recipe.dense_dropout)
 
 
-NETWORKS: dict[str, Callable[[Recipe], Network]] = {"baseline_cnn": _baseline}
+def _lite(variant: int, recipe: Recipe) -> Network:
+    imagenet: Literal["imagenet"] | None = (
+        "imagenet" if recipe.initial_weights == "imagenet" else None
+    )
+    body = efficientnet_lite(
+        variant,
+        *recipe.preprocess.shape,
+        weights=imagenet,
+        drop_connect=recipe.drop_connect,
+        batch_norm_momentum=0.97,
+    )
+    return score_map_network(body, recipe.pooling, recipe.dense_dropout)
+
+
+NETWORKS: dict[str, Callable[[Recipe], Network]] = {
+    "baseline_cnn": _baseline,
+    "efficientnet_lite0": partial(_lite, 0),
+    "efficientnet_lite1": partial(_lite, 1),
+    "efficientnet_lite2": partial(_lite, 2),
+}
+
+
+def with_flips(network: Network) -> Network:
+    """Return a network whose logit and map are averaged over an image and its mirror images.
+
+    Left to right, top to bottom, and both: test-time augmentation, as part of the network.
+    """
+    image = keras.Input(network.input_shape[1:], name="image")
+    answers = [_flipped(network, image, axes) for axes in ((), (1,), (2,), (1, 2))]
+    clipped = [ops.clip(answer[0], _TINY, 1 - _TINY) for answer in answers]
+    logits = [ops.log(probability) - ops.log(1 - probability) for probability in clipped]
+    probability = ops.sigmoid(sum(logits) / len(logits))
+    maps = [answer[1] for answer in answers if len(answer) > 1]
+    outputs = [probability, sum(maps) / len(maps)] if maps else probability
+    return keras.Model(image, outputs, name=network.name)
+
+
+def _flipped(network: Network, image: Tensor, axes: tuple[int, ...]) -> list[Tensor]:
+    """Return the outputs for a mirrored image, maps mirrored back."""
+    outputs = network(ops.flip(image, axes) if axes else image)
+    listed = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+    return [listed[0], *(ops.flip(x, axes) if axes else x for x in listed[1:])]
 
 
 def check_network(recipe: Recipe) -> None:
@@ -62,10 +180,38 @@ def check_network(recipe: Recipe) -> None:
 
 
 def build(recipe: Recipe) -> Network:
-    """Build the recipe's network, with weights drawn from Keras' current seed.
+    """Build the recipe's network: weights drawn from Keras' current seed, or taken over, or both.
 
     Raises:
-        RecipeError: the recipe names a network that does not exist.
+        RecipeError: there is no such network, or its initial weights cannot be had.
+        MissingExtra: ImageNet weights are asked for and their package is not installed.
     """
     check_network(recipe)
-    return NETWORKS[recipe.network](recipe)
+    network = NETWORKS[recipe.network](recipe)
+    if recipe.initial_weights not in {"none", "imagenet"}:
+        _take_over(network, Path(recipe.initial_weights))
+    stages = layers_by_stage(network)
+    for stage in STAGES[: recipe.frozen_stages]:
+        for layer in stages[stage]:
+            layer.trainable = False
+    return network
+
+
+def _take_over(network: Network, origin: Path) -> None:
+    """Give `network` the weights of layers of the same name and shapes in a saved one."""
+    path = origin / "breast.h5" if origin.is_dir() else origin
+    try:
+        donor = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever it trips over
+        raise RecipeError(
+            f"initial_weights = {origin}: not imagenet, none, a run or a .h5 file ({error})."
+        ) from error
+    theirs = {layer.name: layer for layer in donor.layers if layer.weights}
+    taken = 0
+    for layer in network.layers:
+        weights = theirs[layer.name].get_weights() if layer.name in theirs else []
+        if weights and [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
+            layer.set_weights(weights)
+            taken += 1
+    if not taken:
+        raise RecipeError(f"initial_weights = {origin}: no layer of it fits '{network.name}'.")

@@ -26,7 +26,10 @@ class Augment(BaseModel):
         vertical_flip: mirror half of the images top to bottom.
         rotation: turn by up to this many degrees either way.
         zoom: scale by a factor drawn from 1 - zoom to 1 + zoom.
+        shift: move by up to this share of height and of width either way.
         contrast: scale distances from the image's mean by a factor drawn likewise.
+        gamma: raise pixels to a power drawn from exp(-gamma) to exp(gamma).
+        noise: standard deviation of grey noise added inside the breast, at most.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +38,10 @@ class Augment(BaseModel):
     vertical_flip: bool = False
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     zoom: Share = 0.0
+    shift: Share = 0.0
     contrast: Share = 0.0
+    gamma: Annotated[float, Field(ge=0, le=2)] = 0.0
+    noise: Share = 0.0
 
 
 class Recipe(BaseModel):
@@ -46,13 +52,31 @@ class Recipe(BaseModel):
         network: a name from `networks.NETWORKS`.
         preprocess: input size and what is done to an image; `preset` names where to start from.
         augment: random changes to training images.
+        initial_weights: ``imagenet``, ``none``, or a run or ``.h5`` file whose layers of the same
+            name and shape are taken over. The baseline network has ``none``.
+        pooling: how a score map becomes one probability: ``mean``, ``max``, ``mean_max``,
+            ``log_sum_exp``, ``top_k`` or ``attention``. The baseline network has none.
         convolution_dropout: share dropped after each convolutional block.
         dense_dropout: share dropped before the output.
-        learning_rate: of Adam, at the start.
+        drop_connect: share of images for which the last residual block is left out.
+        optimizer: ``adam``, or ``adamw`` with decoupled weight decay.
+        weight_decay: of AdamW.
+        learning_rate: at the start; of ``one_cycle``, at its highest.
+        schedule: ``plateau`` lowers the rate when validation loss stalls; ``one_cycle`` raises it
+            over `warm_up` and lets it fall to zero along a cosine.
+        warm_up: share of all steps.
+        frozen_stages: how many stages of a pretrained network, from the first, stay as they are.
+        label_smoothing: labels become this share of one half.
+        moving_average: momentum of a moving average of weights, which is what is kept; 0 is off.
+        mixup: pairs of images are mixed with a share drawn from Beta(mixup, mixup); 0 is off.
+        sampling: ``image`` takes each image once an epoch; ``patient`` takes as many images, drawn
+            so that each patient, and each class, has an equal part.
+        test_time_flips: average the logits of each image and its mirror images.
         batch_size: images a step.
         epochs: at most this many passes over the training images.
-        early_stopping_patience: epochs without a better validation loss before stopping; the best
-            weights are restored.
+        monitor: ``loss`` or ``auc``: what of validation says which epoch is best.
+        early_stopping_patience: epochs without a better one before stopping; the best weights are
+            restored.
         plateau_patience: epochs without a better validation loss before the rate is lowered.
         plateau_factor: by which the rate is then multiplied.
         class_weights: ``balanced`` weighs classes by the inverse of their frequency.
@@ -67,8 +91,22 @@ class Recipe(BaseModel):
     network: str = "baseline_cnn"
     preprocess: Preprocess = Preprocess.plain()
     augment: Augment = Augment()
+    initial_weights: str = "none"
+    pooling: Literal["mean", "max", "mean_max", "log_sum_exp", "top_k", "attention"] = "mean_max"
     convolution_dropout: Share = 0.25
     dense_dropout: Share = 0.5
+    drop_connect: Share = 0.0
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    schedule: Literal["plateau", "one_cycle"] = "plateau"
+    warm_up: Share = 0.25
+    frozen_stages: Annotated[int, Field(ge=0, le=9)] = 0
+    label_smoothing: Share = 0.0
+    moving_average: Share = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    sampling: Literal["image", "patient"] = "image"
+    test_time_flips: bool = False
+    monitor: Literal["loss", "auc"] = "loss"
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 100

@@ -6,6 +6,7 @@ RUN/recipe.toml        how it was learnt; `mammolens train --recipe RUN/recipe.t
     history.csv        loss and metrics of each epoch
     figures/           learning curves
     breast.h5          the whole Keras model, best weights
+    checkpoint/        while it trains: what it goes on from if it is interrupted
     bundle/            the same network as ONNX with all that serving needs
     evaluation/SPLIT/  report.json, predictions.csv, figures
     run.json           written last: its presence means the run is complete
@@ -25,7 +26,7 @@ import keras
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mammolens.errors import RunError
-from mammolens.files import content_hash, written_whole
+from mammolens.files import content_hash, write_text, written_whole
 from mammolens.manifest import Manifest
 from mammolens.networks import Network
 from mammolens.parallel import cores
@@ -34,6 +35,7 @@ from mammolens.recipe import Recipe, read_recipe
 RECIPE, MANIFEST, ENVIRONMENT = "recipe.toml", "manifest.csv", "environment.json"
 HISTORY, FIGURES, MODEL = "history.csv", "figures", "breast.h5"
 BUNDLE, EVALUATION, RECORD = "bundle", "evaluation", "run.json"
+CHECKPOINT = "checkpoint"
 
 _PACKAGES = ("mammolens", "keras", "torch", "tensorflow", "jax", "numpy", "scipy", "pillow")
 
@@ -116,8 +118,8 @@ def open_run(folder: Path) -> Run:
         raise RunError(f"{record}: not written by this version of mammolens ({error}).") from error
 
 
-def start_run(folder: Path) -> None:
-    """Make `folder` ready for a new run; what an unfinished training left there is removed.
+def start_run(folder: Path, recipe: Recipe) -> None:
+    """Make `folder` ready for a run; an unfinished one is gone on with if its recipe is the same.
 
     Raises:
         RunError: a complete run, or something that is not a run, is in the way.
@@ -125,11 +127,23 @@ def start_run(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / RECIPE).is_file() or (folder / RECORD).exists():
             raise RunError(f"{folder}: exists already. Choose another --out.")
-        shutil.rmtree(folder)
+        same = (folder / RECIPE).read_text(encoding="utf-8") == recipe.to_toml()
+        if not same or not any(folder.glob(f"{CHECKPOINT}/*")):
+            shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror}).") from error
+    write_text(folder / RECIPE, recipe.to_toml())
+
+
+def record_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write what is learnt from; a checkpoint of other images is thrown away."""
+    path = folder / MANIFEST
+    if path.is_file() and Manifest.load(path).fingerprint() != manifest.fingerprint():
+        shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+        (folder / HISTORY).unlink(missing_ok=True)
+    manifest.save(path)
 
 
 def save_network(network: Network, path: Path) -> None:

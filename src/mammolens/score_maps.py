@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from mammolens.networks import Network
+from mammolens.networks import LOGITS, Network
 
 Tensor = Any
 Layer = Any
@@ -27,6 +27,9 @@ def with_score_map(network: Network) -> Network | None:
     [0, 1]: what each place adds to the tumor's logit, scaled so that the largest is the
     probability; what speaks against a tumor is 0. Weights are those of this moment.
     """
+    if LOGITS in {layer.name for layer in network.layers}:
+        score_map = ops.sigmoid(network.get_layer(LOGITS).output)
+        return keras.Model(network.input, [network.output, score_map], name=network.name)
     pooling = [layer for layer in network.layers if isinstance(layer, _POOLING)]
     if len(pooling) != 1:
         return None

@@ -1,5 +1,6 @@
 """Manifest + recipe → `Run`. Read it from top to bottom: `train` is the whole story."""
 
+import csv
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -15,30 +16,30 @@ from mammolens.answers import write_answers
 from mammolens.batches import Batches
 from mammolens.bundle import BundleRecord
 from mammolens.cache import CachedPixels, prepared_pixels
+from mammolens.callbacks import EpochLines, callbacks
 from mammolens.errors import DataError
 from mammolens.evaluation import judge, write_report
-from mammolens.export import Card, Evidence, export, scores_of
+from mammolens.export import Card, Evidence, export, scores_of, served_network
 from mammolens.figures import learning_curves, save_figure
 from mammolens.files import content_hash, write_text
 from mammolens.manifest import Manifest
 from mammolens.networks import Network, build, check_network
-from mammolens.parallel import progress_bar
 from mammolens.recipe import Recipe
 from mammolens.records import LABEL_NAMES, Level, Prediction, Split
 from mammolens.runs import (
     BUNDLE,
+    CHECKPOINT,
     ENVIRONMENT,
     EVALUATION,
     FIGURES,
     HISTORY,
-    MANIFEST,
     MODEL,
-    RECIPE,
     RECORD,
     Run,
     RunRecord,
     environment,
     open_run,
+    record_manifest,
     save_network,
     start_run,
 )
@@ -48,6 +49,7 @@ FEWEST = 4
 """Images of each class that training and validation need at the very least."""
 
 _INFERENCE_BATCH = 64
+_CLIP = 5.0  # largest norm of all gradients together
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +59,7 @@ class _Learnt:
     network: Network
     history: Mapping[str, Sequence[float]]
     seconds: float
-
-    @property
-    def best_epoch(self) -> int:
-        return int(np.argmin(self.history["val_loss"])) + 1
+    best_epoch: int
 
 
 def train(
@@ -75,7 +74,9 @@ def train(
     """Train the recipe's network on the manifest's training split and write a run folder.
 
     The validation split decides when to stop, which weights stay, the calibration and the
-    operating points. The test split, where there is one, is judged once, at the end.
+    operating points. The test split, where there is one, is judged once, at the end. A training
+    that was interrupted goes on from its last epoch, where recipe and images are the same; which
+    epoch before the interruption was best is forgotten.
 
     Args:
         manifest: images with labels and splits; images without a label are not used.
@@ -93,8 +94,7 @@ def train(
     manifest = manifest.labelled()
     check_trainable(manifest)
     check_network(recipe)
-    start_run(folder)
-    write_text(folder / RECIPE, recipe.to_toml())
+    start_run(folder, recipe)
     pixels = prepared_pixels(manifest.paths, recipe.preprocess, progress=progress)
     left_out = {
         str(path): error
@@ -103,7 +103,7 @@ def train(
     }
     manifest, pixels = _readable(manifest, pixels)
     check_trainable(manifest)
-    manifest.save(folder / MANIFEST)
+    record_manifest(folder, manifest)
     write_text(folder / ENVIRONMENT, json.dumps(environment(command), indent=2) + "\n")
     learnt = _fit(manifest, pixels, recipe, folder / HISTORY, progress=progress)
     save_figure(
@@ -113,13 +113,13 @@ def train(
     save_network(learnt.network, folder / MODEL)
     bundle = export(
         learnt.network,
-        recipe.preprocess,
+        recipe,
         folder / BUNDLE,
         Card(recipe.name),
         evidence=Evidence(name or folder.name, manifest, pixels),
-        threshold=None if recipe.threshold == "youden" else recipe.threshold,
     )
-    probabilities = bundle.record.calibration(scores_of(learnt.network, pixels))
+    scores = scores_of(served_network(learnt.network, recipe), pixels)
+    probabilities = bundle.record.calibration(scores)
     _evaluate(folder, manifest, probabilities, bundle.record, command)
     record = RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -165,13 +165,13 @@ def _readable(manifest: Manifest, pixels: CachedPixels) -> tuple[Manifest, Cache
 
 
 def _fit(
-    manifest: Manifest, pixels: CachedPixels, recipe: Recipe, history: Path, *, progress: bool
+    manifest: Manifest, pixels: CachedPixels, recipe: Recipe, history_file: Path, *, progress: bool
 ) -> _Learnt:
     keras.utils.set_random_seed(recipe.seed)
     network = build(recipe)
     network.compile(
-        optimizer=keras.optimizers.Adam(recipe.learning_rate),
-        loss="binary_crossentropy",
+        optimizer=_optimizer(recipe),
+        loss=keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.Recall(name="recall")],
     )
     batches = {}
@@ -183,30 +183,42 @@ def _fit(
             manifest.of_split(split).labels,
             recipe.batch_size if learning else _INFERENCE_BATCH,
             augment=recipe.augment,
+            mixup=recipe.mixup if learning else 0.0,
+            patients=(manifest.of_split(split).patients if recipe.sampling == "patient" else None),
             seed=recipe.seed if learning else None,
         )
+    steps = len(batches[Split.TRAIN])
     started = time.perf_counter()
-    fitted = network.fit(
+    network.fit(
         batches[Split.TRAIN],
         validation_data=batches[Split.VALID],
         epochs=recipe.epochs,
         class_weight=_class_weights(recipe, manifest.of_split(Split.TRAIN)),
-        callbacks=[*_callbacks(recipe, history), _EpochLines(recipe.epochs, visible=progress)],
+        callbacks=[
+            *callbacks(recipe, history_file, history_file.with_name(CHECKPOINT), steps),
+            EpochLines(recipe.epochs, visible=progress),
+        ],
         verbose=0,
     )
-    return _Learnt(network, fitted.history, time.perf_counter() - started)
+    history = _read_history(history_file)
+    watched = history[f"val_{recipe.monitor}"]
+    best = np.argmax(watched) if recipe.monitor == "auc" else np.argmin(watched)
+    return _Learnt(network, history, time.perf_counter() - started, int(best) + 1)
 
 
-def _callbacks(recipe: Recipe, history: Path) -> list[keras.callbacks.Callback]:
-    return [
-        keras.callbacks.EarlyStopping(
-            monitor="val_loss", patience=recipe.early_stopping_patience, restore_best_weights=True
-        ),
-        keras.callbacks.ReduceLROnPlateau(
-            monitor="val_loss", factor=recipe.plateau_factor, patience=recipe.plateau_patience
-        ),
-        keras.callbacks.CSVLogger(str(history)),
-    ]
+def _read_history(path: Path) -> dict[str, list[float]]:
+    """Return each column of what the epochs were like, those before an interruption included."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(recipe.learning_rate)
+    return keras.optimizers.AdamW(
+        recipe.learning_rate, weight_decay=recipe.weight_decay, global_clipnorm=_CLIP
+    )
 
 
 def _class_weights(recipe: Recipe, training: Manifest) -> dict[int, float] | None:
@@ -241,39 +253,3 @@ def _evaluate(
         report = judge(answers, manifest, split, model=str(folder), command=command)
         write_answers(answers, folder / EVALUATION / split / "predictions.csv")
         write_report(report, answers, manifest, folder / EVALUATION / split)
-
-
-class _EpochLines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
-    """A bar over all steps with the most time that is left, and a line an epoch."""
-
-    def __init__(self, epochs: int, *, visible: bool) -> None:
-        super().__init__()
-        self._bar = progress_bar(visible=visible)
-        self._epochs = epochs
-        self._visible = visible
-        self._best = np.inf
-
-    def on_train_begin(self, logs: object = None) -> None:  # noqa: ARG002 - Keras' signature
-        self._task = self._bar.add_task(
-            f"Training, at most {self._epochs} epochs", total=self._epochs * self.params["steps"]
-        )
-        self._bar.start()
-
-    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
-        self._bar.advance(self._task)
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        logs = logs or {}
-        better = logs["val_loss"] < self._best
-        self._best = min(self._best, logs["val_loss"])
-        if self._visible:
-            self._bar.console.print(
-                f"epoch {epoch + 1:3d}   training loss {logs['loss']:.4f}  AUC {logs['auc']:.3f}   "
-                f"validation loss {logs['val_loss']:.4f}  AUC {logs['val_auc']:.3f}"
-                f"{'  best so far' if better else ''}",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
-        self._bar.stop()

@@ -1,0 +1,143 @@
+"""What happens between steps and epochs: learning rates, averages, checkpoints, a line an epoch."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mammolens.parallel import progress_bar
+from mammolens.recipe import Recipe
+
+
+def callbacks(
+    recipe: Recipe, history: Path, checkpoint: Path, steps: int
+) -> list[keras.callbacks.Callback]:
+    """Return what a recipe wants done between steps and epochs.
+
+    Args:
+        recipe: how to learn.
+        history: CSV of the epochs, appended to.
+        checkpoint: folder that an interrupted training goes on from.
+        steps: in an epoch.
+    """
+    mode = "max" if recipe.monitor == "auc" else "min"
+    watched = {"monitor": f"val_{recipe.monitor}", "mode": mode}
+    rate = (
+        OneCycle(recipe.learning_rate, recipe.warm_up, recipe.epochs * steps)
+        if recipe.schedule == "one_cycle"
+        else keras.callbacks.ReduceLROnPlateau(
+            factor=recipe.plateau_factor, patience=recipe.plateau_patience, **watched
+        )
+    )
+    averaged = [MovingAverage(recipe.moving_average)] if recipe.moving_average else []
+    return [
+        keras.callbacks.BackupAndRestore(str(checkpoint)),
+        *averaged,
+        keras.callbacks.EarlyStopping(
+            patience=recipe.early_stopping_patience, restore_best_weights=True, **watched
+        ),
+        rate,
+        keras.callbacks.CSVLogger(str(history), append=True),
+    ]
+
+
+class OneCycle(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """The learning rate of each step: up over the warm-up, down to zero along a cosine.
+
+    After Smith & Topin 2018, arXiv:1708.07120.
+    """
+
+    def __init__(self, highest: float, warm_up: float, steps: int) -> None:
+        super().__init__()
+        self._highest, self._rise, self._steps = highest, max(1, round(warm_up * steps)), steps
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        """Set the rate of the step to come."""
+        step = int(self.model.optimizer.iterations)
+        if step < self._rise:
+            share = (step + 1) / self._rise
+        else:
+            fall = (step - self._rise) / max(1, self._steps - self._rise)
+            share = (1 + math.cos(math.pi * min(1.0, fall))) / 2
+        self.model.optimizer.learning_rate = self._highest * share
+
+
+class MovingAverage(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """A moving average of all weights, which is what is validated and kept.
+
+    Polyak & Juditsky 1992, SIAM J. Control Optim. 30:838. The network learns on with its own
+    weights: they are exchanged for the average after an epoch's last step, and back before the
+    next epoch's first. The average starts late, as the mean of what there was.
+    """
+
+    def __init__(self, momentum: float) -> None:
+        super().__init__()
+        self._momentum, self._steps = momentum, 0
+        self._average: list[NDArray[np.float32]] = []
+        self._own: list[NDArray[np.float32]] | None = None
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        """Take the new weights into the average."""
+        self._steps += 1
+        momentum = min(self._momentum, self._steps / (self._steps + 10))
+        weights = self.model.get_weights()
+        if not self._average:  # copies: PyTorch's arrays are views of the living weights
+            self._average = [weight.copy() for weight in weights]
+        for average, weight in zip(self._average, weights, strict=True):
+            np.multiply(average, momentum, out=average)
+            np.add(average, (1 - momentum) * weight, out=average)
+
+    def on_test_begin(self, logs: object = None) -> None:  # noqa: ARG002
+        """Validate the average."""
+        if self._own is None and self._average:
+            self._own = [weight.copy() for weight in self.model.get_weights()]
+            self.model.set_weights(self._average)
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
+        """Learn on with the own weights."""
+        if self._own is not None:
+            self.model.set_weights(self._own)
+            self._own = None
+
+
+class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """A bar over all steps with the most time that is left, and a line an epoch."""
+
+    def __init__(self, epochs: int, *, visible: bool) -> None:
+        super().__init__()
+        self._bar = progress_bar(visible=visible)
+        self._epochs = epochs
+        self._visible = visible
+        self._best = np.inf
+
+    def on_train_begin(self, logs: object = None) -> None:  # noqa: ARG002 - Keras' signature
+        """Start the bar."""
+        self._task = self._bar.add_task(
+            f"Training, at most {self._epochs} epochs", total=self._epochs * self.params["steps"]
+        )
+        self._bar.start()
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        """Move the bar."""
+        self._bar.advance(self._task)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Print the line."""
+        logs = logs or {}
+        better = logs["val_loss"] < self._best
+        self._best = min(self._best, logs["val_loss"])
+        if self._visible:
+            self._bar.console.print(
+                f"epoch {epoch + 1:3d}   training loss {logs['loss']:.4f}  AUC {logs['auc']:.3f}   "
+                f"validation loss {logs['val_loss']:.4f}  AUC {logs['val_auc']:.3f}"
+                f"{'  best so far' if better else ''}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
+        """Stop the bar."""
+        self._bar.stop()
