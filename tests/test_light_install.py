@@ -66,7 +66,7 @@ def test_the_page_is_served(light: Path) -> None:
         try:
             assert _healthy(page, f"http://localhost:{port}/_stcore/health")
         finally:
-            page.terminate()
+            page.kill()
 
 
 def test_training_says_what_to_install(light: Path, phantoms: Path, tmp_path: Path) -> None:
