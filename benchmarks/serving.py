@@ -2,9 +2,11 @@
 
     python -m benchmarks.serving [FOLDER OF IMAGES]
 
-The original's way is Keras: PIL, then ``model.predict`` on one image, in a process of its own. Both
-ways answer for the same images with the same weights, the baseline network's. Times differ between
-machines; the ratios within one run are what to compare.
+The original's way is PIL, then Keras' ``model.predict`` on one image, in a process of its own: on
+TensorFlow, as the original has it, where the environment variable TENSORFLOW_PYTHON names a Python
+that has TensorFlow and Keras, and on PyTorch. All answer for the same images with the same weights,
+the baseline network's. Times differ between machines; the ratios within one run are what to
+compare.
 """
 
 import multiprocessing
@@ -17,6 +19,7 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -26,7 +29,7 @@ from mammolens.reading import looks_like_image
 from mammolens.sources.phantom import write_phantoms
 
 STARTS = 5
-WARM = 200
+WARM = 100
 END_TO_END = 1000
 MANY = 10_000
 
@@ -58,11 +61,11 @@ print((time.perf_counter() - started) / max(1, len(paths) - 1))
 """
 
 
-def started(way: str, answer: str, arguments: list[str]) -> tuple[float, float]:
+def started(python: str, way: str, answer: str, arguments: list[str]) -> tuple[float, float]:
     """Seconds that a new process takes in all, and seconds an image that it reports."""
     begun = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", way + TIMED.format(answer=answer), *arguments],
+        [python, "-c", way + TIMED.format(answer=answer), *arguments],
         capture_output=True,
         text=True,
         check=True,
@@ -71,17 +74,23 @@ def started(way: str, answer: str, arguments: list[str]) -> tuple[float, float]:
 
 
 def beside_the_original(run: Path, paths: list[Path]) -> Table:
-    """First answer and warm answers of both ways; the smallest of several starts."""
-    table = Table("", "Keras, as the original", "mammolens", "times faster")
+    """First answer and warm answers of each way; the smallest of several starts."""
     names = [str(path) for path in paths]
-    keras_way = KERAS_WAY, KERAS_ANSWER, str(run / "breast.h5")
-    our_way = OUR_WAY, OUR_ANSWER, str(run)
-    first, warm = [], []
-    for way, answer, model in (keras_way, our_way):
-        first.append(min(started(way, answer, [model, names[0]])[0] for _ in range(STARTS)))
-        warm.append(started(way, answer, [model, *names[:WARM]])[1])
-    for what, (theirs, ours) in (("from process start to the first answer", first), ("warm", warm)):
-        table.add_row(what, f"{theirs:.4f} s", f"{ours:.4f} s", f"{theirs / ours:.1f}")
+    ways = [("mammolens", sys.executable, OUR_WAY, OUR_ANSWER, str(run))]
+    if tensorflow := os.environ.get("TENSORFLOW_PYTHON"):
+        way = "import os; os.environ['KERAS_BACKEND'] = 'tensorflow'" + KERAS_WAY
+        ways.append(("Keras on TensorFlow", tensorflow, way, KERAS_ANSWER, str(run / "breast.h5")))
+    way = "import os; os.environ['KERAS_BACKEND'] = 'torch'" + KERAS_WAY
+    ways.append(("Keras on PyTorch", sys.executable, way, KERAS_ANSWER, str(run / "breast.h5")))
+    table = Table("way", "start to first answer", "times ours", "an image, warm", "times ours")
+    first, warm = [np.inf] * len(ways), [np.inf] * len(ways)
+    for _ in range(STARTS):  # in turn, so that a slow minute of the machine is slow for all
+        for row, (_, python, way, answer, model) in enumerate(ways):
+            first[row] = min(first[row], started(python, way, answer, [model, names[0]])[0])
+            warm[row] = min(warm[row], started(python, way, answer, [model, *names[:WARM]])[1])
+    for (name, *_), start, image in zip(ways, first, warm, strict=True):
+        ratios = f"{start / first[0]:.1f}", f"{image / warm[0]:.1f}"
+        table.add_row(name, f"{start:.2f} s", ratios[0], f"{1000 * image:.1f} ms", ratios[1])
     return table
 
 

@@ -115,7 +115,8 @@ def _threshold(small: Pixels) -> float:
 
     The square root spreads the dark levels, where skin and background meet.
     """
-    counts, edges = np.histogram(np.sqrt(small), bins=128, range=(0.0, 1.0))
+    spread = np.sqrt(small)
+    counts, edges = np.histogram(spread, bins=128, range=(0.0, 1.0))
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
     above = below[-1] - below
@@ -124,7 +125,7 @@ def _threshold(small: Pixels) -> float:
         separation = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
     level = float(centres[int(np.nanargmax(separation))])
     # The skin line is darker than the middle between background and breast.
-    background = float(np.median(np.sqrt(small)[np.sqrt(small) <= level]))
+    background = float(np.median(spread[spread <= level]))
     return (background + 0.6 * (level - background)) ** 2
 
 
@@ -140,13 +141,30 @@ def _without_film_borders(small: Pixels) -> Pixels:
     return cleaned
 
 
+def eroded(mask: Mask, steps: int) -> Mask:
+    """Take off the rim, `steps` pixels of the city-block metric, but not where the picture ends.
+
+    As a distance transform: one pass, however many steps.
+    """
+    if mask.all():
+        return mask
+    return np.asarray(ndimage.distance_transform_cdt(mask, "taxicab") > steps, dtype=bool)
+
+
+def dilated(mask: Mask, steps: int) -> Mask:
+    """Add a rim of `steps` pixels of the city-block metric."""
+    if not mask.any():
+        return mask
+    return np.asarray(ndimage.distance_transform_cdt(~mask, "taxicab") <= steps, dtype=bool)
+
+
 def _opened(mask: Mask) -> Mask:
     radius = max(1, round(max(mask.shape) * _OPENING))
     # Padding by the edge keeps the opening from eating the breast where the picture cuts it.
-    padded = np.pad(mask, radius, mode="edge")
-    steps = ndimage.generate_binary_structure(2, 1)
-    opened = ndimage.binary_opening(padded, steps, iterations=radius)
-    return np.asarray(opened[radius:-radius, radius:-radius], dtype=bool)
+    padded = np.pad(np.pad(mask, radius, mode="edge"), 1)
+    opened = dilated(eroded(padded, radius), radius)
+    inner = slice(radius + 1, -radius - 1)
+    return opened[inner, inner]
 
 
 def _largest_piece(mask: Mask) -> Mask:
@@ -155,7 +173,17 @@ def _largest_piece(mask: Mask) -> Mask:
         return mask
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return np.asarray(ndimage.binary_fill_holes(labels == int(sizes.argmax())), dtype=bool)
+    return _filled(labels == int(sizes.argmax()))
+
+
+def _filled(piece: Mask) -> Mask:
+    """Fill holes: background that does not reach the side of the picture."""
+    labels, count = ndimage.label(~piece)
+    open_ended = np.zeros(count + 1, dtype=bool)
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        open_ended[side] = True
+    open_ended[0] = False
+    return np.asarray(~open_ended[labels], dtype=bool)
 
 
 def _bounding_box(mask: Mask) -> tuple[float, float, float, float]:

@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from pydantic import BaseModel, ConfigDict, model_validator
 from scipy import ndimage
 
-from mammolens.breast import Mask, Pixels, find_breast, polarity, thumbnail
+from mammolens.breast import Mask, Pixels, dilated, eroded, find_breast, polarity, thumbnail
 from mammolens.errors import DataError
 
 Vector = NDArray[np.float64]
@@ -222,9 +222,9 @@ def _scene(pixels: Pixels) -> _Scene:
         grey, breast = grey[:, ::-1], breast[:, ::-1]
     if not breast.any():
         breast[_SIDE // 2, _SIDE // 2] = True  # as good as nothing, yet it can be measured
-    inside = _eroded(breast, 4)
+    inside = eroded(breast, 4)
     inside = inside if inside.sum() >= _ENOUGH else breast
-    outside = ~ndimage.binary_dilation(breast, iterations=5)
+    outside = ~dilated(breast, 5)
     if outside.sum() < _ENOUGH:
         outside = ~breast if (~breast).sum() >= _ENOUGH else np.ones_like(breast)
     level = float(np.median(grey[outside]))
@@ -237,17 +237,12 @@ def _square(picture: Pixels | Mask) -> Pixels:
     return np.array(whole.resize((_SIDE, _SIDE), Pillow.Resampling.BOX))
 
 
-def _eroded(mask: Mask, steps: int) -> Mask:
-    """Take off the rim, but not where the picture itself ends."""
-    return np.asarray(ndimage.binary_erosion(mask, iterations=steps, border_value=1), dtype=bool)
-
-
 def _outline(breast: Mask) -> tuple[float, ...]:
     rows, columns = np.flatnonzero(breast.any(axis=1)), np.flatnonzero(breast.any(axis=0))
     box = breast[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     height, width = box.shape
     strip = max(1, width // 10)
-    skin = breast & ~_eroded(breast, 1)
+    skin = breast & ~eroded(breast, 1)
     return (
         height / _SIDE,
         width / _SIDE,
@@ -295,8 +290,8 @@ def _texture(scene: _Scene) -> tuple[float, ...]:
     steepness = np.hypot(down, across)
     direction = (across + 1j * down)[scene.inside] / np.maximum(steepness[scene.inside], 1e-9)
     steep = steepness[scene.inside]
-    grown = ndimage.binary_dilation(scene.breast, iterations=2)
-    edge = steepness[grown & ~_eroded(scene.breast, 1)]
+    grown = dilated(scene.breast, 2)
+    edge = steepness[grown & ~eroded(scene.breast, 1)]
     edge = edge if edge.size else np.zeros(1, dtype=np.float32)
     total = float(steep.sum()) + 1e-4
     return (

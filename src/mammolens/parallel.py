@@ -24,7 +24,9 @@ from rich.progress import (
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_FEW = 24  # starting processes costs more than this many images
+FEW = 24
+"""So many items or fewer are worked on in this process: starting others would cost more."""
+
 _AHEAD = 8  # items a worker that may be under way or waiting to be taken
 
 
@@ -44,7 +46,7 @@ def map_in_order(
     taken, so memory stays bounded however many items there are.
     """
     workers = workers or cores()
-    if workers == 1 or len(items) <= _FEW:
+    if workers == 1 or len(items) <= FEW:
         yield from map(function, items)
         return
     context = multiprocessing.get_context("spawn")
@@ -80,5 +82,8 @@ def tracked(
     items: Iterable[Item], description: str, total: int, *, visible: bool
 ) -> Iterator[Item]:
     """Yield `items` while a progress bar shows how far it is."""
-    with progress_bar(visible=visible) as bar:
+    if not visible:
+        yield from items
+        return
+    with progress_bar() as bar:
         yield from bar.track(items, total=total, description=description)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mammolens.errors import BundleError, ImageError, reason
 from mammolens.gate import Gate, statistics
 from mammolens.images import Header, Image, check_size
 from mammolens.inputs import Input
-from mammolens.parallel import cores, map_in_order, tracked
+from mammolens.parallel import FEW, cores, map_in_order, tracked
 from mammolens.preprocess import Geometry, Preprocess, as_float
 from mammolens.reading import read_image
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction
@@ -70,17 +70,7 @@ class Predictor:
         if chosen not in record.operating_points[Level.IMAGE]:
             known = ", ".join(record.operating_points[Level.IMAGE])
             raise BundleError(f"{bundle.folder}: no operating point '{chosen}'; it has {known}.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = cores()
-        options.log_severity_level = 3
-        try:
-            session = onnxruntime.InferenceSession(
-                bundle.model, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's errors have no common type
-            raise BundleError(
-                f"{bundle.folder}: its network cannot be opened ({reason(error)})."
-            ) from error
+        session = _opened(bundle, cores())
         _check_ends(bundle, session)
         return cls(bundle, chosen, session)
 
@@ -102,7 +92,9 @@ class Predictor:
         work = map_in_order(partial(look, preprocess=record.preprocess, gate=record.gate), pictures)
         named = zip(map(_name, pictures, range(len(pictures))), work, strict=True)
         shown = tracked(named, "Predicting", len(pictures), visible=progress)
-        answers = ((self._answer(name, seen), seen) for name, seen in shown)
+        # Where other processes decode meanwhile, they are left half of the cores.
+        ready = self if len(pictures) <= FEW else replace(self, _session=self._beside_others)
+        answers = ((ready._answer(name, seen), seen) for name, seen in shown)  # noqa: SLF001
         joined = (
             iter(answers)
             if level is Level.IMAGE
@@ -122,6 +114,10 @@ class Predictor:
             names, {record.input: as_float(levels)[np.newaxis, ..., np.newaxis]}
         )
         return float(found[0].ravel()[0]), found[1][0, ..., 0] if len(found) > 1 else None
+
+    @cached_property
+    def _beside_others(self) -> onnxruntime.InferenceSession:
+        return _opened(self.bundle, max(1, cores() // 2))
 
     def _point(self, level: Level) -> OperatingPoint:
         return self.bundle.record.operating_points[level][self.operating_point]
@@ -185,6 +181,22 @@ class Predictor:
                 warnings=answer.warnings if told else (*answer.warnings, NO_SIDE),
             )
             yield self._decided(joint, level), seen
+
+
+def _opened(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Threads that wait by spinning would take the cores from those who decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(
+            bundle.model, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's errors have no common type
+        raise BundleError(
+            f"{bundle.folder}: its network cannot be opened ({reason(error)})."
+        ) from error
 
 
 def _check_ends(bundle: Bundle, session: onnxruntime.InferenceSession) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy import ndimage
 
 from mammolens.breast import (
     UNCERTAIN,
@@ -20,6 +19,8 @@ from mammolens.breast import (
     Mask,
     Pixels,
     Polarity,
+    dilated,
+    eroded,
     find_breast,
     polarity,
     thumbnail,
@@ -155,7 +156,7 @@ class Preprocess(BaseModel):
             inside = _full_size(_interior(breast.mask), pixels.shape)[top:bottom, left:right]
             cropped = _stretch_contrast(cropped, inside, self.percentiles)
         if self.crop:
-            grown = ndimage.binary_dilation(breast.mask, iterations=_SKIN)
+            grown = dilated(breast.mask, _SKIN)
             outside = ~_full_size(grown, pixels.shape)[top:bottom, left:right]
             cropped = np.where(outside, np.float32(0), cropped)
         flipped = self.orient and breast.chest_wall_right
@@ -217,7 +218,7 @@ def _crop_box(breast: Breast, shape: tuple[int, ...]) -> tuple[int, int, int, in
 
 def _interior(mask: Mask) -> Mask:
     """Leave out the rim, where the breast thins towards the skin: it says nothing of contrast."""
-    inner = ndimage.binary_erosion(mask, iterations=_RIM, border_value=1)
+    inner = eroded(mask, _RIM)
     return inner if inner.any() else mask
 
 
