@@ -80,12 +80,14 @@ def evaluate(
 ) -> None:
     """Judge a model on one split: figures with 95 % intervals by patient, and report.json."""
     from mammolens.answers import write_answers
+    from mammolens.bundle import find_bundle
     from mammolens.evaluation import judge, write_report
     from mammolens.predictor import Predictor
     from mammolens.records import Split
     from mammolens.sources import read_source
     from mammolens.tables import classes_table, measures_table, report_warnings
 
+    find_bundle(model)
     origin = data or own_data(model)
     if out is None and not (Path(model) / "run.json").is_file():
         raise typer.BadParameter("say where the report goes", param_hint="--out")
