@@ -13,8 +13,9 @@ from brightness import HEIGHT, WIDTH, bundle, flat
 from mammolens.bundle import Outputs
 from mammolens.cache import prepared_pixels
 from mammolens.errors import BundleError
+from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.inputs import Input, find_inputs
-from mammolens.predictor import NOT_A_MAMMOGRAM, Picture, Predictor, look
+from mammolens.predictor import Picture, Predictor, look
 from mammolens.preprocess import as_float
 from mammolens.records import Level, Prediction, Split
 from mammolens.runs import Run

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from mammolens.breast import THUMBNAIL, Pixels
 from mammolens.bundle import Bundle, find_bundle, open_bundle
 from mammolens.errors import BundleError, ImageError, reason
-from mammolens.gate import Gate, statistics
+from mammolens.gate import NOT_A_MAMMOGRAM, Gate, statistics
 from mammolens.images import Header, Image, check_size
 from mammolens.inputs import Input
 from mammolens.parallel import FEW, cores, map_in_order, tracked
@@ -26,7 +26,6 @@ from mammolens.triage import OperatingPoint, aggregated, is_uncertain
 Picture = Path | Input | NDArray[np.generic]
 """A file, a file in an archive, or an array (height, width): float in [0, 1], uint8 or uint16."""
 
-NOT_A_MAMMOGRAM = "does not look like the mammograms that the model learnt from"
 NO_SIDE = "patient or side is not known: joined with no other view"
 
 

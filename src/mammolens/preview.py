@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from mammolens import figures
 from mammolens.breast import UNCERTAIN, Pixels, find_breast, polarity, thumbnail
 from mammolens.errors import ImageError, reason
-from mammolens.gate import Gate, statistics
+from mammolens.gate import NOT_A_MAMMOGRAM, Gate, statistics
 from mammolens.images import Header
 from mammolens.preprocess import Preprocess, as_float
 from mammolens.reading import read_image
@@ -57,7 +57,7 @@ def before_and_after(
     height, width = image.pixels.shape
     admitted = gate is None or gate.admits(statistics(image.pixels))
     said = [*image.warnings, *prepared.warnings]
-    said += [] if admitted else ["does not look like the mammograms that the model learnt from"]
+    said += [] if admitted else [NOT_A_MAMMOGRAM]
     spacing = f"{header.spacing[0]} x {header.spacing[1]} mm" if header.spacing else None
     facts = {
         "file": str(path),

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from mammolens.answers import write_answers
 from mammolens.batches import Batches
@@ -111,19 +110,12 @@ def train(
         folder / FIGURES / "learning_curves.png",
     )
     save_network(learnt.network, folder / MODEL)
-    bundle = export(
-        learnt.network,
-        recipe,
-        folder / BUNDLE,
-        Card(recipe.name),
-        evidence=Evidence(name or folder.name, manifest, pixels),
-    )
-    scores = scores_of(served_network(learnt.network, recipe), pixels)
-    probabilities = bundle.record.calibration(scores)
-    _evaluate(folder, manifest, probabilities, bundle.record, command)
+    evidence = Evidence(name or folder.name, manifest, pixels)
+    bundle = export(learnt.network, recipe, folder / BUNDLE, Card(recipe.name), evidence=evidence)
+    _evaluate(folder, evidence, served_network(learnt.network, recipe), bundle.record, command)
     record = RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        data=name or folder.name,
+        data=evidence.name,
         epochs=len(learnt.history["loss"]),
         best_epoch=learnt.best_epoch,
         seconds=round(learnt.seconds, 1),
@@ -229,27 +221,24 @@ def _class_weights(recipe: Recipe, training: Manifest) -> dict[int, float] | Non
 
 
 def _evaluate(
-    folder: Path,
-    manifest: Manifest,
-    probabilities: NDArray[np.float64],
-    record: BundleRecord,
-    command: str,
+    folder: Path, evidence: Evidence, served: Network, record: BundleRecord, command: str
 ) -> None:
     """Judge validation and test, each into a folder of its own."""
     point = record.default_operating_point
     points = record.operating_points[Level.IMAGE]
     for split in (Split.VALID, Split.TEST):
-        chosen = [(m, s) for m, s in zip(manifest, probabilities, strict=True) if m.split is split]
-        if not chosen:
+        judged = evidence.of_split(split)
+        if not len(judged.manifest):
             continue
+        probabilities = record.calibration(scores_of(served, judged.pixels)).tolist()
         answers = [
             replace(
-                Prediction.answer(m.path, float(s), points[point].threshold),
+                Prediction.answer(path, probability, points[point].threshold),
                 operating_point=point,
-                uncertain=is_uncertain(float(s), points),
+                uncertain=is_uncertain(probability, points),
             )
-            for m, s in chosen
+            for path, probability in zip(judged.manifest.paths, probabilities, strict=True)
         ]
-        report = judge(answers, manifest, split, model=str(folder), command=command)
+        report = judge(answers, evidence.manifest, split, model=str(folder), command=command)
         write_answers(answers, folder / EVALUATION / split / "predictions.csv")
-        write_report(report, answers, manifest, folder / EVALUATION / split)
+        write_report(report, answers, evidence.manifest, folder / EVALUATION / split)

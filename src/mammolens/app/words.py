@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from mammolens.app.cases import Case
 from mammolens.app.uploads import MAX_IMAGES
 from mammolens.bundle import BundleRecord
+from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.metrics import Estimate
-from mammolens.predictor import NOT_A_MAMMOGRAM
 from mammolens.records import LABEL_NAMES, Laterality, Level, View
 from mammolens.triage import AS_TRAINED, BALANCED, SENSITIVITY_90, SPECIFICITY_90, at_prevalence
 

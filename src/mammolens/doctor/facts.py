@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy import ndimage
 
-from mammolens.breast import Breast, Mask, Pixels, find_breast, polarity, thumbnail
+from mammolens.breast import Breast, Mask, Pixels, dilated, find_breast, polarity, thumbnail
 from mammolens.errors import ImageError, reason
 from mammolens.files import content_hash
 from mammolens.images import Image
@@ -147,7 +147,7 @@ def _clipped(pixels: Pixels, breast: Breast, *, inverted: bool) -> float:
 
 
 def _has_marker(upright: Pixels, mask: Mask) -> bool:
-    around = ndimage.binary_dilation(mask, iterations=8)
+    around = dilated(mask, 8)
     return bool((upright[~around] > 0.5).sum() >= 4)  # noqa: PLR2004 - four bright pixels of 65,536
 
 
@@ -163,7 +163,7 @@ def _descriptor(upright: Pixels, breast: Breast) -> NDArray[np.int8]:
 def _background(small: Pixels, mask: Mask) -> NDArray[np.float32]:
     """Describe the picture without its breast: levels along the sides, and of all outside."""
     square = _resized(small, 64)
-    hidden = _resized(ndimage.binary_dilation(mask, iterations=4).astype(np.float32), 64) > 0
+    hidden = _resized(dilated(mask, 4).astype(np.float32), 64) > 0
     seen = np.where(hidden, np.nan, square)
     sides = [seen[:3], seen[-3:], seen[:, :3].T, seen[:, -3:].T]
     blocks = np.concatenate([np.stack(np.split(side, 8, axis=1)).reshape(8, -1) for side in sides])
