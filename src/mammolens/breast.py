@@ -23,6 +23,7 @@ UNCERTAIN = 0.06
 _FLAT = 0.012  # local standard deviation of a background without texture
 _DARK, _BRIGHT = 0.2, 0.8  # where background lies, after stretching to the picture's own range
 _RING = (0.05, 0.10)  # polarity is read between these depths, as shares of the shorter side
+_LEVELS = 128  # grey levels that the threshold is looked for among
 _BORDER = 0.08  # film borders are looked for in this share of each side
 _OPENING = 1 / 64  # markers and lines thinner than this share of the side are not breast
 
@@ -80,9 +81,7 @@ def polarity(small: Pixels) -> Polarity:
     Background is the part of the ring without texture; a breast touches one side, rarely two.
     The outermost 5 % is passed over: film scanners leave white strips there.
     """
-    mean = ndimage.uniform_filter(small, 3)
-    variance = ndimage.uniform_filter(small * small, 3) - mean * mean
-    flat = variance < _FLAT**2
+    flat = local_variance(small) < _FLAT**2
     side = min(small.shape)
     outer = round(side * _RING[0])
     inner = max(round(side * _RING[1]), outer + 1)
@@ -90,6 +89,19 @@ def polarity(small: Pixels) -> Polarity:
     dark = float((flat & (small < _DARK))[ring].mean())
     bright = float((flat & (small > _BRIGHT))[ring].mean())
     return Polarity(inverted=bright > dark, margin=abs(bright - dark))
+
+
+def local_variance(small: Pixels) -> Pixels:
+    """Return the variance of the 3 x 3 pixels around each; the outermost repeat themselves."""
+    mean = _mean_of_nine(small)
+    return np.asarray(_mean_of_nine(small * small) - mean * mean)
+
+
+def _mean_of_nine(small: Pixels) -> Pixels:
+    # Three times as fast as ndimage.uniform_filter(small, 3), which gives the same.
+    padded = np.pad(small, 1, mode="edge")
+    columns = padded[:-2] + padded[1:-1] + padded[2:]
+    return np.asarray((columns[:, :-2] + columns[:, 1:-1] + columns[:, 2:]) / np.float32(9))
 
 
 def find_breast(small: Pixels) -> Breast:
@@ -116,8 +128,9 @@ def _threshold(small: Pixels) -> float:
     The square root spreads the dark levels, where skin and background meet.
     """
     spread = np.sqrt(small)
-    counts, edges = np.histogram(spread, bins=128, range=(0.0, 1.0))
-    centres = (edges[:-1] + edges[1:]) / 2
+    levels = np.minimum((spread * _LEVELS).astype(np.intp), _LEVELS - 1)
+    counts = np.bincount(levels.ravel(), minlength=_LEVELS)
+    centres = (np.arange(_LEVELS) + 0.5) / _LEVELS
     below = np.cumsum(counts)
     above = below[-1] - below
     sums = np.cumsum(counts * centres)
@@ -142,20 +155,20 @@ def _without_film_borders(small: Pixels) -> Pixels:
 
 
 def eroded(mask: Mask, steps: int) -> Mask:
-    """Take off the rim, `steps` pixels of the city-block metric, but not where the picture ends.
-
-    As a distance transform: one pass, however many steps.
-    """
-    if mask.all():
-        return mask
-    return np.asarray(ndimage.distance_transform_cdt(mask, "taxicab") > steps, dtype=bool)
+    """Take off the rim, `steps` pixels of the city-block metric, but not where the picture ends."""
+    for _ in range(steps):
+        inner = mask.copy()
+        inner[1:] &= mask[:-1]
+        inner[:-1] &= mask[1:]
+        inner[:, 1:] &= mask[:, :-1]
+        inner[:, :-1] &= mask[:, 1:]
+        mask = inner
+    return mask
 
 
 def dilated(mask: Mask, steps: int) -> Mask:
     """Add a rim of `steps` pixels of the city-block metric."""
-    if not mask.any():
-        return mask
-    return np.asarray(ndimage.distance_transform_cdt(~mask, "taxicab") <= steps, dtype=bool)
+    return ~eroded(~mask, steps)
 
 
 def _opened(mask: Mask) -> Mask:

@@ -17,7 +17,16 @@ from PIL import Image as Pillow
 from pydantic import BaseModel, ConfigDict, model_validator
 from scipy import ndimage
 
-from mammolens.breast import Mask, Pixels, dilated, eroded, find_breast, polarity, thumbnail
+from mammolens.breast import (
+    Mask,
+    Pixels,
+    dilated,
+    eroded,
+    find_breast,
+    local_variance,
+    polarity,
+    thumbnail,
+)
 from mammolens.errors import DataError
 
 Vector = NDArray[np.float64]
@@ -260,9 +269,7 @@ def _outline(breast: Mask) -> tuple[float, ...]:
 
 def _background(scene: _Scene) -> tuple[float, ...]:
     around = scene.grey[scene.outside]
-    mean = ndimage.uniform_filter(scene.grey, 3)
-    variance = ndimage.uniform_filter(scene.grey * scene.grey, 3) - mean * mean
-    flat = float((variance < _FLAT**2)[scene.outside].mean())
+    flat = float((local_variance(scene.grey) < _FLAT**2)[scene.outside].mean())
     return (
         math.log10(scene.level * (1 - scene.fog) + scene.fog + 0.05),
         math.log10(float((around > scene.level + _BRIGHT).mean()) + 0.03),
