@@ -38,7 +38,10 @@ FLOORS = (
     (
         "efficientnet_lite",
         "networks",
+        "losses",
         "augment",
+        "boxes",
+        "features",
         "batches",
         "runs",
         "score_maps",
@@ -46,6 +49,7 @@ FLOORS = (
         "export",
         "callbacks",
         "training",
+        "crossvalidation",
         "preview",
         "inputs",
         "overlay",
@@ -59,7 +63,9 @@ FLOORS = (
 LEARNING = {
     "efficientnet_lite",
     "networks",
+    "losses",
     "augment",
+    "features",
     "batches",
     "runs",
     "score_maps",
@@ -67,6 +73,7 @@ LEARNING = {
     "export",
     "callbacks",
     "training",
+    "crossvalidation",
 }
 SERVING = {"inputs", "overlay", "predictor", "app"}
 NO_TRAINING_FRAMEWORK = {"keras", "torch", "tensorflow", "jax"}

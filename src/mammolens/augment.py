@@ -15,24 +15,42 @@ def augmented(images: Pixels, augment: Augment, generator: np.random.Generator) 
     it is, so that nothing happens outside the breast.
     With all options off the images come back as they are.
     """
+    return augmented_alike(images, images[:, :0], augment, generator)[0]
+
+
+def augmented_alike(
+    images: Pixels, masks: Pixels, augment: Augment, generator: np.random.Generator
+) -> tuple[Pixels, Pixels]:
+    """Return changed copies of `images`, and of `masks` moved along with them.
+
+    Masks are of the images' size, or empty.
+    """
     if augment == Augment():
-        return images
-    return np.stack([_augment_one(image, augment, generator) for image in images])
+        return images, masks
+    pairs = [
+        _augment_one(image, mask, augment, generator)
+        for image, mask in zip(images, masks, strict=True)
+    ]
+    return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
 
-def _augment_one(image: Pixels, augment: Augment, generator: np.random.Generator) -> Pixels:
+def _augment_one(
+    image: Pixels, mask: Pixels, augment: Augment, generator: np.random.Generator
+) -> tuple[Pixels, Pixels]:
     # Every number is drawn whatever is switched on, so that one option does not reshuffle another.
     flips = generator.random(2) < 0.5  # noqa: PLR2004 - half of them
     angle, zoom, contrast, down, right, gamma, noise = generator.uniform(-1, 1, 7)
     grain = generator.integers(2**32)
     if augment.horizontal_flip and flips[0]:
-        image = image[:, ::-1]
+        image, mask = image[:, ::-1], mask[:, ::-1]
     if augment.vertical_flip and flips[1]:
-        image = image[::-1]
+        image, mask = image[::-1], mask[::-1]
     if augment.rotation or augment.zoom or augment.shift:
         shift = np.array([down * image.shape[0], right * image.shape[1]]) * augment.shift
         turn = np.deg2rad(angle * augment.rotation)
-        image = _moved(image, turn, 1 + zoom * augment.zoom, shift)
+        scale = 1 + zoom * augment.zoom
+        image = _moved(image, turn, scale, shift)
+        mask = _moved(mask, turn, scale, shift) if mask.any() else mask
     if augment.contrast:
         mean = image.mean()
         image = np.clip(mean + (image - mean) * (1 + contrast * augment.contrast), 0, 1)
@@ -41,7 +59,7 @@ def _augment_one(image: Pixels, augment: Augment, generator: np.random.Generator
     if augment.noise:
         drawn = np.random.default_rng(grain).standard_normal(image.shape, dtype=np.float32)
         image = np.clip(image + drawn * np.float32(abs(noise) * augment.noise) * (image > 0), 0, 1)
-    return np.asarray(image, dtype=np.float32)
+    return np.asarray(image, dtype=np.float32), np.asarray(mask, dtype=np.float32)
 
 
 def _moved(image: Pixels, angle: float, scale: float, shift: NDArray[np.float64]) -> Pixels:

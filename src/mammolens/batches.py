@@ -2,22 +2,29 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mammolens.augment import augmented
+from mammolens.augment import augmented_alike
+from mammolens.boxes import CanvasBoxes, cells
 from mammolens.breast import Pixels
 from mammolens.cache import CachedPixels
+from mammolens.features import Features
 from mammolens.recipe import Augment
+
+Inputs = Any
+"""Pixels, or (pixels, labels), or (pixels, labels, cells)."""
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
     """Batches of (pixels, labels): float32 (images, height, width, 1) and (images, 1).
 
     With a seed the images are shuffled anew for each epoch, augmented and mixed, from that seed
-    alone; without one they come in order, unchanged.
+    alone; without one they come in order, unchanged. Instead of pixels there may be what frozen
+    stages made of them, augmented before.
 
     Args:
         pixels: of all images.
@@ -28,54 +35,96 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
             2018, ICLR).
         patients: whose image each is: an epoch then draws as many images as there are, so that
             both classes, and within them all patients, have an equal part.
+        breasts: which breast each shows: an epoch then has two views of each breast, one after the
+            other; the only view of a breast comes twice.
+        labels_too: give labels as a second input, for losses that are layers.
+        boxes: of lesions: what share of each place of a map they cover is the third input then.
+        places: (rows, columns) of that map.
         seed: of all that is random.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one a way of drawing
         self,
-        pixels: CachedPixels,
+        pixels: CachedPixels | Features,
         labels: NDArray[np.float32],
         batch_size: int,
         *,
         augment: Augment | None = None,
         mixup: float = 0.0,
         patients: Sequence[str] | None = None,
+        breasts: Sequence[str] | None = None,
+        labels_too: bool = False,
+        boxes: CanvasBoxes | None = None,
+        places: tuple[int, int] = (1, 1),
         seed: int | None = None,
     ) -> None:
         super().__init__()
         self._pixels, self._labels, self._batch_size = pixels, labels, batch_size
         self._augment, self._mixup, self._seed = augment or Augment(), mixup, seed
+        self._labels_too, self._boxes, self._places = labels_too, boxes, places
         self._share = None if patients is None else _equal_shares(labels, patients)
+        self._views = None if breasts is None else _views(breasts)
         self._epoch = 0
         self._order = self._shuffled()
 
     def __len__(self) -> int:
-        return math.ceil(len(self._labels) / self._batch_size)
+        return math.ceil(len(self._order) / self._batch_size)
 
-    def __getitem__(self, index: int) -> tuple[Pixels, NDArray[np.float32]]:
+    def __getitem__(self, index: int) -> tuple[Inputs, NDArray[np.float32]]:
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        images, labels = self._pixels.take(chosen), self._labels[chosen]
-        if self._seed is not None:
-            generator = np.random.default_rng([self._seed, self._epoch, index])
-            images = augmented(images, self._augment, generator)
-            if self._mixup:
-                images, labels = _mixed(images, labels, self._mixup, generator)
-        return images[..., np.newaxis], labels[:, np.newaxis]
+        generator = (
+            None if self._seed is None else np.random.default_rng([self._seed, self._epoch, index])
+        )
+        images, masks = self._taken(chosen, generator)
+        labels = self._labels[chosen]
+        if generator is not None and self._mixup:
+            images, labels = _mixed(images, labels, self._mixup, generator)
+        column = labels[:, np.newaxis]
+        if self._boxes is not None:
+            return (images, column, cells(masks, *self._places)), column
+        return (images, column) if self._labels_too else images, column
 
     def on_epoch_end(self) -> None:
         """Shuffle for the next epoch."""
         self._epoch += 1
         self._order = self._shuffled()
 
+    def _taken(
+        self, chosen: NDArray[np.intp], generator: np.random.Generator | None
+    ) -> tuple[Pixels, Pixels]:
+        """Return images, changed if they are learnt from, and where their boxes are."""
+        none = np.zeros((len(chosen), 0, 0), np.float32)
+        if isinstance(self._pixels, Features):
+            return self._pixels.take(chosen, generator), none
+        images = self._pixels.take(chosen)
+        masks = none if self._boxes is None else self._boxes.masks(chosen.tolist())
+        if generator is not None:
+            images, masks = augmented_alike(images, masks, self._augment, generator)
+        return images[..., np.newaxis], masks
+
     def _shuffled(self) -> NDArray[np.intp]:
         order = np.arange(len(self._labels))
         if self._seed is None:
             return order
         generator = np.random.default_rng([self._seed, self._epoch])
+        if self._views is not None:
+            pairs = [_two_of(views, generator) for views in self._views]
+            return np.concatenate([pairs[index] for index in generator.permutation(len(pairs))])
         if self._share is not None:
             return generator.choice(order, len(order), p=self._share)
         generator.shuffle(order)
         return order
+
+
+def _views(breasts: Sequence[str]) -> list[NDArray[np.intp]]:
+    """Return the indices of each breast's images."""
+    _, member = np.unique(np.asarray(breasts), return_inverse=True)
+    return [np.flatnonzero(member == breast) for breast in range(int(member.max()) + 1)]
+
+
+def _two_of(views: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.intp]:
+    """Return two of a breast's images; the same one twice where there is no other."""
+    return generator.permutation(np.resize(views, max(2, len(views))))[:2]
 
 
 def _equal_shares(labels: NDArray[np.float32], patients: Sequence[str]) -> NDArray[np.float64]:
@@ -95,5 +144,5 @@ def _mixed(
     share = generator.beta(alpha, alpha, len(labels)).astype(np.float32)
     other = generator.permutation(len(labels))
     mixed = share * labels + (1 - share) * labels[other]
-    share = share[:, np.newaxis, np.newaxis]
+    share = share.reshape(-1, *[1] * (images.ndim - 1))
     return share * images + (1 - share) * images[other], mixed

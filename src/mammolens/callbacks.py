@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from mammolens.efficientnet_lite import STAGES, layers_by_stage
 from mammolens.parallel import progress_bar
 from mammolens.recipe import Recipe
 
@@ -24,7 +25,8 @@ def callbacks(
         steps: in an epoch.
     """
     mode = "max" if recipe.monitor == "auc" else "min"
-    watched = {"monitor": f"val_{recipe.monitor}", "mode": mode}
+    measure = "loss" if recipe.monitor == "nothing" else recipe.monitor
+    watched = {"monitor": f"val_{measure}", "mode": mode}
     rate = (
         OneCycle(recipe.learning_rate, recipe.warm_up, recipe.epochs * steps)
         if recipe.schedule == "one_cycle"
@@ -32,13 +34,16 @@ def callbacks(
             factor=recipe.plateau_factor, patience=recipe.plateau_patience, **watched
         )
     )
+    stopping = keras.callbacks.EarlyStopping(
+        patience=recipe.early_stopping_patience, restore_best_weights=True, **watched
+    )
+    slower = [StageRates(recipe.stage_rates)] if recipe.stage_rates < 1 else []
     averaged = [MovingAverage(recipe.moving_average)] if recipe.moving_average else []
     return [
         keras.callbacks.BackupAndRestore(str(checkpoint)),
+        *slower,  # before the average, which is of weights as they are in the end
         *averaged,
-        keras.callbacks.EarlyStopping(
-            patience=recipe.early_stopping_patience, restore_best_weights=True, **watched
-        ),
+        *([] if recipe.monitor == "nothing" else [stopping]),
         rate,
         keras.callbacks.CSVLogger(str(history), append=True),
     ]
@@ -63,6 +68,39 @@ class OneCycle(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
             fall = (step - self._rise) / max(1, self._steps - self._rise)
             share = (1 + math.cos(math.pi * min(1.0, fall))) / 2
         self.model.optimizer.learning_rate = self._highest * share
+
+
+class StageRates(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """Earlier stages of a backbone learn more slowly: each at `decay` times the rate of the next.
+
+    Discriminative fine-tuning (Howard & Ruder 2018, ACL). After a step, weights go back by what
+    they moved too far, which is the same with any optimizer.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self._decay = decay
+        self._before: list[NDArray[np.float32]] = []
+
+    def set_model(self, model: keras.Model) -> None:
+        """Note which weights belong to which stage."""
+        super().set_model(model)
+        listed = layers_by_stage(model)
+        self._weights = [
+            (weight, self._decay ** (len(STAGES) - place))
+            for place, stage in enumerate(STAGES)
+            for layer in listed[stage]
+            for weight in layer.trainable_weights
+        ]
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        """Remember the weights."""
+        self._before = [np.array(weight.numpy()) for weight, _ in self._weights]
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        """Take back a part of the step."""
+        for (weight, share), before in zip(self._weights, self._before, strict=True):
+            weight.assign(before + share * (weight.numpy() - before))
 
 
 class MovingAverage(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types

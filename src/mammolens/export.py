@@ -41,7 +41,7 @@ from mammolens.triage import (
     Calibration,
     OperatingPoint,
     OperatingPoints,
-    aggregated,
+    by_level,
     fit_calibration,
     operating_points,
 )
@@ -285,7 +285,7 @@ def _points(
     """
     chosen: dict[Level, OperatingPoints] = {}
     found: OperatingPoints = {}
-    for level, (labels, values, patients) in _by_level(valid, probabilities).items():
+    for level, (labels, values, patients) in by_level(valid, probabilities).items():
         if 0 < labels.sum() < len(labels):
             found = operating_points(labels, values, patients, fixed)
         chosen[level] = found
@@ -299,25 +299,8 @@ def _unmeasured(threshold: float) -> OperatingPoint:
     )
 
 
-def _by_level(
-    valid: Manifest, probabilities: NDArray[np.float64]
-) -> dict[Level, tuple[NDArray[np.float64], NDArray[np.float64], list[str]]]:
-    """Return labels, probabilities and patients of each image, breast and patient."""
-    breasts = [mammogram.breast_key for mammogram in valid]
-    keys = {Level.IMAGE: [str(p) for p in valid.paths], Level.BREAST: breasts}
-    keys[Level.PATIENT] = list(valid.patients)
-    found = {}
-    for level, names in keys.items():
-        values = aggregated(probabilities, breasts, valid.patients, level)
-        _, first, member = np.unique(np.asarray(names), return_index=True, return_inverse=True)
-        labels = np.zeros(len(first))
-        np.maximum.at(labels, member, valid.labels)
-        found[level] = (labels, values[first], [valid.patients[index] for index in first])
-    return found
-
-
 def _figures(valid: Manifest, probabilities: NDArray[np.float64]) -> dict[str, metrics.Estimate]:
-    labels, values, patients = _by_level(valid, probabilities)[Level.BREAST]
+    labels, values, patients = by_level(valid, probabilities)[Level.BREAST]
     breasts = metrics.patient_weights(patients)
     images = metrics.patient_weights(valid.patients)
     precision = metrics.average_precision(valid.labels, probabilities)

@@ -6,9 +6,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mammolens.errors import RecipeError
 from mammolens.preprocess import Preprocess
@@ -65,16 +65,25 @@ class Recipe(BaseModel):
         schedule: ``plateau`` lowers the rate when validation loss stalls; ``one_cycle`` raises it
             over `warm_up` and lets it fall to zero along a cosine.
         warm_up: share of all steps.
+        stage_rates: each stage of a pretrained network learns at so many times the rate of the one
+            after it, the last one at so many times that of the head; 1 is alike.
         frozen_stages: how many stages of a pretrained network, from the first, stay as they are.
+        cached_variants: in how many augmented variants of an image the frozen stages' activations
+            are computed, once for all epochs; 0 computes them anew each time.
         label_smoothing: labels become this share of one half.
         moving_average: momentum of a moving average of weights, which is what is kept; 0 is off.
         mixup: pairs of images are mixed with a share drawn from Beta(mixup, mixup); 0 is off.
         sampling: ``image`` takes each image once an epoch; ``patient`` takes as many images, drawn
             so that each patient, and each class, has an equal part.
+        bags: weight of a second loss, that of the mean probability of two views of a breast: a
+            tumor need not show in each. Batches are then pairs of views; 0 is off.
+        boxes: weight of a third loss, that of the score map against the boxes of lesions, where a
+            data set has them; 0 is off.
         test_time_flips: average the logits of each image and its mirror images.
         batch_size: images a step.
         epochs: at most this many passes over the training images.
-        monitor: ``loss`` or ``auc``: what of validation says which epoch is best.
+        monitor: ``loss`` or ``auc``: what of validation says which epoch is best; ``nothing``
+            trains all epochs and keeps the last, so that validation may be judged.
         early_stopping_patience: epochs without a better one before stopping; the best weights are
             restored.
         plateau_patience: epochs without a better validation loss before the rate is lowered.
@@ -100,13 +109,17 @@ class Recipe(BaseModel):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     schedule: Literal["plateau", "one_cycle"] = "plateau"
     warm_up: Share = 0.25
+    stage_rates: Annotated[float, Field(gt=0, le=1)] = 1.0
     frozen_stages: Annotated[int, Field(ge=0, le=9)] = 0
+    cached_variants: Annotated[int, Field(ge=0, le=100)] = 0
     label_smoothing: Share = 0.0
     moving_average: Share = 0.0
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
     sampling: Literal["image", "patient"] = "image"
+    bags: Annotated[float, Field(ge=0, le=10)] = 0.0
+    boxes: Annotated[float, Field(ge=0, le=100)] = 0.0
     test_time_flips: bool = False
-    monitor: Literal["loss", "auc"] = "loss"
+    monitor: Literal["loss", "auc", "nothing"] = "loss"
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 100
@@ -116,6 +129,16 @@ class Recipe(BaseModel):
     class_weights: Literal["none", "balanced"] = "none"
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["youden"] = 0.5
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _one_order_of_images(self) -> Self:
+        if self.bags and (self.sampling == "patient" or self.mixup or self.batch_size % 2):
+            raise ValueError("bags take pairs of views: sampling = image, no mixup, an even batch")
+        if self.cached_variants and not self.frozen_stages:
+            raise ValueError("cached_variants are of frozen stages: set frozen_stages")
+        if self.boxes and (self.cached_variants or self.mixup):
+            raise ValueError("boxes move with the pixels: no cached_variants, no mixup")
+        return self
 
     @field_validator("preprocess", mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """Splits that patients never cross, and the count of those that do where a data set came split."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,11 +54,39 @@ def split_by_patient(
     """
     if len(fractions) != len(Split) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:  # noqa: PLR2004
         raise DataError(f"split fractions must be three shares adding up to 1, not {fractions}.")
+    part = _parts(manifest, fractions, seed, strata)
+    return Manifest(tuple(replace(m, split=list(Split)[part[m.patient_key]]) for m in manifest))
+
+
+def folds_by_patient(manifest: Manifest, folds: int = 5, seed: int = 0) -> list[Manifest]:
+    """Return for each fold the data set with that fold for validation, the rest for training.
+
+    Patients are dealt as by `split_by_patient`; each is in the validation split of one fold.
+
+    Raises:
+        DataError: there are fewer than two folds, or a class has fewer patients than folds.
+    """
+    if folds < 2:  # noqa: PLR2004 - one to learn from, one to judge
+        raise DataError(f"cross-validation takes at least 2 folds, not {folds}.")
+    part = _parts(manifest, [1 / folds] * folds, seed, ())
+
+    def dealt(fold: int) -> Iterator[Mammogram]:
+        for mammogram in manifest:
+            held_out = part[mammogram.patient_key] == fold
+            yield replace(mammogram, split=Split.VALID if held_out else Split.TRAIN)
+
+    return [Manifest(tuple(dealt(fold))) for fold in range(folds)]
+
+
+def _parts(
+    manifest: Manifest, fractions: Sequence[float], seed: int, strata: Sequence[str]
+) -> dict[str, int]:
+    """Deal patients to parts of these shares; return the part of each."""
     by_patient = _by_patient(manifest)
     classes: dict[int, list[str]] = defaultdict(list)
     for patient, images in by_patient.items():
         classes[_class(images)].append(patient)
-    chosen: dict[str, Split] = {}
+    chosen: dict[str, int] = {}
     generator = np.random.default_rng(seed)
     for label in sorted(classes):
         patients = sorted(classes[label])
@@ -66,7 +94,7 @@ def split_by_patient(
         generator.shuffle(patients)
         patients.sort(key=lambda patient: _stratum(by_patient[patient], strata))
         chosen |= _assign({p: len(by_patient[p]) for p in patients}, fractions)
-    return Manifest(tuple(replace(m, split=chosen[m.patient_key]) for m in manifest))
+    return chosen
 
 
 def leakage(manifest: Manifest, learnt: Split, judged: Split) -> Leakage:
@@ -103,8 +131,8 @@ def _check_class(label: int, patients: int, fractions: Sequence[float]) -> None:
         )
 
 
-def _assign(sizes: dict[str, int], fractions: Sequence[float]) -> dict[str, Split]:
-    """Give each patient, in order, the split furthest behind its share of images."""
+def _assign(sizes: dict[str, int], fractions: Sequence[float]) -> dict[str, int]:
+    """Give each patient, in order, the part furthest behind its share of images."""
     targets = np.array(fractions) * sum(sizes.values())
     filled = np.zeros(len(fractions))
     chosen = {}
@@ -112,5 +140,5 @@ def _assign(sizes: dict[str, int], fractions: Sequence[float]) -> dict[str, Spli
         behind = np.where(targets > 0, (targets - filled) / np.maximum(targets, 1e-9), -np.inf)
         best = int(behind.argmax())
         filled[best] += size
-        chosen[patient] = list(Split)[best]
+        chosen[patient] = best
     return chosen

@@ -1,12 +1,15 @@
 """What the command line shows: Rich tables of splits, reports and predictions. Decides nothing."""
 
+from collections.abc import Mapping, Sequence
+
 from rich.markup import escape
 from rich.table import Table
 
 from mammolens.doctor.findings import Diagnosis, Severity
 from mammolens.evaluation import Report, show
 from mammolens.manifest import Manifest
-from mammolens.records import Split
+from mammolens.metrics import Estimate
+from mammolens.records import Level, Split
 from mammolens.splits import leakage
 
 
@@ -72,6 +75,20 @@ def classes_table(report: Report) -> Table:
     for row, cells in zip(report.classes, report.confusion, strict=True):
         shares = ("-" if x is None else f"{x:.3f}" for x in (row.precision, row.recall, row.f1))
         table.add_row(f"is {row.name}", *map(str, cells), *shares, str(row.images))
+    return table
+
+
+def folds_table(
+    means: Mapping[Level, Estimate], folds: Mapping[Level, Sequence[Estimate]]
+) -> Table:
+    """Show the AUC of each fold and their mean, by image, breast and patient."""
+    table = Table(
+        "fold", *(f"AUC by {level}" for level in means), title="95 % intervals by patient"
+    )
+    for number, row in enumerate(zip(*(folds[level] for level in means), strict=True), start=1):
+        table.add_row(str(number), *map(show, row))
+    table.add_section()
+    table.add_row("mean", *map(show, means.values()))
     return table
 
 

@@ -7,22 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from mammolens.answers import write_answers
 from mammolens.batches import Batches
+from mammolens.boxes import canvas_boxes
 from mammolens.bundle import BundleRecord
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.callbacks import EpochLines, callbacks
 from mammolens.errors import DataError
 from mammolens.evaluation import judge, write_report
 from mammolens.export import Card, Evidence, export, scores_of, served_network
+from mammolens.features import Features, cut, forget_features, frozen_features
 from mammolens.figures import learning_curves, save_figure
 from mammolens.files import content_hash, write_text
+from mammolens.losses import with_losses
 from mammolens.manifest import Manifest
-from mammolens.networks import Network, build, check_network
+from mammolens.networks import LOGITS, Network, build, check_network
 from mammolens.recipe import Recipe
 from mammolens.records import LABEL_NAMES, Level, Prediction, Split
 from mammolens.runs import (
@@ -52,7 +56,7 @@ _CLIP = 5.0  # largest norm of all gradients together
 
 
 @dataclass(frozen=True, eq=False)
-class _Learnt:
+class Learnt:
     """A fitted network and the course of its fitting."""
 
     network: Network
@@ -93,6 +97,7 @@ def train(
     manifest = manifest.labelled()
     check_trainable(manifest)
     check_network(recipe)
+    check_boxes(manifest, recipe)
     start_run(folder, recipe)
     pixels = prepared_pixels(manifest.paths, recipe.preprocess, progress=progress)
     left_out = {
@@ -100,11 +105,11 @@ def train(
         for path, error in zip(manifest.paths, pixels.errors, strict=True)
         if error is not None
     }
-    manifest, pixels = _readable(manifest, pixels)
+    manifest, pixels = readable(manifest, pixels)
     check_trainable(manifest)
     record_manifest(folder, manifest)
     write_text(folder / ENVIRONMENT, json.dumps(environment(command), indent=2) + "\n")
-    learnt = _fit(manifest, pixels, recipe, folder / HISTORY, progress=progress)
+    learnt = fit(manifest, pixels, recipe, folder, progress=progress)
     save_figure(
         learning_curves(learnt.history, learnt.best_epoch),
         folder / FIGURES / "learning_curves.png",
@@ -150,52 +155,119 @@ def check_trainable(manifest: Manifest) -> None:
                 )
 
 
-def _readable(manifest: Manifest, pixels: CachedPixels) -> tuple[Manifest, CachedPixels]:
+def check_boxes(manifest: Manifest, recipe: Recipe) -> None:
+    """Refuse, before any work, to learn from boxes that are not there.
+
+    Raises:
+        DataError: the recipe weighs boxes, and no training image has one.
+    """
+    if recipe.boxes and not any(m.boxes for m in manifest.of_split(Split.TRAIN)):
+        raise DataError(
+            f"boxes = {recipe.boxes:g}: no training image of the data set has a box. "
+            "Add a column boxes, or --set boxes=0."
+        )
+
+
+def readable(manifest: Manifest, pixels: CachedPixels) -> tuple[Manifest, CachedPixels]:
+    """Return the images that have pixels, and these."""
     keep = [index for index, error in enumerate(pixels.errors) if error is None]
     mammograms = tuple(manifest.mammograms[index] for index in keep)
     return Manifest(mammograms), pixels.subset(keep)
 
 
-def _fit(
-    manifest: Manifest, pixels: CachedPixels, recipe: Recipe, history_file: Path, *, progress: bool
-) -> _Learnt:
+def fit(
+    manifest: Manifest,
+    pixels: CachedPixels,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    features: Path | None = None,
+    progress: bool = False,
+) -> Learnt:
+    """Fit the recipe's network to the training split; go on where an earlier call was interrupted.
+
+    Args:
+        manifest: labelled images with splits.
+        pixels: theirs, prepared, in the same order.
+        recipe: how to learn.
+        folder: for the history and the checkpoint.
+        features: folder where activations of frozen stages stay for other calls with the same
+            images; without it they go when fitting ends.
+        progress: show bars and a line an epoch on standard error.
+    """
     keras.utils.set_random_seed(recipe.seed)
     network = build(recipe)
-    network.compile(
+    learner = network
+    pictures: CachedPixels | Features = pixels
+    if recipe.cached_variants:
+        frozen, learner = cut(network, recipe.frozen_stages)
+        pictures = frozen_features(frozen, pixels, recipe, features or folder, progress=progress)
+    extra = _extra_inputs(manifest, network, recipe, progress=progress)
+    learner = with_losses(learner, recipe)
+    learner.compile(
         optimizer=_optimizer(recipe),
         loss=keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.Recall(name="recall")],
     )
-    batches = {}
-    for split in (Split.TRAIN, Split.VALID):
-        indices = [i for i, mammogram in enumerate(manifest) if mammogram.split is split]
-        learning = split is Split.TRAIN
-        batches[split] = Batches(
-            pixels.subset(indices),
-            manifest.of_split(split).labels,
-            recipe.batch_size if learning else _INFERENCE_BATCH,
-            augment=recipe.augment,
-            mixup=recipe.mixup if learning else 0.0,
-            patients=(manifest.of_split(split).patients if recipe.sampling == "patient" else None),
-            seed=recipe.seed if learning else None,
-        )
-    steps = len(batches[Split.TRAIN])
+    training = _batches(manifest, pictures, recipe, Split.TRAIN, extra)
+    valid = _batches(manifest, pictures, recipe, Split.VALID, extra)
     started = time.perf_counter()
-    network.fit(
-        batches[Split.TRAIN],
-        validation_data=batches[Split.VALID],
+    learner.fit(
+        training,
+        validation_data=valid,
         epochs=recipe.epochs,
         class_weight=_class_weights(recipe, manifest.of_split(Split.TRAIN)),
         callbacks=[
-            *callbacks(recipe, history_file, history_file.with_name(CHECKPOINT), steps),
+            *callbacks(recipe, folder / HISTORY, folder / CHECKPOINT, len(training)),
             EpochLines(recipe.epochs, visible=progress),
         ],
         verbose=0,
     )
-    history = _read_history(history_file)
-    watched = history[f"val_{recipe.monitor}"]
-    best = np.argmax(watched) if recipe.monitor == "auc" else np.argmin(watched)
-    return _Learnt(network, history, time.perf_counter() - started, int(best) + 1)
+    if recipe.cached_variants and features is None:
+        forget_features(folder)
+    history = _read_history(folder / HISTORY)
+    best = len(history["loss"])
+    if recipe.monitor != "nothing":
+        watched = history[f"val_{recipe.monitor}"]
+        best = 1 + int(np.argmax(watched) if recipe.monitor == "auc" else np.argmin(watched))
+    return Learnt(network, history, time.perf_counter() - started, best)
+
+
+def _extra_inputs(
+    manifest: Manifest, network: Network, recipe: Recipe, *, progress: bool
+) -> dict[str, Any]:
+    """Return what `Batches` needs to know for losses beyond that of single images."""
+    extra: dict[str, Any] = {"labels_too": bool(recipe.bags or recipe.boxes)}
+    if recipe.boxes:
+        extra["boxes"] = canvas_boxes(manifest, recipe.preprocess, progress=progress)
+        extra["places"] = network.get_layer(LOGITS).output.shape[1:3]
+    return extra
+
+
+def _batches(
+    manifest: Manifest,
+    pictures: CachedPixels | Features,
+    recipe: Recipe,
+    split: Split,
+    extra: dict[str, Any],
+) -> Batches:
+    indices = [index for index, mammogram in enumerate(manifest) if mammogram.split is split]
+    chosen, shown = manifest.of_split(split), pictures.subset(indices)
+    if "boxes" in extra:
+        extra = extra | {"boxes": extra["boxes"].subset(indices)}
+    if split is not Split.TRAIN:
+        return Batches(shown, chosen.labels, _INFERENCE_BATCH, **extra)
+    return Batches(
+        shown,
+        chosen.labels,
+        recipe.batch_size,
+        augment=recipe.augment,
+        mixup=recipe.mixup,
+        patients=chosen.patients if recipe.sampling == "patient" else None,
+        breasts=[m.breast_key for m in chosen] if recipe.bags else None,
+        seed=recipe.seed,
+        **extra,
+    )
 
 
 def _read_history(path: Path) -> dict[str, list[float]]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from mammolens import metrics
+from mammolens.manifest import Manifest
 from mammolens.metrics import Estimate
 from mammolens.records import Level
 
@@ -181,6 +182,23 @@ def aggregated(
     by_patient = np.zeros(patient.max() + 1)
     np.maximum.at(by_patient, patient, by_breast[breast])
     return by_patient[patient]
+
+
+def by_level(
+    manifest: Manifest, probabilities: NDArray[np.float64]
+) -> dict[Level, tuple[NDArray[np.float64], NDArray[np.float64], list[str]]]:
+    """Return labels, probabilities and patients of each image, breast and patient."""
+    breasts = [mammogram.breast_key for mammogram in manifest]
+    keys = {Level.IMAGE: [str(p) for p in manifest.paths], Level.BREAST: breasts}
+    keys[Level.PATIENT] = list(manifest.patients)
+    found = {}
+    for level, names in keys.items():
+        values = aggregated(probabilities, breasts, manifest.patients, level)
+        _, first, member = np.unique(np.asarray(names), return_index=True, return_inverse=True)
+        labels = np.zeros(len(first))
+        np.maximum.at(labels, member, manifest.labels)
+        found[level] = (labels, values[first], [manifest.patients[index] for index in first])
+    return found
 
 
 def _operating_point(

@@ -29,6 +29,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "doctor": data.doctor,
     "preview": data.preview,
     "train": learning.train,
+    "crossvalidate": learning.crossvalidate,
     "evaluate": learning.evaluate,
     "export": learning.export,
     "predict": serving.predict,

@@ -68,6 +68,43 @@ def train(
     )
 
 
+def crossvalidate(
+    data: Data,
+    recipe: RecipeName = "accurate",
+    set_: Changes = None,
+    folds: Annotated[int, typer.Option(min=2, help="Of patients.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Folder.  [default: runs/NAME-folds]")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a recipe once a fold of patients; judge each by the network that lacks them."""
+    from mammolens.recipe import read_recipe
+    from mammolens.sources import read_source
+    from mammolens.tables import folds_table
+
+    require_training()
+    settings = read_recipe(recipe, set_ or [])
+    listed = read_source(data)
+
+    from mammolens.crossvalidation import cross_validate
+
+    folder = out or Path("runs") / f"{settings.name}-folds"
+    report = cross_validate(
+        listed,
+        settings,
+        folder,
+        folds=folds,
+        name=data,
+        command=command_line(),
+        progress=not quiet,
+    )
+    screen.print(folds_table(report.roc_auc, report.folds))
+    screen.print(
+        f"{report.images} images of {report.patients} patients, {report.tumors} with a tumor. "
+        f"Report and scores are in {folder}",
+        markup=False,
+    )
+
+
 def evaluate(
     model: Annotated[str, typer.Argument(help=MODELS, metavar="MODEL")],
     data: Annotated[str | None, typer.Option(help="Data set.  [default: the run's own]")] = None,

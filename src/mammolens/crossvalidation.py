@@ -1,0 +1,188 @@
+"""How good a recipe is: every patient judged by a network that has never seen her."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from mammolens.cache import CachedPixels, prepared_pixels
+from mammolens.errors import DataError, RecipeError
+from mammolens.export import scores_of, served_network
+from mammolens.features import forget_features
+from mammolens.files import write_text, written_whole
+from mammolens.manifest import Manifest
+from mammolens.metrics import Estimate, Measure, estimate, patient_weights, roc_auc
+from mammolens.networks import check_network
+from mammolens.recipe import Recipe
+from mammolens.records import Level, Split
+from mammolens.runs import MODEL, save_network, start_run
+from mammolens.splits import folds_by_patient
+from mammolens.training import check_trainable, fit, readable
+from mammolens.triage import by_level
+
+SCORES, REPORT = "scores.csv", "crossvalidation.json"
+
+
+class CrossValidation(BaseModel):
+    """What `crossvalidation.json` holds.
+
+    Attributes:
+        schema_version: raised when a field changes its name or meaning.
+        data: name of the data set.
+        command: what was typed.
+        images: judged, each once.
+        patients: whose they are.
+        tumors: images with the label tumor.
+        roc_auc: by level: the mean over folds, with an interval by patient. Scores of different
+            networks are never ranked together.
+        folds: by level: the AUC of each fold, with its interval.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 1
+    data: str
+    command: str
+    images: int
+    patients: int
+    tumors: int
+    roc_auc: dict[Level, Estimate]
+    folds: dict[Level, tuple[Estimate, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """Raw scores of the images of one fold."""
+
+    manifest: Manifest
+    scores: NDArray[np.float64]
+
+
+def cross_validate(
+    manifest: Manifest,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    folds: int = 5,
+    name: str = "",
+    command: str = "",
+    progress: bool = False,
+) -> CrossValidation:
+    """Train the recipe once a fold of patients, and judge each fold by the network that lacks it.
+
+    Args:
+        manifest: labelled images; their splits are forgotten.
+        recipe: how to learn. It may not look at validation to choose an epoch.
+        folder: for `crossvalidation.json`, `scores.csv` and a folder a fold. A call that was
+            interrupted is gone on with.
+        folds: how many.
+        name: of the data set, for the report.
+        command: what was typed, for the report.
+        progress: show bars and a line an epoch on standard error.
+
+    Raises:
+        RecipeError: the recipe chooses epochs or a threshold by validation.
+        DataError: too few patients, or images that cannot be read.
+        RunError: `folder` is in the way.
+    """
+    check_network(recipe)
+    if recipe.monitor != "nothing":
+        raise RecipeError(
+            f"monitor = {recipe.monitor}: the epoch would be chosen on the fold that is judged. "
+            "Add --set monitor=nothing, and set epochs."
+        )
+    labelled = manifest.labelled()
+    pixels = prepared_pixels(labelled.paths, recipe.preprocess, progress=progress)
+    labelled, pixels = readable(labelled, pixels)
+    judged = [
+        _fold(dealt, pixels, recipe, folder / f"fold-{number}", progress=progress)
+        for number, dealt in enumerate(folds_by_patient(labelled, folds))
+    ]
+    forget_features(folder)
+    report = _report(judged, name, command)
+    _write_scores(folder / SCORES, judged)
+    write_text(folder / REPORT, report.model_dump_json(indent=2) + "\n")
+    return report
+
+
+def _fold(
+    manifest: Manifest, pixels: CachedPixels, recipe: Recipe, folder: Path, *, progress: bool
+) -> _Judged:
+    check_trainable(manifest)
+    held_out = manifest.of_split(Split.VALID)
+    if (folder / SCORES).is_file():
+        known = _read_scores(folder / SCORES)
+        if set(known) == {str(path) for path in held_out.paths}:
+            return _Judged(held_out, np.array([known[str(path)] for path in held_out.paths]))
+        raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
+    start_run(folder, recipe)
+    learnt = fit(manifest, pixels, recipe, folder, features=folder.parent, progress=progress)
+    save_network(learnt.network, folder / MODEL)
+    indices = [index for index, m in enumerate(manifest) if m.split is Split.VALID]
+    scores = scores_of(served_network(learnt.network, recipe), pixels.subset(indices))
+    judged = _Judged(held_out, scores)
+    _write_scores(folder / SCORES, [judged])
+    return judged
+
+
+def _report(judged: Sequence[_Judged], name: str, command: str) -> CrossValidation:
+    all_images = [mammogram for fold in judged for mammogram in fold.manifest]
+    figures: dict[Level, Estimate] = {}
+    folds: dict[Level, tuple[Estimate, ...]] = {}
+    for level in Level:
+        subjects = [by_level(fold.manifest, fold.scores)[level] for fold in judged]
+        ends = np.cumsum([len(labels) for labels, _, _ in subjects])
+        measures = [roc_auc(labels, scores) for labels, scores, _ in subjects]
+        figures[level] = estimate(
+            _mean_of(measures, ends),
+            patient_weights([patient for *_, patients in subjects for patient in patients]),
+        )
+        folds[level] = tuple(
+            estimate(measure, patient_weights(patients))
+            for measure, (*_, patients) in zip(measures, subjects, strict=True)
+        )
+    return CrossValidation(
+        data=name,
+        command=command,
+        images=len(all_images),
+        patients=len({m.patient_key for m in all_images}),
+        tumors=sum(m.label == 1 for m in all_images),
+        roc_auc=figures,
+        folds=folds,
+    )
+
+
+def _mean_of(measures: Sequence[Measure], ends: NDArray[np.intp]) -> Measure:
+    """Return the mean of measures, each of its own part of the subjects."""
+    starts = np.concatenate([[0], ends[:-1]])
+
+    def measure(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        parts = [
+            one(weights[:, start:end])
+            for one, start, end in zip(measures, starts, ends, strict=True)
+        ]
+        return np.asarray(np.mean(parts, axis=0))
+
+    return measure
+
+
+def _write_scores(path: Path, judged: Sequence[_Judged]) -> None:
+    """Write a row an image; with several folds, each row names its fold."""
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("path", "fold", "label", "score"))
+        for number, fold in enumerate(judged):
+            for mammogram, score in zip(fold.manifest, fold.scores, strict=True):
+                writer.writerow((mammogram.path, number, mammogram.label, repr(float(score))))
+
+
+def _read_scores(path: Path) -> dict[str, float]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return {row["path"]: float(row["score"]) for row in csv.DictReader(stream)}

@@ -1,0 +1,87 @@
+"""Losses that training alone has, as layers that a network's answer passes through."""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from mammolens.networks import LOGITS, Network
+from mammolens.recipe import Recipe
+
+Tensor = Any
+
+_HEAVIER = 6.0  # by so much a place inside a box weighs more than one outside: boxes are small
+
+
+class BagLoss(layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """Returns probabilities as they are; in training, adds a loss of the means of pairs.
+
+    Cross-entropy of the mean probability of two views of a breast: where one view shows no tumor,
+    the other may say so alone (multiple-instance learning, Dietterich et al. 1997).
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__(name="bag_loss")
+        self._weight = weight
+
+    def call(self, inputs: list[Tensor], training: bool | None = None) -> Tensor:
+        """Take probabilities and labels, each (images, 1), views of a breast side by side."""
+        probability, label = inputs
+        if training:
+            loss = keras.losses.binary_crossentropy(_means(label), _means(probability))
+            self.add_loss(self._weight * ops.mean(loss))
+        return probability
+
+
+class BoxLoss(layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """Returns probabilities as they are; in training, adds a loss of two maps.
+
+    One map tells lesions from all else, the other tumors from all else: cross-entropy at each
+    place, against the share of the place that lies in a box.
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__(name="box_loss")
+        self._weight = weight
+
+    def call(self, inputs: list[Tensor], training: bool | None = None) -> Tensor:
+        """Take probabilities and labels (images, 1), maps and cells (images, rows, columns, 1).
+
+        Maps are logits: of lesions, and of tumors.
+        """
+        probability, label, lesions, tumors, cells = inputs
+        if training:
+            ill = cells * ops.reshape(label, (-1, 1, 1, 1))
+            loss = _by_place(cells, lesions, cells) + _by_place(ill, tumors, cells)
+            self.add_loss(self._weight * loss)
+        return probability
+
+
+def with_losses(network: Network, recipe: Recipe) -> Network:
+    """Return a network to train, which shares all weights with `network` and answers the same.
+
+    In: what `network` takes; with any loss of these also labels, (images, 1); with `recipe.boxes`
+    also cells, (images, rows, columns, 1) in [0, 1], as many as its score map has.
+    """
+    if not (recipe.bags or recipe.boxes):
+        return network
+    label = keras.Input((1,), name="labels")
+    inputs, answer = [network.input, label], network.output
+    if recipe.bags:
+        answer = BagLoss(recipe.bags)([answer, label])
+    if recipe.boxes:
+        logits = network.get_layer(LOGITS)
+        lesions = layers.Conv2D(1, 1, name="lesions")(logits.input)
+        cells = keras.Input(logits.output.shape[1:], name="cells")
+        inputs.append(cells)
+        answer = BoxLoss(recipe.boxes)([answer, label, lesions, logits.output, cells])
+    return keras.Model(inputs, answer, name=network.name)
+
+
+def _means(values: Tensor) -> Tensor:
+    return ops.mean(ops.reshape(values, (-1, 2)), axis=1, keepdims=True)
+
+
+def _by_place(target: Tensor, logits: Tensor, cells: Tensor) -> Tensor:
+    loss = keras.losses.binary_crossentropy(target, logits, from_logits=True)
+    return ops.mean(loss * (1 + _HEAVIER * cells[..., 0]))
