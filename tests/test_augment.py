@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mammolens.augment import augmented
+from mammolens.augment import augmented, augmented_alike
 from mammolens.recipe import Augment
 
 
@@ -84,3 +84,13 @@ def test_shift_moves_by_at_most_its_share() -> None:
     middles = np.array([row.mean() for row in rows])
     assert np.abs(middles - 9.5).max() <= 8.5
     assert middles.std() > 2
+
+
+def test_masks_move_with_their_images() -> None:
+    augment = Augment(horizontal_flip=True, vertical_flip=True, rotation=20, zoom=0.2, shift=0.1)
+    masks = (images() > 0.5).astype(np.float32)
+    generator = np.random.default_rng(0)
+    changed, moved = augmented_alike(images(), masks, augment, generator)
+    np.testing.assert_array_equal(changed, change(augment))
+    assert ((changed > 0.6) <= (moved > 0.5)).all()
+    assert ((moved > 0.9) <= (changed > 0.7)).all()

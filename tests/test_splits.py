@@ -9,7 +9,7 @@ from mammolens.errors import DataError
 from mammolens.manifest import Manifest
 from mammolens.records import Mammogram, Split
 from mammolens.sources import read_source
-from mammolens.splits import leakage, split_by_patient
+from mammolens.splits import folds_by_patient, leakage, split_by_patient
 
 
 def cohort(patients: int, tumors: int, seed: int = 0) -> Manifest:
@@ -93,3 +93,30 @@ def test_the_shipped_split_of_the_public_set_leaks_and_ours_does_not(rsna_breast
     ours = split_by_patient(shipped)
     assert leakage(ours, Split.TRAIN, Split.TEST).patients == 0
     assert leakage(ours, Split.TRAIN, Split.VALID).patients == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(20, 100), st.integers(2, 6), st.integers(0, 2**31))
+def test_each_patient_is_held_out_in_one_fold(patients: int, count: int, seed: int) -> None:
+    manifest = cohort(patients, patients // 2, seed)
+    folds = folds_by_patient(manifest, count, seed)
+    held_out = [patients_in(fold, Split.VALID) for fold in folds]
+    assert sum(map(len, held_out)) == len(set().union(*held_out)) == patients
+    for fold, out in zip(folds, held_out, strict=True):
+        assert patients_in(fold, Split.TRAIN) == set(manifest.patients) - out
+        assert [m.path for m in fold] == manifest.paths
+
+
+def test_folds_have_as_many_images_and_tumors() -> None:
+    folds = folds_by_patient(cohort(500, 170, seed=7), 5)
+    parts = [fold.of_split(Split.VALID) for fold in folds]
+    assert max(map(len, parts)) - min(map(len, parts)) < 20
+    tumors = [part.labels.sum() for part in parts]
+    assert max(tumors) - min(tumors) < 10
+
+
+def test_one_fold_or_too_few_patients_are_refused() -> None:
+    with pytest.raises(DataError, match="at least 2 folds"):
+        folds_by_patient(cohort(10, 5), 1)
+    with pytest.raises(DataError, match="only 3 patients"):
+        folds_by_patient(cohort(30, 3), 5)

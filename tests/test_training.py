@@ -13,11 +13,13 @@ from PIL import Image
 from conftest import QUICK
 from mammolens.bundle import open_bundle
 from mammolens.cache import prepared_pixels
-from mammolens.callbacks import EpochLines, MovingAverage, OneCycle
+from mammolens.callbacks import EpochLines, MovingAverage, OneCycle, StageRates
+from mammolens.efficientnet_lite import STAGES
 from mammolens.errors import DataError, RunError
 from mammolens.evaluation import Report
 from mammolens.manifest import Manifest
 from mammolens.metrics import log_loss
+from mammolens.networks import build
 from mammolens.predictor import Predictor
 from mammolens.preprocess import as_float
 from mammolens.reading import read_image
@@ -250,3 +252,47 @@ def test_the_average_is_validated_and_the_own_weights_learn_on() -> None:
     assert 0.1 < float(model.get_weights()[0][0, 0]) < 1.0
     average.on_epoch_begin(1)
     assert float(model.get_weights()[0][0, 0]) == 1.0
+
+
+def test_earlier_stages_move_less() -> None:
+    def stepped(decay: float) -> dict[str, float]:
+        keras.utils.set_random_seed(0)
+        changes = ["preprocess.height=32", "preprocess.width=32", "initial_weights=none"]
+        network = build(read_recipe("accurate", changes))
+        network.compile(keras.optimizers.SGD(1.0), "binary_crossentropy")
+        before = {w.path: np.array(w.numpy()) for w in network.trainable_weights}
+        images, labels = np.ones((4, 32, 32, 1), np.float32), np.ones((4, 1), np.float32)
+        network.fit(images, labels, epochs=1, callbacks=[StageRates(decay)], verbose=0)
+        return {
+            w.path: float(np.abs(w.numpy() - before[w.path]).max())
+            for w in network.trainable_weights
+        }
+
+    alike, slower = stepped(1.0), stepped(0.5)
+    ratio = {path: slower[path] / step for path, step in alike.items() if step > 1e-5}
+    for path, share in ratio.items():
+        stage = path.partition("/")[0].partition("_")[0]
+        expected = 0.5 ** (len(STAGES) - STAGES.index(stage)) if stage in STAGES else 1.0
+        assert share == pytest.approx(expected, rel=0.05), path
+    assert {path.partition("_")[0].partition("/")[0] for path in ratio} >= {"stage7", "logits"}
+
+
+def test_without_a_monitor_all_epochs_are_trained_and_the_last_is_kept(
+    phantom_manifest: Manifest, tmp_path: Path
+) -> None:
+    changes = [*QUICK, "epochs=3", "monitor=nothing", "early_stopping_patience=0"]
+    run = train(phantom_manifest, read_recipe("baseline", changes), tmp_path / "run")
+    assert (run.record.epochs, run.record.best_epoch) == (3, 3)
+
+
+def test_boxes_are_learnt_from_where_there_are_any(
+    phantom_manifest: Manifest, tmp_path: Path
+) -> None:
+    changes = ["preprocess.height=96", "preprocess.width=64", "initial_weights=none", "epochs=1"]
+    recipe = read_recipe("accurate", [*changes, "boxes=1", "test_time_flips=false"])
+    run = train(phantom_manifest, recipe, tmp_path / "run")
+    assert run.load_network().input_shape == (None, 96, 64, 1)
+    without = Manifest(tuple(replace(m, boxes=()) for m in phantom_manifest))
+    with pytest.raises(DataError, match="no training image of the data set has a box"):
+        train(without, recipe, tmp_path / "other")
+    assert not (tmp_path / "other").exists()

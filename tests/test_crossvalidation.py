@@ -1,0 +1,100 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from mammolens.crossvalidation import CrossValidation, cross_validate
+from mammolens.errors import DataError, RecipeError
+from mammolens.recipe import Recipe, read_recipe
+from mammolens.records import Level
+from mammolens.sources import read_source
+
+CHANGES = [
+    "preprocess.height=64",
+    "preprocess.width=32",
+    "initial_weights=none",
+    "epochs=1",
+    "monitor=nothing",
+    "frozen_stages=4",
+    "cached_variants=1",
+    "bags=0.5",
+    "stage_rates=0.8",
+    "test_time_flips=false",
+]
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return read_recipe("accurate", CHANGES)
+
+
+@pytest.fixture(scope="module")
+def done(
+    phantoms: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[CrossValidation, Path]:
+    folder = tmp_path_factory.mktemp("cv") / "folds"
+    listed = read_source(str(phantoms))
+    return cross_validate(listed, recipe, folder, folds=2, name="phantoms"), folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_image_is_judged_once_and_patients_stay_together(
+    done: tuple[CrossValidation, Path], phantoms: Path
+) -> None:
+    report, folder = done
+    listed = read_source(str(phantoms))
+    scores = rows(folder / "scores.csv")
+    assert sorted(row["path"] for row in scores) == sorted(map(str, listed.paths))
+    fold = {row["path"]: row["fold"] for row in scores}
+    for patient in set(listed.patients):
+        images = [m.path for m in listed if m.patient_key == patient]
+        assert len({fold[str(path)] for path in images}) == 1
+    assert (report.images, report.patients) == (len(listed), len(set(listed.patients)))
+
+
+def test_the_figure_is_the_mean_of_the_folds(done: tuple[CrossValidation, Path]) -> None:
+    report, folder = done
+    by_fold = []
+    for number in ("0", "1"):
+        chosen = [row for row in rows(folder / "scores.csv") if row["fold"] == number]
+        labels, scores = ([float(row[name]) for row in chosen] for name in ("label", "score"))
+        by_fold.append(roc_auc_score(labels, scores))
+    assert [f.value for f in report.folds[Level.IMAGE]] == pytest.approx(by_fold)
+    figure = report.roc_auc[Level.IMAGE]
+    assert figure.value == pytest.approx(np.mean(by_fold))
+    assert figure.low <= figure.value <= figure.high
+    written = json.loads((folder / "crossvalidation.json").read_text())
+    assert CrossValidation.model_validate(written) == report
+    assert not list(folder.glob("features-*"))
+
+
+def test_folds_that_are_done_are_not_done_again(
+    done: tuple[CrossValidation, Path], phantoms: Path, recipe: Recipe
+) -> None:
+    report, folder = done
+    networks = {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/breast.h5")}
+    assert len(networks) == 2
+    again = cross_validate(read_source(str(phantoms)), recipe, folder, folds=2, name="phantoms")
+    assert again == report
+    assert {path: path.stat().st_mtime_ns for path in networks} == networks
+
+
+def test_scores_of_other_images_are_not_taken_for_these(
+    done: tuple[CrossValidation, Path], phantoms: Path, recipe: Recipe
+) -> None:
+    with pytest.raises(DataError, match="other images"):
+        cross_validate(read_source(str(phantoms)), recipe, done[1], folds=3)
+
+
+def test_an_epoch_chosen_on_the_judged_fold_is_refused(phantoms: Path, tmp_path: Path) -> None:
+    recipe = read_recipe("accurate", [*CHANGES, "monitor=auc"])
+    with pytest.raises(RecipeError, match="monitor=nothing"):
+        cross_validate(read_source(str(phantoms)), recipe, tmp_path / "folds")
+    assert not (tmp_path / "folds").exists()
