@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from mammolens.bundle import Bundle, BundleRecord, Outputs, write_bundle
+from mammolens.calibration import Calibration
 from mammolens.metrics import Estimate
 from mammolens.preprocess import Preprocess
 from mammolens.records import Level
-from mammolens.triage import Calibration, OperatingPoint
+from mammolens.triage import OperatingPoint
 
 HEIGHT, WIDTH = 48, 32
 

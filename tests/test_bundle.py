@@ -18,13 +18,14 @@ from mammolens.bundle import (
     packaged_bundles,
     write_bundle,
 )
+from mammolens.calibration import Calibration
 from mammolens.errors import BundleError, DataError
 from mammolens.metrics import Estimate
 from mammolens.predictor import Predictor
 from mammolens.preprocess import Preprocess
 from mammolens.records import Level
 from mammolens.runs import Run
-from mammolens.triage import Calibration, OperatingPoint
+from mammolens.triage import OperatingPoint
 
 MODEL = b"a graph of known operators " * 9
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)
@@ -110,6 +111,8 @@ def test_a_model_that_is_cut_short_or_missing_is_named(bundle: Bundle) -> None:
         ({"schema_version": 2}, r"bundle\.json: .*schema_version: .*Export it again"),
         ({"code": "import os"}, "code: Extra inputs are not permitted"),
         ({"calibration": {"slope": -1, "intercept": 0}}, r"calibration\.slope: "),
+        ({"calibration": {"knots": [[0, 0.2], [1, 0.1]]}}, "calibration: .*knots must rise"),
+        ({"conformal": {"image": {"alpha": 0.1}}}, r"conformal\.image\.thresholds: Field required"),
         ({"preprocess_version": 99}, "its preprocessing is of version 99"),
         ({"files": {}}, "expected the checksum of model.onnx, no more or less"),
         ({"files": {"model.onnx": "0", "hook.py": "0"}}, "no more or less"),
@@ -175,6 +178,15 @@ def test_a_bundle_is_found_by_folder_by_run_and_by_name(run: Run, tmp_path: Path
 def test_every_bundle_that_ships_opens() -> None:
     for name, folder in packaged_bundles().items():
         assert Predictor.load(name).bundle.folder == folder
+
+
+def test_a_run_has_prediction_sets_at_every_level_and_says_how_it_was_calibrated(run: Run) -> None:
+    record = open_bundle(run.folder / "bundle").record
+    assert record.calibration.method in json.loads(record.model_dump_json())["calibration"].values()
+    for level in Level:
+        conformal, points = record.conformal[level], record.operating_points[level]
+        assert conformal.alpha == 0.1
+        assert sum(conformal.subjects) == points["balanced"].subjects
 
 
 def test_what_is_no_bundle_is_told_what_to_do(tmp_path: Path) -> None:

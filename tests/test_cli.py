@@ -38,8 +38,9 @@ def test_evaluate_prints_and_writes_the_same_figures(run: Path) -> None:
     answer = mammolens("evaluate", run, "--quiet")
     assert answer.returncode == 0, answer.stderr
     report = json.loads((run / "evaluation" / "test" / "report.json").read_text())
-    assert f"{report['metrics']['roc_auc']['value']:.3f} (" in answer.stdout
-    assert f"{report['majority_accuracy']:.3f}" in answer.stdout
+    images = report["levels"]["image"]
+    assert f"{images['discrimination']['roc_auc']['value']:.3f} (" in answer.stdout
+    assert f"{images['majority_accuracy']:.3f}" in answer.stdout
     assert report["command"] == f"mammolens evaluate {run} --quiet"
 
 
@@ -53,6 +54,33 @@ def test_evaluate_judges_another_data_set_beside_the_run(run: Path, tmp_path: Pa
     report = json.loads((run / "evaluation" / "other-all" / "report.json").read_text())
     assert report["counts"]["images"] == 48
     assert report["split"] is None
+
+
+def test_any_systems_scores_are_judged_and_two_reports_compared(
+    run: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    images = [p for split in ("valid", "test") for p in sorted((phantoms / split).rglob("*.jpg"))]
+    table = tmp_path / "theirs.csv"
+    rows = [f"{path.name},{0.8 if path.parent.name == '1' else 0.3}" for path in images]
+    table.write_text("\n".join(["path,probability", *rows]) + "\n")
+    theirs = tmp_path / "theirs"
+    answer = mammolens("evaluate", "--predictions", table, "--data", phantoms, "--out", theirs)
+    assert answer.returncode == 0, answer.stderr
+    report = json.loads((theirs / "report.json").read_text())
+    assert report["levels"]["image"]["discrimination"]["roc_auc"]["value"] == 1
+    assert report["default_point"] == "balanced"  # chosen on the scores of validation
+    ours = tmp_path / "ours"
+    answer = mammolens("evaluate", run, "--out", ours, "--robustness", 8, "--quiet")
+    assert answer.returncode == 0, answer.stderr
+    report = json.loads((ours / "report.json").read_text())
+    assert report["robustness"][0]["change"] == "unchanged"
+    assert report["localisation"]["images"] > 0
+    assert (ours / "report.html").read_text().count("<img") == len(report["mistakes"])
+    answer = mammolens("compare", ours, theirs, "--out", tmp_path / "comparison.json")
+    assert answer.returncode == 0, answer.stderr
+    found = json.loads((tmp_path / "comparison.json").read_text())["levels"]["image"]
+    assert found["second"]["value"] == 1
+    assert f"{found['difference']['value']:.3f}" in answer.stdout
 
 
 def test_predict_answers_everything_and_fails_if_anything_failed(
@@ -123,7 +151,15 @@ def test_an_error_is_one_line_and_exit_code_1(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train"], ["evaluate", "run", "--split", "holdout"], ["fly"]]
+    "arguments",
+    [
+        ["train"],
+        ["evaluate", "run", "--split", "holdout"],
+        ["evaluate"],
+        ["evaluate", "run", "--predictions", "scores.csv"],
+        ["evaluate", "--predictions", "scores.csv"],
+        ["fly"],
+    ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert mammolens(*arguments).returncode == 2

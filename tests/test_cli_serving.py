@@ -19,6 +19,7 @@ from mammolens.answers import COLUMNS
 from mammolens.bundle import Outputs, open_bundle
 from mammolens.cli import main
 from mammolens.cli.options import screen
+from mammolens.evaluation.tables import read_predictions
 from mammolens.records import LABEL_NAMES, Level
 from mammolens.runs import Run
 from test_dicom import mammogram, save
@@ -272,10 +273,11 @@ def test_evaluate_of_a_bundle_needs_to_be_told_its_data(
     assert said.code == 0, said.err
     report = json.loads((out / "report.json").read_text())
     points = open_bundle(run.folder / "bundle").record.operating_points[Level.IMAGE]
-    assert report["threshold"] == points["balanced"].threshold
-    found = report["metrics"]["sensitivity"]["value"]
+    decision = report["levels"]["image"]["decisions"]["balanced"]
+    assert decision["threshold"] == points["balanced"].threshold
+    found = decision["measures"]["sensitivity"]["value"]
     assert found == pytest.approx(points["balanced"].sensitivity.value)
-    assert len(rows_of(out / "predictions.csv")) == report["counts"]["images"]
+    assert len(read_predictions(out)[0]) == report["counts"]["images"]
 
 
 @pytest.mark.parametrize("verb", [["train", "phantom:12"], ["export", "a.h5", "b"]])

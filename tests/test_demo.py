@@ -17,7 +17,7 @@ def test_the_demo_reaches_what_it_promises(tmp_path: Path) -> None:
     )
     assert answer.returncode == 0, answer.stderr
     report = json.loads((out / "run" / "evaluation" / "test" / "report.json").read_text())
-    assert report["metrics"]["roc_auc"]["value"] >= 0.90
+    assert report["levels"]["image"]["discrimination"]["roc_auc"]["value"] >= 0.90
     assert report["counts"]["patients_also_in_training"] == 0
     for verb in ("phantom", "train", "evaluate", "predict"):
         assert f"$ mammolens {verb} " in answer.stdout

@@ -1,18 +1,26 @@
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from mammolens.conformal import fit_conformal
 from mammolens.errors import DataError
-from mammolens.evaluation import Report, judge, show, write_report
+from mammolens.evaluation import Model, Question, Report, Rules, judge
+from mammolens.evaluation.comparison import compare
+from mammolens.evaluation.subgroups import subgroups
+from mammolens.evaluation.tables import read_predictions, scores_from, write_predictions
+from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.manifest import Manifest
-from mammolens.metrics import Estimate
-from mammolens.records import Mammogram, Prediction, Split
+from mammolens.records import Level, Mammogram, Prediction, Split
+from mammolens.triage import AS_TRAINED, unmeasured
 
 # Two test patients with two images each; patient "a" was trained on too.
 LABELS = {"a1": 1, "a2": 1, "b1": 0, "b2": 0, "c1": None, "d1": 1, "t1": 1, "t2": 0}
 PROBABILITIES = {"a1": 0.9, "a2": 0.4, "b1": 0.6, "b2": 0.1, "c1": 0.5, "d1": None}
+HALF = Rules(AS_TRAINED, {level: {AS_TRAINED: unmeasured(0.5)} for level in Level})
 
 
 def manifest() -> Manifest:
@@ -22,6 +30,7 @@ def manifest() -> Manifest:
                 path=Path(name),
                 label=label,  # type: ignore[arg-type]
                 patient_id="a" if name == "t1" else name[0],
+                laterality="L",  # type: ignore[arg-type]  # pydantic turns it
                 split=Split.TRAIN if name[0] == "t" else Split.TEST,
             )
             for name, label in LABELS.items()
@@ -38,8 +47,41 @@ def answers() -> list[Prediction]:
     ]
 
 
+def question(split: Split | None = Split.TEST) -> Question:
+    return Question(manifest(), split, "phantoms", "mammolens evaluate run")
+
+
 def report() -> Report:
-    return judge(answers(), manifest(), Split.TEST, model="run", command="mammolens evaluate run")
+    return judge(answers(), question(), HALF, Model(name="run"))
+
+
+def cohort(patients: int = 120, seed: int = 0) -> tuple[Manifest, np.ndarray]:
+    """Two views of each of two breasts a patient, a tumor in one breast of every third patient."""
+    generator = np.random.default_rng(seed)
+    images, scores = [], []
+    for patient in range(patients):
+        for side in ("L", "R"):
+            ill = patient % 3 == 0 and side == "L"
+            for view in ("CC", "MLO"):
+                images.append(
+                    Mammogram(
+                        path=Path(f"{patient}{side}{view}.png"),
+                        label=int(ill),  # type: ignore[arg-type]
+                        patient_id=str(patient),
+                        laterality=side,  # type: ignore[arg-type]
+                        view=view,  # type: ignore[arg-type]
+                        split=Split.TEST if patient % 2 else Split.VALID,
+                        metadata={"age": str(40 + patient % 45), "machine_id": str(patient % 2)},
+                    )
+                )
+                scores.append(1 / (1 + np.exp(1 - 2 * ill - generator.standard_normal())))
+    return Manifest(tuple(images)), np.array(scores)
+
+
+def answered(manifest: Manifest, scores: np.ndarray) -> list[Prediction]:
+    return [
+        Prediction.answer(p, float(s), 0.5) for p, s in zip(manifest.paths, scores, strict=True)
+    ]
 
 
 def test_every_image_is_judged_or_accounted_for() -> None:
@@ -47,68 +89,204 @@ def test_every_image_is_judged_or_accounted_for() -> None:
     assert (counts.images, counts.patients, counts.tumors) == (4, 2, 2)
     assert (counts.without_label, counts.without_answer) == (1, 1)
     assert counts.patients_also_in_training == 1
+    assert counts.not_like_training == 0
+    odd = [Prediction.answer(Path(n), 0.5, 0.5) for n in LABELS]
+    odd[0] = Prediction(odd[0].path, 0.5, "tumor", 0.5, warnings=(NOT_A_MAMMOGRAM,))
+    assert judge(odd, question(), HALF, Model(name="")).counts.not_like_training == 1
 
 
-def test_figures_are_what_hand_and_paper_give() -> None:
-    judged = report()
-    assert judged.confusion == ((1, 1), (1, 1))
-    assert judged.majority_accuracy == 0.5
-    expected = {
-        "roc_auc": 0.75,
-        "average_precision": (1 + 2 / 3) / 2,
-        "accuracy": 0.5,
-        "sensitivity": 0.5,
-        "specificity": 0.5,
-        "precision": 0.5,
-        "f1": 0.5,
-        "log_loss": -np.log([0.9, 0.4, 0.4, 0.9]).mean(),
-    }
-    measured = {name: figure.value for name, figure in judged.metrics.items()}
-    assert measured == pytest.approx(expected)
-    tumor = judged.classes[1]
-    assert (tumor.name, tumor.precision, tumor.recall, tumor.images) == ("tumor", 0.5, 0.5, 2)
+def test_figures_by_image_are_what_hand_and_paper_give() -> None:
+    images = report().images
+    decision = images.decisions[AS_TRAINED]
+    assert decision.confusion == ((1, 1), (1, 1))
+    assert images.majority_accuracy == 0.5
+    values = {name: figure.value for name, figure in images.discrimination.items()}
+    assert values["roc_auc"] == pytest.approx(0.75)
+    assert values["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+    assert values["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.4, 0.9]).mean())
+    for name in ("accuracy", "sensitivity", "specificity", "precision", "f1"):
+        assert decision.measures[name].value == pytest.approx(0.5)
+
+
+def test_breasts_have_the_mean_of_their_views_and_patients_the_larger_breast() -> None:
+    listed, scores = cohort()
+    judged = judge(answered(listed, scores), Question(listed), HALF, Model(name=""))
+    by_breast, by_patient = judged.levels[Level.BREAST], judged.levels[Level.PATIENT]
+    assert (judged.images.subjects, by_breast.subjects, by_patient.subjects) == (480, 240, 120)
+    assert (judged.images.tumors, by_breast.tumors, by_patient.tumors) == (80, 40, 40)
+    means = scores.reshape(240, 2).mean(axis=1)
+    labels = listed.labels.reshape(240, 2)[:, 0]
+    expected = roc_auc_score(labels, means)
+    assert by_breast.discrimination["roc_auc"].value == pytest.approx(expected, abs=1e-6)
+    assert by_breast.delong.value == pytest.approx(expected, abs=1e-6)
+    larger = means.reshape(120, 2).max(axis=1)
+    expected = roc_auc_score(labels.reshape(120, 2).max(axis=1), larger)
+    assert by_patient.discrimination["roc_auc"].value == pytest.approx(expected, abs=1e-6)
+
+
+def test_predictive_values_are_rescaled_to_screening() -> None:
+    listed, scores = cohort()
+    decision = judge(answered(listed, scores), Question(listed), HALF, Model(name="")).images
+    chosen = decision.decisions[AS_TRAINED]
+    (tn, fp), (fn, tp) = chosen.confusion
+    assert chosen.at_own_prevalence.positive == pytest.approx(tp / (tp + fp))
+    assert chosen.at_own_prevalence.negative == pytest.approx(tn / (tn + fn))
+    rates = tp / (tp + fn), fp / (fp + tn)
+    called = rates[0] * 0.005 + rates[1] * 0.995
+    assert chosen.at_screening_prevalence.positive == pytest.approx(rates[0] * 0.005 / called)
+
+
+def test_conformal_coverage_is_measured_on_what_is_judged() -> None:
+    listed, scores = cohort(400)
+    valid, test = listed.of_split(Split.VALID), listed.of_split(Split.TEST)
+    known = dict(zip(listed.paths, scores, strict=True))
+    fitted = fit_conformal(valid.labels, [known[path] for path in valid.paths])
+    rules = Rules(AS_TRAINED, HALF.points, {Level.IMAGE: fitted})
+    images = judge(
+        answered(listed, scores), Question(listed, Split.TEST), rules, Model(name="")
+    ).images
+    assert images.conformal is not None
+    assert images.conformal.promised == pytest.approx(0.9)
+    for figure in images.conformal.coverage.values():
+        assert figure.low - 0.02 <= 0.9 <= figure.high + 0.02
+    sets = [fitted.prediction_set(float(known[path])) for path in test.paths]
+    uncertain = np.mean([len(one) != 1 for one in sets])
+    assert images.conformal.uncertain.value == pytest.approx(uncertain)
+    certain = [(label in s) for label, s in zip(test.labels, sets, strict=True) if len(s) == 1]
+    assert images.conformal.error.value == pytest.approx(1 - np.mean(certain))
+
+
+def test_curves_start_and_end_where_they_must() -> None:
+    listed, scores = cohort()
+    images = judge(answered(listed, scores), Question(listed), HALF, Model(name="")).images
+    assert (images.roc.x[0], images.roc.y[0]) == (0, 0)
+    assert (images.roc.x[-1], images.roc.y[-1]) == (1, 1)
+    area = np.trapezoid(images.roc.y, images.roc.x)
+    assert area == pytest.approx(images.discrimination["roc_auc"].value, abs=0.01)
+    assert images.precision_recall.x[0] == 0
+    assert images.precision_recall.y[-1] == pytest.approx(80 / 480, abs=1e-4)
+    assert images.risk_coverage.x[-1] == 1
+    wrong = 1 - images.decisions[AS_TRAINED].measures["accuracy"].value
+    assert images.risk_coverage.y[-1] == pytest.approx(wrong, abs=1e-4)
+
+
+def test_the_surest_mistakes_are_named() -> None:
+    listed, scores = cohort()
+    found = judge(answered(listed, scores), Question(listed), HALF, Model(name="")).mistakes
+    known = dict(zip(map(str, listed.paths), zip(scores, listed.labels, strict=True), strict=True))
+    false_calls = [m for m in found if m.truth == "no tumor"]
+    worst = sorted((s for s, label in known.values() if label == 0), reverse=True)[:6]
+    assert [m.probability for m in false_calls] == pytest.approx(worst)
+    for mistake in found:
+        score, label = known[mistake.path]
+        assert (score >= 0.5) != (label == 1)
 
 
 def test_a_class_that_is_never_called_has_no_precision() -> None:
     quiet = [Prediction.answer(Path(name), 0.1, 0.5) for name in LABELS]
-    judged = judge(quiet, manifest(), Split.TEST, model="run", command="")
-    assert judged.classes[1].precision is None
-    assert judged.classes[1].recall == 0
-    assert np.isnan(judged.metrics["precision"].value)
+    judged = judge(quiet, question(), HALF, Model(name="run"))
+    decision = judged.images.decisions[AS_TRAINED]
+    assert np.isnan(decision.measures["precision"].value)
+    assert decision.at_own_prevalence.positive is None
+    assert Report.model_validate_json(judged.model_dump_json()).images.subjects == 5
+
+
+def test_one_class_alone_has_no_curves_but_a_report() -> None:
+    healthy = Manifest(tuple(m for m in manifest() if m.label == 0))
+    found = [Prediction.answer(path, 0.2, 0.5) for path in healthy.paths]
+    images = judge(found, Question(healthy), HALF, Model(name="")).images
+    assert images.calibration is None
+    assert images.roc.x == ()
+    assert np.isnan(images.discrimination["roc_auc"].value)
 
 
 def test_nothing_to_judge_is_an_error() -> None:
     with pytest.raises(DataError, match="split valid has no labelled image"):
-        judge(answers(), manifest(), Split.VALID, model="run", command="")
+        judge(answers(), question(Split.VALID), HALF, Model(name=""))
     with pytest.raises(DataError, match=r"a1: no prediction for it \(6 are missing\)"):
-        judge([], manifest(), Split.TEST, model="run", command="")
+        judge([], question(), HALF, Model(name=""))
 
 
-def test_what_is_written_is_what_was_judged(tmp_path: Path) -> None:
-    write_report(report(), answers(), manifest(), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "report.json",
-        "roc.png",
-        "precision_recall.png",
-        "confusion.png",
-    }
-    written = json.loads((tmp_path / "report.json").read_text())
-    assert written["schema_version"] == 1
-    assert written["command"] == "mammolens evaluate run"
-    assert written["bootstrap_unit"] == "patient"
-    assert written["metrics"]["roc_auc"]["value"] == 0.75
-    assert Report.model_validate_json((tmp_path / "report.json").read_text()) == report()
+def test_a_machine_on_which_the_model_fails_stands_out_and_chance_does_not() -> None:
+    listed, scores = cohort(400)
+    broken = scores.copy()
+    on_one = np.array([m.metadata["machine_id"] == "1" for m in listed])
+    broken[on_one] = np.random.default_rng(1).random(on_one.sum())
+    found = {(g.variable, g.value): g for g in subgroups(listed, broken)}
+    assert found["machine_id", "1"].stands_out
+    assert found["machine_id", "1"].difference.high < 0
+    assert {g.variable for g in found.values()} == {"view", "laterality", "age", "machine_id"} - (
+        {"laterality"}  # tumors are all on the left: no AUC on the right
+    )
+    fair = subgroups(listed, scores)
+    assert not any(group.stands_out for group in fair)
+    assert all(group.adjusted >= group.p_value for group in fair)
 
 
-def test_an_undefined_figure_is_null_and_reads_back(tmp_path: Path) -> None:
-    quiet = [Prediction.answer(Path(name), 0.1, 0.5) for name in LABELS]
-    judged = judge(quiet, manifest(), Split.TEST, model="run", command="")
-    write_report(judged, quiet, manifest(), tmp_path)
-    text = (tmp_path / "report.json").read_text()
-    assert json.loads(text)["metrics"]["precision"]["value"] is None
-    assert np.isnan(Report.model_validate_json(text).metrics["precision"].value)
+def test_predictions_are_read_back_as_they_were_judged(tmp_path: Path) -> None:
+    write_predictions(answers(), manifest(), tmp_path)
+    read, probabilities = read_predictions(tmp_path)
+    assert [str(path) for path in read.paths] == ["a1", "a2", "b1", "b2"]
+    assert probabilities.tolist() == [0.9, 0.4, 0.6, 0.1]
+    assert read.patients == ["a", "a", "b", "b"]
+    assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == len(PROBABILITIES)
+    with pytest.raises(DataError, match=r"holds no predictions\.parquet"):
+        read_predictions(tmp_path / "elsewhere")
 
 
-def test_a_figure_is_shown_with_its_interval() -> None:
-    assert show(Estimate(0.6524, 0.6113, 0.6903)) == "0.652 (0.611 to 0.690)"
-    assert show(Estimate(float("nan"), 0, 0)) == "not defined"
+def test_scores_of_another_system_are_found_by_path_or_by_name(tmp_path: Path) -> None:
+    listed = Manifest(
+        tuple(Mammogram(path=tmp_path / "data" / n, label=1) for n in ("a.png", "b.png", "c.png"))
+    )
+    table = tmp_path / "scores.csv"
+    table.write_text(f"path,probability\n{tmp_path}/data/a.png,0.25\nb.png,1\nother.png,0.5\n")
+    found = scores_from(table, listed)
+    assert [one.probability for one in found] == [0.25, 1.0, None]
+    assert found[2].error == "no row in the table of scores"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path,score\na,1\n", "column probability missing"),
+        ("path,probability\na1,1.2\n", "row 2: probability 1.2 is not a number from 0 to 1"),
+        ("path,probability\na1,yes\n", "row 2: probability yes"),
+        ("path,probability\na1,nan\n", "row 2: probability nan"),
+        ("path,probability\na1,1\na1,0\n", "row 3: a1 has two rows"),
+        ("path,probability\nx,1\n", "none of its 1 rows is of an image"),
+    ],
+)
+def test_a_wrong_table_of_scores_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    table = tmp_path / "scores.csv"
+    table.write_text(text)
+    with pytest.raises(DataError, match=said):
+        scores_from(table, manifest())
+
+
+def test_a_better_model_is_told_from_an_equal_one(tmp_path: Path) -> None:
+    listed, scores = cohort()
+    worse = scores + np.random.default_rng(5).normal(0, 0.4, len(scores))
+    write_predictions(answered(listed, scores), listed, tmp_path / "good")
+    write_predictions(answered(listed, worse.clip(0, 1))[::-1], listed, tmp_path / "worse")
+    same = compare(tmp_path / "good", tmp_path / "good").levels[Level.IMAGE]
+    assert (same.difference.value, same.difference.low, same.difference.high) == (0, 0, 0)
+    found = compare(tmp_path / "good", tmp_path / "worse").levels
+    images = found[Level.IMAGE]
+    assert images.first.value == pytest.approx(roc_auc_score(listed.labels, scores))
+    assert images.difference.high < 0
+    assert images.delong.value == pytest.approx(images.difference.value)
+    assert images.p_value < 0.01
+    assert (found[Level.BREAST].subjects, found[Level.PATIENT].subjects) == (240, 120)
+
+
+def test_reports_of_other_images_or_labels_are_not_compared(tmp_path: Path) -> None:
+    listed, scores = cohort(30)
+    write_predictions(answered(listed, scores), listed, tmp_path / "all")
+    part = Manifest(listed.mammograms[:40])
+    write_predictions(answered(part, scores[:40]), part, tmp_path / "part")
+    with pytest.raises(DataError, match="80 are only in the first, 0 only in the second"):
+        compare(tmp_path / "all", tmp_path / "part")
+    turned = Manifest(tuple(replace(m, label=1 - m.label) for m in listed))  # type: ignore[arg-type,operator]
+    write_predictions(answered(turned, scores), turned, tmp_path / "turned")
+    with pytest.raises(DataError, match="different labels"):
+        compare(tmp_path / "all", tmp_path / "turned")

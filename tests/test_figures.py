@@ -1,24 +1,42 @@
+import math
 from pathlib import Path
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mammolens.figures import (
+    Points,
     confusion_figure,
     contact_sheet,
+    decision_curve_figure,
+    forest_figure,
     learning_curves,
+    precision_recall_figure,
+    reliability_figure,
+    risk_coverage_figure,
     roc_figure,
     save_figure,
 )
-from mammolens.figures import precision_recall_figure as precision_recall
+from mammolens.metrics import Estimate
 
-LABELS = np.array([0, 0, 1, 1], np.float32)
-SCORES = np.array([0.1, 0.6, 0.4, 0.9])
+ROC: Points = ((0.0, 0.0, 0.5, 1.0), (0.0, 0.5, 1.0, 1.0))
+PRECISION_RECALL: Points = ((0.0, 0.5, 1.0), (1.0, 1.0, 2 / 3))
+NOT_DEFINED = Estimate(math.nan, math.nan, math.nan)
 
 
 def data(line: Line2D) -> tuple[list[float], list[float]]:
     x, y = (np.asarray(values).tolist() for values in line.get_data())
     return x, y
+
+
+def lines(figure: Figure) -> list[tuple[list[float], list[float]]]:
+    return [data(line) for line in figure.axes[0].lines]
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text().strip() for text in figure.axes[0].texts]
 
 
 def test_learning_curves_show_both_splits_and_the_kept_epoch() -> None:
@@ -29,12 +47,64 @@ def test_learning_curves_show_both_splits_and_the_kept_epoch() -> None:
     assert data(loss.lines[2])[0] == [2, 2]
 
 
-def test_curves_end_where_they_must() -> None:
-    x, y = data(roc_figure(LABELS, SCORES, "four").axes[0].lines[1])
-    assert (x[0], y[0]) == (0, 0)
-    assert (x[-1], y[-1]) == (1, 1)
-    guess = precision_recall(LABELS, SCORES, "four").axes[0].lines[0]
-    assert data(guess)[1][0] == 0.5
+def test_curves_are_drawn_as_given_and_named() -> None:
+    given = [list(ROC[0]), list(ROC[1])], [[0.0, 1.0], [0.0, 1.0]]
+    figure = roc_figure({"image": ROC, "breast": ((0.0, 1.0), (0.0, 1.0))}, "two")
+    assert [list(line) for line in lines(figure)[1:]] == list(given)
+    assert words(figure) == ["image", "breast"]
+    risk = risk_coverage_figure({"image": ROC}, "one")
+    assert lines(risk) == [(given[0][0], given[0][1])]
+    assert words(risk) == ["image"]
+
+
+def test_precision_stands_beside_each_prevalence() -> None:
+    curves = {"image": PRECISION_RECALL, "breast": PRECISION_RECALL}
+    figure = precision_recall_figure(curves, {"image": 0.5, "breast": 0.4}, "two")
+    guess, curve, other_guess, _ = lines(figure)
+    assert (guess[1][0], other_guess[1][0]) == (0.5, 0.4)
+    assert curve == (list(PRECISION_RECALL[0]), list(PRECISION_RECALL[1]))
+
+
+def test_reliability_has_a_bar_for_each_bin_that_is_known() -> None:
+    observed = (Estimate(0.1, 0.05, 0.2), NOT_DEFINED, Estimate(0.3, 0.2, 0.4))
+    figure = reliability_figure((0.12, 0.2, 0.33), observed, "three")
+    _, *bars, dots = lines(figure)
+    assert bars == [([0.12, 0.12], [0.05, 0.2]), ([0.33, 0.33], [0.2, 0.4])]
+    assert dots == ([0.12, 0.33], [0.1, 0.3])
+    assert figure.axes[0].get_xlim()[1] == pytest.approx(0.42)
+
+
+def test_a_decision_curve_shows_where_it_is_of_use() -> None:
+    thresholds = [0.1, 0.2, 0.3, 0.4]
+    figure = decision_curve_figure(thresholds, [0.05, 0.02, 0.0, 0.0], [0.05, -0.1, -0.2, -1], "")
+    none, everyone, model = lines(figure)
+    assert none[1] == [0, 0]
+    assert everyone == (thresholds, [0.05, -0.1, -0.2, -1])
+    assert model == (thresholds, [0.05, 0.02, 0.0, 0.0])
+    assert figure.axes[0].get_xlim()[1] == pytest.approx(0.22)
+
+
+def test_a_forest_has_a_row_for_each_figure_and_says_what_is_not_defined() -> None:
+    rows = [("image", Estimate(0.7, 0.6, 0.8)), ("age", NOT_DEFINED)]
+    figure = forest_figure(rows, ("chance", 0.5), "two", "AUC")
+    reference, bar, dot = lines(figure)
+    assert reference[0] == [0.5, 0.5]
+    assert (bar, dot) == (([0.6, 0.8], [0, 0]), ([0.7], [0]))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["image", "age"]
+    assert words(figure) == ["chance", "not defined"]
+
+
+def test_figures_of_nothing_are_drawn_too(tmp_path: Path) -> None:
+    empty = (
+        roc_figure({}, ""),
+        precision_recall_figure({}, {}, ""),
+        reliability_figure((), (), ""),
+        risk_coverage_figure({}, ""),
+        decision_curve_figure((), (), (), ""),
+        forest_figure((), ("chance", 0.5), "", "AUC"),
+    )
+    for place, figure in enumerate(empty):
+        save_figure(figure, tmp_path / f"{place}.svg")
 
 
 def test_confusion_shows_every_count() -> None:
@@ -48,3 +118,12 @@ def test_a_contact_sheet_has_a_place_for_each_picture(tmp_path: Path) -> None:
     assert [axes.get_title() for axes in figure.axes][:13] == [title for title, _ in pictures]
     save_figure(figure, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_an_svg_is_the_same_each_time_and_keeps_its_words(tmp_path: Path) -> None:
+    for name in ("one.svg", "two.svg"):
+        save_figure(roc_figure({"image": ROC}, "three points"), tmp_path / name)
+    text = (tmp_path / "one.svg").read_text(encoding="utf-8")
+    assert text == (tmp_path / "two.svg").read_text(encoding="utf-8")
+    assert ">three points</text>" in text
+    assert "<dc:date>" not in text

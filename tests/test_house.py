@@ -33,8 +33,8 @@ FLOORS = (
     ),
     ("phantom_lesions", "phantom"),
     ("manifest", "splits", "sources"),
-    ("metrics", "figures", "answers", "evaluation", "doctor"),
-    ("recipe", "triage", "gate", "bundle"),
+    ("metrics", "curves", "localisation", "figures", "answers", "doctor"),
+    ("recipe", "calibration", "conformal", "triage", "gate", "bundle", "evaluation"),
     (
         "efficientnet_lite",
         "networks",
@@ -54,6 +54,8 @@ FLOORS = (
         "inputs",
         "overlay",
         "predictor",
+        "robustness",
+        "assessment",
         "tables",
         "app",
     ),
@@ -75,7 +77,7 @@ LEARNING = {
     "training",
     "crossvalidation",
 }
-SERVING = {"inputs", "overlay", "predictor", "app"}
+SERVING = {"inputs", "overlay", "predictor", "robustness", "assessment", "app"}
 NO_TRAINING_FRAMEWORK = {"keras", "torch", "tensorflow", "jax"}
 
 ROOMS = [path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py"]

@@ -1,14 +1,29 @@
+import math
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 
 from mammolens import metrics
-from mammolens.metrics import estimate, patient_weights
+from mammolens.metrics import Measure, estimate, patient_weights
 
-ONE = np.ones((1, 200))
+Array = NDArray[np.float64]
+Ranking = Callable[[Array, Array], Measure]
+
+COUNT = 200
+ONE = np.ones((1, COUNT))
+SEEDS = st.integers(0, 2**31)
+RANKINGS: dict[str, Ranking] = {
+    "auc": metrics.roc_auc,
+    "partial": metrics.partial_auc,
+    "sensitivity": lambda y, s: metrics.sensitivity_at_specificity(y, s, 0.9),
+    "specificity": lambda y, s: metrics.specificity_at_sensitivity(y, s, 0.87),
+}
 
 
 def sample(seed: int, count: int = 200, *, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -21,6 +36,17 @@ def sample(seed: int, count: int = 200, *, ties: bool = False) -> tuple[np.ndarr
 
 def repeated(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.repeat(values, weights.astype(int))
+
+
+def drawn_weights(seed: int, rows: int = 4) -> Array:
+    """Bootstrap counts, the first all ones."""
+    weights = patient_weights([str(index) for index in range(COUNT)], rows, seed)
+    weights[0] = 1
+    return weights
+
+
+def same(value: float, expected: float) -> bool:
+    return bool(value == pytest.approx(expected, abs=1e-9, nan_ok=True))
 
 
 @settings(max_examples=30, deadline=None)
@@ -139,3 +165,153 @@ def test_youden_takes_the_best_sum_of_sensitivity_and_specificity() -> None:
         return tp / (tp + fn) + tn / (tn + fp)
 
     assert gain(best) == pytest.approx(max(gain(score) for score in scores))
+
+
+# Thresholds chosen by their sensitivity or specificity, and part of the ROC curve
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.booleans(), st.sampled_from([0.0, 0.5, 0.8, 0.9, 0.95, 1.0]))
+def test_operating_points_are_the_best_of_the_roc_curve(
+    seed: int, ties: bool, target: float
+) -> None:
+    labels, scores = sample(seed, ties=ties)
+    weights = drawn_weights(seed)
+    found = metrics.sensitivity_at_specificity(labels, scores, target)(weights)
+    spared = metrics.specificity_at_sensitivity(labels, scores, target)(weights)
+    for row, drawn in enumerate(weights):
+        false_positive_rate, sensitivity, _ = sklearn_metrics.roc_curve(
+            labels, scores, sample_weight=drawn, drop_intermediate=False
+        )
+        specific = 1 - false_positive_rate >= target - 1e-9
+        sensitive = sensitivity >= target - 1e-9
+        assert same(found[row], sensitivity[specific].max())
+        assert same(spared[row], (1 - false_positive_rate)[sensitive].max())
+
+
+def test_two_false_calls_of_ten_are_a_specificity_of_080() -> None:
+    labels = np.array([0.0] * 10 + [1.0] * 4)
+    scores = np.array([*range(10), 7.5, 8.5, 9.5, 0.5])
+    assert metrics.sensitivity_at_specificity(labels, scores, 0.8)(np.ones((1, 14)))[0] == 0.75
+    assert metrics.sensitivity_at_specificity(labels, scores, 0.9)(np.ones((1, 14)))[0] == 0.5
+    assert metrics.specificity_at_sensitivity(labels, scores, 0.75)(np.ones((1, 14)))[0] == 0.8
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.booleans(), st.sampled_from([0.0, 0.5, 0.8, 0.95]))
+def test_partial_auc_equals_scikit_learn(seed: int, ties: bool, lowest: float) -> None:
+    labels, scores = sample(seed, ties=ties)
+    weights = drawn_weights(seed)
+    measured = metrics.partial_auc(labels, scores, lowest)(weights)
+    for row, drawn in enumerate(weights):
+        expected = sklearn_metrics.roc_auc_score(
+            labels, scores, sample_weight=drawn, max_fpr=1 - lowest
+        )
+        assert same(measured[row], expected)
+
+
+def test_partial_auc_runs_from_chance_to_perfection() -> None:
+    labels = np.repeat([0.0, 1.0], 100)
+    assert metrics.partial_auc(labels, labels)(ONE)[0] == pytest.approx(1)
+    assert metrics.partial_auc(labels, np.zeros(200))(ONE)[0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS)
+def test_ranking_measures_ignore_monotone_transforms(name: str, seed: int) -> None:
+    labels, scores = sample(seed)
+    measure = RANKINGS[name]
+    moved = measure(labels, 3 * np.log(scores) + 7)(ONE)[0]
+    assert moved == pytest.approx(measure(labels, scores)(ONE)[0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.booleans())
+def test_swapped_labels_mirror_the_auc_and_its_interval(seed: int, ties: bool) -> None:
+    labels, scores = sample(seed, ties=ties)
+    weights = drawn_weights(seed)
+    swapped = metrics.roc_auc(1 - labels, scores)(weights)
+    np.testing.assert_allclose(swapped, 1 - metrics.roc_auc(labels, scores)(weights))
+    there, back = metrics.delong(labels, scores), metrics.delong(1 - labels, scores)
+    assert (back.value, back.low, back.high) == pytest.approx(
+        (1 - there.value, 1 - there.high, 1 - there.low)
+    )
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+def test_one_class_has_no_ranking(name: str) -> None:
+    for labels in (np.zeros(200), np.ones(200)):
+        assert np.isnan(RANKINGS[name](labels, sample(0)[1])(ONE)[0])
+
+
+@pytest.mark.parametrize("target", [-0.1, 1.1, math.nan])
+def test_impossible_targets_are_refused(target: float) -> None:
+    labels, scores = sample(0)
+    for measure in (metrics.sensitivity_at_specificity, metrics.specificity_at_sensitivity):
+        with pytest.raises(ValueError, match="target must be in"):
+            measure(labels, scores, target)
+    with pytest.raises(ValueError, match="lowest_specificity must be in"):
+        metrics.partial_auc(labels, scores, target)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.sampled_from(sorted(RANKINGS)))
+def test_an_estimate_lies_inside_its_interval(seed: int, name: str) -> None:
+    labels, scores = sample(seed)
+    weights = patient_weights([str(index // 2) for index in range(COUNT)], 200)
+    figure = estimate(RANKINGS[name](labels, scores), weights)
+    assert figure.low <= figure.value <= figure.high
+    exact = metrics.delong(labels, scores)
+    assert 0 <= exact.low <= exact.value <= exact.high <= 1
+
+
+def test_resamples_measured_in_blocks_are_those_measured_at_once() -> None:
+    labels, scores = sample(1)
+    weights = drawn_weights(1, 201)
+    measure = metrics.partial_auc(labels, scores)
+    low, high = np.percentile(measure(weights), [2.5, 97.5])
+    figure = estimate(measure, weights)
+    assert (figure.low, figure.high) == pytest.approx((low, high))
+    assert np.isnan(estimate(measure, weights[:0]).low)
+
+
+# Decisions at a threshold
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.floats(0.25, 0.65))
+def test_decision_measures_equal_scikit_learn_with_weights(seed: int, threshold: float) -> None:
+    labels, scores = sample(seed)
+    called = (scores >= threshold).astype(float)
+    weights = drawn_weights(seed)
+    measured = {
+        name: measure(weights)
+        for name, measure in metrics.decision_measures(labels, scores, threshold).items()
+    }
+    for row, drawn in enumerate(weights):
+        ratios = sklearn_metrics.class_likelihood_ratios(labels, called, sample_weight=drawn)
+        expected = {
+            "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(
+                labels, called, sample_weight=drawn
+            ),
+            "mcc": sklearn_metrics.matthews_corrcoef(labels, called, sample_weight=drawn),
+            "negative_predictive_value": sklearn_metrics.precision_score(
+                labels, called, pos_label=0, sample_weight=drawn
+            ),
+            "positive_likelihood_ratio": ratios[0],
+            "negative_likelihood_ratio": ratios[1],
+        }
+        for name, value in expected.items():
+            assert same(measured[name][row], value), name
+
+
+def test_ratios_over_nothing_are_not_defined() -> None:
+    labels = np.repeat([0.0, 1.0], 100)
+    quiet = {k: m(ONE)[0] for k, m in metrics.decision_measures(labels, labels, 2).items()}
+    assert np.isnan([quiet["mcc"], quiet["positive_likelihood_ratio"], quiet["precision"]]).all()
+    assert (quiet["negative_likelihood_ratio"], quiet["negative_predictive_value"]) == (1, 0.5)
+    loud = {k: m(ONE)[0] for k, m in metrics.decision_measures(labels, labels, 0).items()}
+    assert np.isnan([loud["negative_likelihood_ratio"], loud["negative_predictive_value"]]).all()
+    alone = metrics.decision_measures(np.ones(200), labels, 0.5)["balanced_accuracy"]
+    assert np.isnan(alone(ONE)[0])

@@ -8,6 +8,7 @@ from mammolens.efficientnet_lite import STAGES, layers_by_stage
 from mammolens.errors import RecipeError
 from mammolens.networks import POOLINGS, baseline_cnn, build, score_map_network, with_flips
 from mammolens.recipe import Recipe, read_recipe
+from mammolens.runs import save_network
 from mammolens.score_maps import with_score_map
 
 SMALL = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
@@ -125,3 +126,40 @@ def test_weights_that_fit_nothing_are_refused(tmp_path: Path) -> None:
     for origin, said in (("baseline.h5", "no layer of it fits"), ("missing.h5", "not imagenet")):
         with pytest.raises(RecipeError, match=said):
             build(small(f"initial_weights={tmp_path / origin}"))
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "ResNet50"])
+def test_networks_of_keras_applications_get_our_head(name: str, tmp_path: Path) -> None:
+    network = build(small(f"network={name}"))
+    save_network(network, tmp_path / "saved.h5")
+    keras.saving.load_model(tmp_path / "saved.h5", compile=False)
+    assert network.input_shape == (None, 64, 32, 1)
+    answer, score_map = with_score_map(network)(pixels(2), training=False)  # type: ignore[misc]
+    assert tuple(answer.shape) == (2, 1)
+    assert tuple(score_map.shape) == (2, 2, 1, 1)
+
+
+def test_a_network_that_cannot_be_had_is_refused_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.utils, "get_file", _no_connection)
+    monkeypatch.setattr(keras.src.applications.mobilenet_v2, "file_utils", keras.utils)
+    with pytest.raises(RecipeError, match=r"MobileNetV2 at 64 x 32: cannot be built .*none"):
+        build(read_recipe("accurate", [*SMALL[:2], "network=MobileNetV2"]))
+
+
+def _no_connection(*_: object, **__: object) -> str:
+    raise OSError("no connection")
+
+
+def test_stages_are_frozen_only_where_there_are_any() -> None:
+    with pytest.raises(RecipeError, match="has no stages"):
+        build(small("network=MobileNetV2", "frozen_stages=2"))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_saved_network_opens_again_whatever_its_pooling(pooling: str, tmp_path: Path) -> None:
+    network = build(small(f"pooling={pooling}"))
+    save_network(network, tmp_path / "saved.h5")
+    opened = keras.saving.load_model(tmp_path / "saved.h5", compile=False)
+    np.testing.assert_allclose(
+        opened.predict(pixels(), verbose=0), network.predict(pixels(), verbose=0), atol=1e-6
+    )

@@ -12,6 +12,7 @@ from PIL import Image
 from brightness import HEIGHT, WIDTH, bundle, flat
 from mammolens.bundle import Outputs
 from mammolens.cache import prepared_pixels
+from mammolens.calibration import Calibration
 from mammolens.errors import BundleError
 from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.inputs import Input, find_inputs
@@ -19,7 +20,6 @@ from mammolens.predictor import Picture, Predictor, look
 from mammolens.preprocess import as_float
 from mammolens.records import Level, Prediction, Split
 from mammolens.runs import Run
-from mammolens.triage import Calibration
 
 
 @pytest.fixture(scope="module")

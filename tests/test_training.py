@@ -17,6 +17,7 @@ from mammolens.callbacks import EpochLines, MovingAverage, OneCycle, StageRates
 from mammolens.efficientnet_lite import STAGES
 from mammolens.errors import DataError, RunError
 from mammolens.evaluation import Report
+from mammolens.evaluation.tables import read_predictions
 from mammolens.manifest import Manifest
 from mammolens.metrics import log_loss
 from mammolens.networks import build
@@ -34,10 +35,17 @@ def history(run: Run) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def report_of(run: Run) -> Report:
+    text = (run.folder / "evaluation" / "test" / "report.json").read_text()
+    return Report.model_validate_json(text)
+
+
 def test_a_run_holds_everything_it_promises(run: Run) -> None:
     files = {str(p.relative_to(run.folder)) for p in run.folder.rglob("*") if p.is_file()}
-    judged = {"report.json", "predictions.csv", "roc.png", "precision_recall.png", "confusion.png"}
-    assert files == {
+    judged = {"report.json", "report.html", "model-card.md", "predictions.parquet"}
+    figures = {file for file in files if "/figures/" in file and file.startswith("evaluation/")}
+    assert {Path(file).suffix for file in figures} == {".png", ".svg"}
+    assert files - figures == {
         "recipe.toml",
         "manifest.csv",
         "environment.json",
@@ -72,17 +80,18 @@ def test_a_run_opens_again_as_it_was(run: Run, phantom_manifest: Manifest) -> No
 
 
 def test_the_saved_model_and_the_bundle_give_what_was_judged(run: Run) -> None:
-    with (run.folder / "evaluation" / "test" / "predictions.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    paths, judged = [Path(row["path"]) for row in rows], [float(row["probability"]) for row in rows]
+    listed, judged = read_predictions(run.folder / "evaluation" / "test")
+    paths = listed.paths
     prepared = [run.recipe.preprocess(read_image(path).pixels).pixels for path in paths]
     network, predictor = run.load_network(), Predictor.load(run.folder)
     scores = network.predict(as_float(np.stack(prepared))[..., np.newaxis], verbose=0)[:, 0]
     np.testing.assert_allclose(predictor.bundle.record.calibration(scores), judged, atol=1e-5)
     answers = list(predictor.predict(paths))
     np.testing.assert_allclose([a.probability or 0 for a in answers], judged, atol=1e-4)
-    assert {row["operating_point"] for row in rows} == {"as-trained"}
-    assert [float(row["threshold"]) for row in rows] == [a.threshold for a in answers]
+    assert listed.paths == run.manifest.of_split(Split.TEST).paths
+    report = report_of(run)
+    assert report.default_point == "as-trained"
+    assert report.images.decisions["as-trained"].threshold == answers[0].threshold
 
 
 def test_the_best_weights_are_the_ones_kept(run: Run) -> None:
@@ -118,10 +127,8 @@ def test_options_of_the_recipe_are_obeyed(phantom_manifest: Manifest, tmp_path: 
     losses = [float(row["val_loss"]) for row in history(run)]
     worse = [later >= earlier for earlier, later in itertools.pairwise(losses)]
     assert True not in worse[:-1], "it should have stopped at the first epoch that was no better"
-    report = Report.model_validate_json(
-        (run.folder / "evaluation" / "test" / "report.json").read_text()
-    )
-    assert report.threshold == record.operating_points[Level.IMAGE]["balanced"].threshold != 0.5
+    decision = report_of(run).images.decisions["balanced"]
+    assert decision.threshold == record.operating_points[Level.IMAGE]["balanced"].threshold != 0.5
 
 
 def test_an_unreadable_image_is_left_out_and_named(
@@ -184,10 +191,7 @@ def test_a_network_learns_what_is_there_to_learn(
         marked.append(replace(mammogram, path=path, label=label))
     changes = [*QUICK, "epochs=15", "batch_size=4", "early_stopping_patience=15"]
     run = train(Manifest(tuple(marked)), read_recipe("baseline", changes), tmp_path / "run")
-    report = Report.model_validate_json(
-        (run.folder / "evaluation" / "test" / "report.json").read_text()
-    )
-    assert report.metrics["roc_auc"].value > 0.95
+    assert report_of(run).images.discrimination["roc_auc"].value > 0.95
 
 
 ONE_CYCLE = [

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from mammolens.records import Level
 from mammolens.triage import (
@@ -13,16 +11,12 @@ from mammolens.triage import (
     BALANCED,
     SENSITIVITY_90,
     SPECIFICITY_90,
-    Calibration,
     OperatingPoints,
     aggregated,
     at_prevalence,
-    fit_calibration,
     is_uncertain,
     operating_points,
 )
-
-Array = NDArray[np.float64]
 
 SIX_DIGITS = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
 CLASSES = st.tuples(
@@ -31,82 +25,10 @@ CLASSES = st.tuples(
 """Probabilities of some tumors and of some others."""
 
 
-def sigmoid(logits: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-logits)))
-
-
-def simulated(slope: float, intercept: float, count: int = 40_000) -> tuple[Array, Array]:
-    """Labels and scores of a network whose calibration is known."""
-    generator = np.random.default_rng(7)
-    logits = generator.normal(0, 2, count)
-    labels = generator.random(count) < sigmoid(slope * logits + intercept)
-    return labels.astype(np.float64), sigmoid(logits)
-
-
 def points(tumors: list[float], others: list[float]) -> OperatingPoints:
     """Operating points of images that each stand for a patient."""
     labels = [1] * len(tumors) + [0] * len(others)
     return operating_points(labels, [*tumors, *others], [str(i) for i in range(len(labels))])
-
-
-@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0.4, -1.5), (2, 1)])
-def test_calibration_finds_the_truth_and_agrees_with_scikit_learn(
-    slope: float, intercept: float
-) -> None:
-    labels, scores = simulated(slope, intercept)
-    fitted = fit_calibration(labels, scores)
-    assert fitted.slope == pytest.approx(slope, rel=0.05)
-    assert fitted.intercept == pytest.approx(intercept, abs=0.05)
-    logits = np.log(scores / (1 - scores))[:, np.newaxis]
-    reference = LogisticRegression(C=np.inf, tol=1e-10).fit(logits, labels)
-    assert fitted.slope == pytest.approx(reference.coef_[0, 0], abs=2e-3)
-    assert fitted.intercept == pytest.approx(reference.intercept_[0], abs=2e-3)
-
-
-@pytest.mark.parametrize("shrunk", [1e-1, 1e-2, 1e-4])
-def test_calibration_does_not_depend_on_how_far_a_network_dares_to_go(shrunk: float) -> None:
-    """A network after one epoch says 0.49 and 0.51 for what another says 0.1 and 0.9."""
-    labels, scores = simulated(0.4, 0.2, 2000)
-    shrunken = sigmoid(shrunk * np.log(scores / (1 - scores)))
-    bold, shy = fit_calibration(labels, scores), fit_calibration(labels, shrunken)
-    np.testing.assert_allclose(shy(shrunken), bold(scores), atol=1e-4)
-    assert list(shy([0, 1])) == [0, 1]
-
-
-def test_calibration_rises_with_the_score() -> None:
-    labels, scores = simulated(0.4, -1.5, 500)
-    probabilities = fit_calibration(labels, scores)(np.linspace(0, 1, 101))
-    assert (np.diff(probabilities) >= 0).all()
-    assert probabilities[0] >= 0
-    assert probabilities[-1] <= 1
-
-
-def test_classes_that_do_not_overlap_give_no_certainty() -> None:
-    fitted = fit_calibration([0] * 20 + [1] * 20, np.linspace(0.1, 0.9, 40))
-    assert np.isfinite([fitted.slope, fitted.intercept]).all()
-    low, high = fitted([0.1, 0.9])
-    assert 0 < low < 1 / 22
-    assert 21 / 22 < high < 1
-    few = fit_calibration([0, 1], [0.0, 1.0])
-    np.testing.assert_allclose(few([0.0, 1.0]), [1 / 3, 2 / 3], atol=1e-6)
-
-
-def test_a_network_is_doubted_but_never_turned_round() -> None:
-    labels, scores = simulated(1, -1, 2000)
-    fitted = fit_calibration(1 - labels, scores)
-    assert fitted.slope > 0
-    assert fitted(scores).mean() == pytest.approx(1 - labels.mean(), abs=0.01)
-    assert np.ptp(fitted(scores)) < 0.05
-
-
-def test_scores_that_are_all_alike_give_the_prevalence() -> None:
-    fitted = fit_calibration([1, 0, 0, 0] * 50, [0.3] * 200)
-    assert float(fitted(0.3)) == pytest.approx(0.25, abs=0.005)
-
-
-def test_no_calibration_changes_nothing_that_can_be_seen() -> None:
-    np.testing.assert_allclose(Calibration()([0, 0.25, 0.5, 1]), [0, 0.25, 0.5, 1], atol=1e-6)
-    assert Calibration()(np.full((2, 3), 0.5)).shape == (2, 3)
 
 
 def sensitivity(tumors: list[float], threshold: float) -> float:

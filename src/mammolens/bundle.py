@@ -16,13 +16,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mammolens import __version__
+from mammolens.calibration import Calibration
+from mammolens.conformal import Conformal
 from mammolens.errors import BundleError
 from mammolens.files import folder_written_whole, write_text
 from mammolens.gate import Gate
 from mammolens.metrics import Estimate
 from mammolens.preprocess import VERSION, Preprocess
 from mammolens.records import LABEL_NAMES, Level
-from mammolens.triage import Calibration, OperatingPoints
+from mammolens.triage import OperatingPoints, is_uncertain
 
 MODEL, RECORD = "model.onnx", "bundle.json"
 
@@ -85,9 +87,11 @@ class BundleRecord(BaseModel):
         labels: what outputs 0 and 1 mean.
         input: name of the network's input, float32 (images, height, width, 1) in [0, 1].
         outputs: names of the network's outputs.
-        calibration: from scores to probabilities.
+        calibration: from scores to probabilities, and by which method.
         operating_points: thresholds on the probability, by level and name.
         default_operating_point: the one that decides where none is chosen.
+        conformal: which classes a probability leaves possible, by level; empty where nothing was
+            measured, and in bundles from before there was such a thing.
         gate: what an image must look like to be answered for, or None.
         metrics: ROC AUC and others on validation, by image, with intervals by patient.
         parity: largest difference between the network before and after export, on real images.
@@ -111,6 +115,7 @@ class BundleRecord(BaseModel):
     calibration: Calibration
     operating_points: dict[Level, OperatingPoints]
     default_operating_point: str
+    conformal: dict[Level, Conformal] = Field(default_factory=dict)
     gate: Gate | None
     metrics: dict[str, Estimate]
     parity: float
@@ -122,6 +127,20 @@ class BundleRecord(BaseModel):
         if self.default_operating_point not in names[0] or names.count(names[0]) < len(names):
             raise ValueError("every level needs the same operating points, the default among them")
         return self
+
+    def is_uncertain(self, probability: float, level: Level, operating_point: str) -> bool:
+        """Tell whether a decision is not to be relied on.
+
+        It is certain where the prediction set holds the class decided on and no other: so at most
+        a share alpha of either class gets an answer that is certain and wrong. A set that is
+        empty, holds both classes, or only the one that the operating point decides against, makes
+        it uncertain. Without prediction sets, `triage.is_uncertain` tells.
+        """
+        points = self.operating_points[level]
+        if level not in self.conformal:
+            return is_uncertain(probability, points)
+        decided = int(probability >= points[operating_point].threshold)
+        return self.conformal[level].prediction_set(probability) != (decided,)
 
 
 @dataclass(frozen=True, eq=False)

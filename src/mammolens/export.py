@@ -21,6 +21,8 @@ from mammolens.bundle import (
     write_bundle,
 )
 from mammolens.cache import CachedPixels, prepared_pixels
+from mammolens.calibration import Calibration, fit_calibration
+from mammolens.conformal import Conformal
 from mammolens.errors import BundleError, DataError, ImageError, reason
 from mammolens.gate import MIN_IMAGES, Gate, fit_gate, statistics
 from mammolens.manifest import Manifest
@@ -38,12 +40,10 @@ from mammolens.sources import read_source
 from mammolens.triage import (
     AS_TRAINED,
     BALANCED,
-    Calibration,
-    OperatingPoint,
-    OperatingPoints,
     by_level,
-    fit_calibration,
-    operating_points,
+    conformal_by_level,
+    points_by_level,
+    unmeasured,
 )
 
 NO_LICENCE = "none stated: the terms of the training data apply"
@@ -99,8 +99,8 @@ def export(
         recipe: its preprocessing, a threshold where it fixes one, and mirror images.
         out: a new folder.
         card: the model's name and licence.
-        evidence: the data it was learnt from; its validation split gives calibration and operating
-            points. Without it a score is shown as it is and 0.5 decides.
+        evidence: the data it was learnt from; its validation split gives calibration, operating
+            points and prediction sets. Without it a score is shown as it is and 0.5 decides.
         half: store weights as 16-bit floats, half the size; the network is rounded alike first.
 
     Raises:
@@ -117,15 +117,17 @@ def export(
     examples = valid.pixels.take(range(min(_COMPARED, len(valid.pixels)))) if valid else None
     difference = parity(served, model, _drawn(preprocess) if examples is None else examples)
     calibration, points, figures = Calibration(), {}, {}
+    conformal: dict[Level, Conformal] = {}
     if valid is not None:
         scores = scores_of(served, valid.pixels)
-        calibration = fit_calibration(valid.manifest.labels, scores)
+        calibration = fit_calibration(valid.manifest.labels, scores, valid.manifest.patients)
         fixed = None if threshold is None else float(calibration(threshold))
         probabilities = calibration(scores)
-        points = _points(valid.manifest, probabilities, fixed)
+        points = points_by_level(valid.manifest, probabilities, fixed)
+        conformal = conformal_by_level(valid.manifest, probabilities)
         figures = _figures(valid.manifest, probabilities)
     else:
-        points = {level: {AS_TRAINED: _unmeasured(threshold or 0.5)} for level in Level}
+        points = {level: {AS_TRAINED: unmeasured(threshold or 0.5)} for level in Level}
     record = BundleRecord(
         name=card.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -136,6 +138,7 @@ def export(
         calibration=calibration,
         operating_points=points,
         default_operating_point=AS_TRAINED if AS_TRAINED in points[Level.IMAGE] else BALANCED,
+        conformal=conformal,
         gate=None if evidence is None else _gate(evidence.of_split(Split.TRAIN).manifest),
         metrics=figures,
         parity=difference,
@@ -274,29 +277,6 @@ def _evidence(data: str, preprocess: Preprocess, *, progress: bool) -> Evidence:
             "To calibrate takes both: --data DATA."
         )
     return Evidence(data, kept, pixels.subset(keep))
-
-
-def _points(
-    valid: Manifest, probabilities: NDArray[np.float64], fixed: float | None
-) -> dict[Level, OperatingPoints]:
-    """Choose operating points at each level; a breast or patient counts once.
-
-    Where every patient has a tumor, in one of her breasts, thresholds are those of breasts.
-    """
-    chosen: dict[Level, OperatingPoints] = {}
-    found: OperatingPoints = {}
-    for level, (labels, values, patients) in by_level(valid, probabilities).items():
-        if 0 < labels.sum() < len(labels):
-            found = operating_points(labels, values, patients, fixed)
-        chosen[level] = found
-    return chosen
-
-
-def _unmeasured(threshold: float) -> OperatingPoint:
-    unknown = metrics.Estimate(np.nan, np.nan, np.nan)
-    return OperatingPoint(
-        threshold=threshold, sensitivity=unknown, specificity=unknown, subjects=0, patients=0
-    )
 
 
 def _figures(valid: Manifest, probabilities: NDArray[np.float64]) -> dict[str, metrics.Estimate]:

@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from mammolens.efficientnet_lite import STAGES, efficientnet_lite, layers_by_stage
@@ -87,27 +89,42 @@ def _mean_max(logits: Tensor, features: Tensor) -> Tensor:
     return layers.Average()([_mean(logits, features), _max(logits, features)])
 
 
+# Layers, not operations: a network saved as HDF5 opens again only if it is made of layers.
+
+
 def _log_sum_exp(logits: Tensor, _: Tensor) -> Tensor:
     """Smooth maximum (Pinheiro & Collobert 2015, CVPR), with r = 4."""
-    flat = layers.Reshape((-1, 1))(logits)
-    sharp = ops.logsumexp(flat * _SHARPNESS, axis=1) - math.log(flat.shape[1])
-    return sharp / _SHARPNESS
+    sharp = layers.Rescaling(_SHARPNESS)(layers.Reshape((-1,))(logits))
+    # Each of x - log_softmax(x) is the logarithm of the sum of all exponentials.
+    alike = layers.Subtract()([sharp, layers.Activation("log_softmax")(sharp)])
+    total = layers.GlobalAveragePooling1D()(layers.Reshape((-1, 1))(alike))
+    return layers.Rescaling(1 / _SHARPNESS, -math.log(sharp.shape[1]) / _SHARPNESS)(total)
+
+
+@keras.saving.register_keras_serializable("mammolens")
+class MeanOfHighest(layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """Mean of the highest tenth of (images, places), as (images, 1)."""
+
+    def call(self, values: Tensor) -> Tensor:
+        """Return the mean."""
+        count = max(1, round(values.shape[1] * _TOP))
+        return ops.mean(ops.top_k(values, count)[0], axis=-1, keepdims=True)
 
 
 def _top_k(logits: Tensor, _: Tensor) -> Tensor:
-    """Mean of the highest tenth of places."""
-    flat = layers.Reshape((-1,))(logits)
-    count = max(1, round(flat.shape[1] * _TOP))
-    return ops.mean(ops.top_k(flat, count)[0], axis=-1, keepdims=True)
+    """Mean of the highest tenth of places. Opens again only where mammolens is imported."""
+    return MeanOfHighest()(layers.Reshape((-1,))(logits))
 
 
 def _attention(logits: Tensor, features: Tensor) -> Tensor:
     """Mean of places, weighed by gated attention (Ilse, Tomczak & Welling 2018, ICML)."""
     gate = layers.Conv2D(64, 1, activation="sigmoid", name="attention_gate")(features)
     content = layers.Conv2D(64, 1, activation="tanh", name="attention_content")(features)
-    weight = layers.Conv2D(1, 1, use_bias=False, name="attention")(gate * content)
-    share = ops.softmax(layers.Reshape((-1, 1))(weight), axis=1)
-    return ops.sum(share * layers.Reshape((-1, 1))(logits), axis=1)
+    both = layers.Multiply()([gate, content])
+    weight = layers.Conv2D(1, 1, use_bias=False, name="attention")(both)
+    share = layers.Softmax(axis=1)(layers.Reshape((-1, 1))(weight))
+    parts = layers.Multiply()([share, layers.Reshape((-1, 1))(logits)])
+    return layers.Rescaling(float(parts.shape[1]))(layers.GlobalAveragePooling1D()(parts))
 
 
 POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -147,6 +164,40 @@ NETWORKS: dict[str, Callable[[Recipe], Network]] = {
 }
 
 
+def application_names() -> list[str]:
+    """Return the names of the networks of `keras.applications`, such as ``EfficientNetB0``."""
+    return [name for name in dir(keras.applications) if name[0].isupper()]
+
+
+def _application(recipe: Recipe) -> Network:
+    """Return a network of `keras.applications` with our head; grey goes into all three channels."""
+    height, width = recipe.preprocess.shape
+    builder = getattr(keras.applications, recipe.network)
+    image = keras.Input((height, width, 1), name="image")
+    colour = layers.Concatenate(name="grey_as_colour")([image] * 3)
+    weights = "imagenet" if recipe.initial_weights == "imagenet" else None
+    options = {"include_top": False, "weights": weights, "input_shape": (height, width, 3)}
+    try:
+        body = builder(input_tensor=_as_trained(colour, recipe.network), **options)
+    except Exception as error:  # Keras raises whatever the connection or the network trips over
+        raise RecipeError(
+            f"network = {recipe.network} at {height} x {width}: cannot be built ({error}). Its "
+            "ImageNet weights are downloaded once; without a connection set initial_weights=none, "
+            "or take efficientnet_lite0, whose weights come as a package."
+        ) from error
+    features = keras.Model(image, body.output, name=recipe.network.lower())
+    return score_map_network(features, recipe.pooling, recipe.dense_dropout)
+
+
+def _as_trained(colour: Tensor, name: str) -> Tensor:
+    """Scale pixels in [0, 1] to what the ImageNet weights of that network expect of 0 to 255."""
+    modules = (m for m in vars(keras.applications).values() if isinstance(m, ModuleType))
+    home = next(m for m in modules if hasattr(m, name) and hasattr(m, "preprocess_input"))
+    # Each is linear in each channel: black and white tell all of it.
+    black, white = (home.preprocess_input(np.full((1, 1, 1, 3), x))[0, 0, 0] for x in (0.0, 255.0))
+    return layers.Rescaling((white - black).tolist(), black.tolist(), name="as_trained")(colour)
+
+
 def with_flips(network: Network) -> Network:
     """Return a network whose logit and map are averaged over an image and its mirror images.
 
@@ -175,8 +226,11 @@ def check_network(recipe: Recipe) -> None:
     Raises:
         RecipeError: it names no known network.
     """
-    if recipe.network not in NETWORKS:
-        raise RecipeError(f"no network '{recipe.network}'; known are {', '.join(NETWORKS)}.")
+    if recipe.network not in {*NETWORKS, *application_names()}:
+        raise RecipeError(
+            f"no network '{recipe.network}'; known are {', '.join(NETWORKS)}, and those of "
+            "keras.applications, such as EfficientNetB0."
+        )
 
 
 def build(recipe: Recipe) -> Network:
@@ -187,10 +241,12 @@ def build(recipe: Recipe) -> Network:
         MissingExtra: ImageNet weights are asked for and their package is not installed.
     """
     check_network(recipe)
-    network = NETWORKS[recipe.network](recipe)
+    network = NETWORKS.get(recipe.network, _application)(recipe)
     if recipe.initial_weights not in {"none", "imagenet"}:
         _take_over(network, Path(recipe.initial_weights))
     stages = layers_by_stage(network)
+    if recipe.frozen_stages and not stages[STAGES[0]]:
+        raise RecipeError(f"frozen_stages: '{recipe.network}' has no stages; set frozen_stages=0.")
     for stage in STAGES[: recipe.frozen_stages]:
         for layer in stages[stage]:
             layer.trainable = False

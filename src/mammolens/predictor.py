@@ -21,7 +21,7 @@ from mammolens.parallel import FEW, cores, map_in_order, tracked
 from mammolens.preprocess import Geometry, Preprocess, as_float
 from mammolens.reading import read_image
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction
-from mammolens.triage import OperatingPoint, aggregated, is_uncertain
+from mammolens.triage import OperatingPoint, aggregated
 
 Picture = Path | Input | NDArray[np.generic]
 """A file, a file in an archive, or an array (height, width): float in [0, 1], uint8 or uint16."""
@@ -143,14 +143,14 @@ class Predictor:
     def _decided(self, answer: Prediction, level: Level) -> Prediction:
         """Return the answer with what the operating point of `level` makes of its probability."""
         point, probability = self._point(level), answer.probability or 0.0
-        points = self.bundle.record.operating_points[level]
+        doubtful = self.bundle.record.is_uncertain(probability, level, self.operating_point)
         return replace(
             answer,
             level=level,
             threshold=point.threshold,
             operating_point=self.operating_point,
             decision=LABEL_NAMES[probability >= point.threshold],
-            uncertain=is_uncertain(probability, points) or NOT_A_MAMMOGRAM in answer.warnings,
+            uncertain=doubtful or NOT_A_MAMMOGRAM in answer.warnings,
         )
 
     def _together(

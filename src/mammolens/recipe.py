@@ -49,7 +49,7 @@ class Recipe(BaseModel):
 
     Attributes:
         name: what runs made with it are called.
-        network: a name from `networks.NETWORKS`.
+        network: a name from `networks.NETWORKS`, or of `keras.applications`.
         preprocess: input size and what is done to an image; `preset` names where to start from.
         augment: random changes to training images.
         initial_weights: ``imagenet``, ``none``, or a run or ``.h5`` file whose layers of the same

@@ -103,8 +103,8 @@ class Prediction:
         decision: one of `LABEL_NAMES`, or None.
         threshold: a probability at or above it is called tumor.
         operating_point: the name of that threshold.
-        uncertain: whether the probability is too high to rule out and too low to rule in, or the
-            input does not look like what the network learnt from.
+        uncertain: whether the decision is not to be relied on: the model's validation leaves the
+            other class possible, or the input does not look like what the network learnt from.
         level: what the probability and decision are of.
         laterality: which breast, where the file says so.
         view: the projection, where the file says so.

@@ -1,12 +1,14 @@
 """What the command line shows: Rich tables of splits, reports and predictions. Decides nothing."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
 from mammolens.doctor.findings import Diagnosis, Severity
-from mammolens.evaluation import Report, show
+from mammolens.evaluation import Report
+from mammolens.evaluation.comparison import Comparison
 from mammolens.manifest import Manifest
 from mammolens.metrics import Estimate
 from mammolens.records import Level, Split
@@ -55,26 +57,49 @@ def findings_table(diagnosis: Diagnosis) -> Table:
 
 
 def measures_table(report: Report) -> Table:
-    """Show every measure with its interval."""
+    """Show discrimination with intervals, by image, breast and patient."""
     counts = report.counts
     table = Table(
         "measure",
-        "value (95 % interval by patient)",
+        *(f"by {level}" for level in report.levels),
         title=f"{report.split or 'all images'}: {counts.images} images of {counts.patients} "
-        f"patients, {counts.tumors} with tumor; threshold {report.threshold:.3f}",
+        f"patients, {counts.tumors} with tumor",
+        caption="95 % intervals by patient",
     )
-    for name, figure in report.metrics.items():
-        table.add_row(name.replace("_", " "), show(figure))
-    table.add_row("accuracy of always saying the commoner class", f"{report.majority_accuracy:.3f}")
+    for name in report.images.discrimination:
+        figures = (level.discrimination[name] for level in report.levels.values())
+        table.add_row(name.replace("_", " "), *map(show, figures))
     return table
 
 
-def classes_table(report: Report) -> Table:
-    """Show the confusion matrix with precision, recall and F1 of each class."""
-    table = Table("", "called no tumor", "called tumor", "precision", "recall", "F1", "images")
-    for row, cells in zip(report.classes, report.confusion, strict=True):
-        shares = ("-" if x is None else f"{x:.3f}" for x in (row.precision, row.recall, row.f1))
-        table.add_row(f"is {row.name}", *map(str, cells), *shares, str(row.images))
+def decisions_table(report: Report) -> Table:
+    """Show what each operating point decides, by image."""
+    names = ("sensitivity", "specificity", "precision", "accuracy")
+    table = Table("operating point", "threshold", *names, title="Decisions by image")
+    for name, decision in report.images.decisions.items():
+        chosen = f"{name} (default)" if name == report.default_point else name
+        figures = (show(decision.measures[measure]) for measure in names)
+        table.add_row(chosen, f"{decision.threshold:.3f}", *figures)
+    table.add_section()
+    majority = f"{report.images.majority_accuracy:.3f}"
+    table.add_row("always the commoner class", "", "", "", "", majority)
+    return table
+
+
+def comparison_table(found: Comparison) -> Table:
+    """Show two AUCs and their difference, by image, breast and patient."""
+    first, second = found.reports
+    table = Table("AUC", *map(str, found.levels), title=escape(f"{second} against {first}"))
+    rows = {
+        "subjects": [f"{one.subjects}" for one in found.levels.values()],
+        "first": [show(one.first) for one in found.levels.values()],
+        "second": [show(one.second) for one in found.levels.values()],
+        "difference, by patient": [show(one.difference) for one in found.levels.values()],
+        "difference, DeLong": [show(one.delong) for one in found.levels.values()],
+        "p, DeLong": [f"{one.p_value:.3f}" for one in found.levels.values()],
+    }
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
     return table
 
 
@@ -92,6 +117,13 @@ def folds_table(
     return table
 
 
+def show(figure: Estimate) -> str:
+    """Return an estimate as text, such as ``0.652 (0.611 to 0.690)``."""
+    if math.isnan(figure.value):
+        return "not defined"
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+
+
 def report_warnings(report: Report) -> list[str]:
     """Say what makes the figures weaker than they look."""
     counts = report.counts
@@ -102,4 +134,6 @@ def report_warnings(report: Report) -> list[str]:
         said.append(f"{counts.without_answer} images got no answer and are left out")
     if counts.without_label:
         said.append(f"{counts.without_label} images have no label and are left out")
+    if counts.not_like_training:
+        said.append(f"{counts.not_like_training} images do not look like what was learnt from")
     return said

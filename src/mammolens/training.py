@@ -4,7 +4,7 @@ import csv
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from mammolens.answers import write_answers
 from mammolens.batches import Batches
 from mammolens.boxes import canvas_boxes
 from mammolens.bundle import BundleRecord
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.callbacks import EpochLines, callbacks
 from mammolens.errors import DataError
-from mammolens.evaluation import judge, write_report
+from mammolens.evaluation import Question, judge, model_of, rules_of
+from mammolens.evaluation.page import write_report
+from mammolens.evaluation.tables import write_predictions
 from mammolens.export import Card, Evidence, export, scores_of, served_network
 from mammolens.features import Features, cut, forget_features, frozen_features
 from mammolens.figures import learning_curves, save_figure
@@ -46,7 +47,6 @@ from mammolens.runs import (
     save_network,
     start_run,
 )
-from mammolens.triage import is_uncertain
 
 FEWEST = 4
 """Images of each class that training and validation need at the very least."""
@@ -296,21 +296,18 @@ def _evaluate(
     folder: Path, evidence: Evidence, served: Network, record: BundleRecord, command: str
 ) -> None:
     """Judge validation and test, each into a folder of its own."""
-    point = record.default_operating_point
-    points = record.operating_points[Level.IMAGE]
+    rules = rules_of(record, record.default_operating_point)
+    point = rules.points[Level.IMAGE][rules.default_point]
     for split in (Split.VALID, Split.TEST):
         judged = evidence.of_split(split)
         if not len(judged.manifest):
             continue
         probabilities = record.calibration(scores_of(served, judged.pixels)).tolist()
         answers = [
-            replace(
-                Prediction.answer(path, probability, points[point].threshold),
-                operating_point=point,
-                uncertain=is_uncertain(probability, points),
-            )
+            Prediction.answer(path, probability, point.threshold)
             for path, probability in zip(judged.manifest.paths, probabilities, strict=True)
         ]
-        report = judge(answers, evidence.manifest, split, model=str(folder), command=command)
-        write_answers(answers, folder / EVALUATION / split / "predictions.csv")
-        write_report(report, answers, evidence.manifest, folder / EVALUATION / split)
+        question = Question(evidence.manifest, split, evidence.name, command)
+        report = judge(answers, question, rules, model_of(record))
+        write_predictions(answers, judged.manifest, folder / EVALUATION / split)
+        write_report(report, folder / EVALUATION / split)

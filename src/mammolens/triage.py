@@ -1,16 +1,17 @@
-"""From a network's score to an answer: calibration, operating points, levels. NumPy alone.
+"""From a probability to an answer: operating points, levels, prevalence. NumPy alone.
 
-Everything here is fitted on a validation split, travels in the bundle and is applied when serving.
+What is fitted here is fitted on validation, travels in the bundle and is applied when serving.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from mammolens import metrics
+from mammolens.calibration import DIGITS, Probability, logit, sigmoid
+from mammolens.conformal import Conformal, fit_conformal
 from mammolens.manifest import Manifest
 from mammolens.metrics import Estimate
 from mammolens.records import Level
@@ -20,36 +21,9 @@ SENSITIVITY_90, SPECIFICITY_90 = "sensitivity-90", "specificity-90"
 AS_TRAINED = "as-trained"
 """The threshold that a recipe fixes as a number, such as the original project's 0.5."""
 
-DIGITS = 6
-"""Of a probability, after the point."""
-
-_FLATTEST = 0.01  # smallest slope: a calibration may doubt a network, but never turn it round
-_EDGE = 1e-7  # scores are kept this far from 0 and 1
 _ENOUGH = 0.9
-_STEPS = 100
 
 Array = NDArray[np.float64]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class Calibration(BaseModel):
-    """Scores to probabilities of tumor: sigmoid(slope · logit(score) + intercept).
-
-    Slope 1 and intercept 0 change nothing; intercept 0 alone is temperature scaling (Guo et al.
-    2017, ICML); both are Platt scaling (Platt 1999, Advances in Large Margin Classifiers).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    slope: Annotated[float, Field(gt=0)] = 1.0
-    intercept: float = 0.0
-
-    def __call__(self, scores: ArrayLike) -> Array:
-        """Return probabilities for scores in [0, 1], of their shape.
-
-        They are rounded to six digits: what two machines agree on.
-        """
-        return np.round(_sigmoid(self.slope * _logit(scores) + self.intercept), DIGITS)
 
 
 class OperatingPoint(BaseModel):
@@ -73,28 +47,6 @@ class OperatingPoint(BaseModel):
 
 
 OperatingPoints = dict[str, OperatingPoint]
-
-
-def fit_calibration(labels: ArrayLike, scores: ArrayLike) -> Calibration:
-    """Fit Platt scaling by Newton's method, with Platt's smoothed targets.
-
-    Targets (positives + 1) / (positives + 2) and 1 / (negatives + 2) keep it finite where classes
-    do not overlap. Where scores fall with suspicion, the slope is held at a small positive value.
-    """
-    label = np.asarray(labels, dtype=np.float64)
-    logits = _logit(scores)
-    positives, negatives = label.sum(), (1 - label).sum()
-    target = np.where(label == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    # A young network's scores hardly differ: steps must not depend on the unit of the logits.
-    centre, spread = logits.mean(), max(float(logits.std()), _EDGE)
-    inputs = np.stack([(logits - centre) / spread, np.ones_like(logits)], axis=1)
-    slope, intercept = _logistic_fit(inputs, target)
-    slope /= spread
-    intercept -= slope * centre
-    if slope < _FLATTEST:
-        slope = _FLATTEST
-        intercept = _logistic_fit(inputs[:, 1:], target, offset=slope * logits)[0]
-    return Calibration(slope=float(slope), intercept=float(intercept))
 
 
 def operating_points(
@@ -155,8 +107,8 @@ def at_prevalence(probability: float, seen: float, expected: float) -> float:
         seen: prevalence that it was calibrated at, in (0, 1).
         expected: prevalence to translate it to, in (0, 1).
     """
-    shift = _logit(expected) - _logit(seen)
-    return float(_sigmoid(_logit(probability) + shift))
+    shift = logit(expected) - logit(seen)
+    return float(sigmoid(logit(probability) + shift))
 
 
 def aggregated(
@@ -201,6 +153,43 @@ def by_level(
     return found
 
 
+def points_by_level(
+    manifest: Manifest, probabilities: NDArray[np.float64], fixed: float | None = None
+) -> dict[Level, OperatingPoints]:
+    """Choose operating points on validation at each level; a breast or patient counts once.
+
+    Where every patient has a tumor, in one of her breasts, thresholds are those of breasts.
+
+    Args:
+        manifest: validation images, labelled.
+        probabilities: of tumor, (images,).
+        fixed: a threshold that is given instead of chosen.
+    """
+    chosen: dict[Level, OperatingPoints] = {}
+    found: OperatingPoints = {}
+    for level, (labels, values, patients) in by_level(manifest, probabilities).items():
+        if 0 < labels.sum() < len(labels):
+            found = operating_points(labels, values, patients, fixed)
+        chosen[level] = found
+    return chosen
+
+
+def conformal_by_level(
+    manifest: Manifest, probabilities: NDArray[np.float64]
+) -> dict[Level, Conformal]:
+    """Fit conformal thresholds on validation at each level; a breast or patient counts once."""
+    subjects = by_level(manifest, probabilities)
+    return {level: fit_conformal(labels, values) for level, (labels, values, _) in subjects.items()}
+
+
+def unmeasured(threshold: float) -> OperatingPoint:
+    """Return a threshold that was not chosen on anything."""
+    unknown = Estimate(np.nan, np.nan, np.nan)
+    return OperatingPoint(
+        threshold=threshold, sensitivity=unknown, specificity=unknown, subjects=0, patients=0
+    )
+
+
 def _operating_point(
     label: Array, probability: Array, threshold: float, weights: Array, patients: int
 ) -> OperatingPoint:
@@ -212,27 +201,3 @@ def _operating_point(
         subjects=len(label),
         patients=patients,
     )
-
-
-def _logistic_fit(inputs: Array, target: Array, offset: Array | float = 0.0) -> Array:
-    """Minimise the cross-entropy of sigmoid(inputs · w + offset) against soft targets."""
-    weights = np.zeros(inputs.shape[1])
-    ridge = 1e-9 * np.eye(len(weights))
-    for _ in range(_STEPS):
-        probability = _sigmoid(inputs @ weights + offset)
-        gradient = inputs.T @ (probability - target)
-        curvature = (inputs.T * (probability * (1 - probability))) @ inputs + ridge
-        step = np.linalg.solve(curvature, gradient)
-        weights -= np.clip(step, -1, 1)  # a full Newton step can overshoot far from the optimum
-        if np.abs(step).max() < 1e-10:  # noqa: PLR2004 - converged
-            break
-    return weights
-
-
-def _sigmoid(logits: ArrayLike) -> Array:
-    return np.asarray(np.exp(-np.logaddexp(0, -np.asarray(logits, dtype=np.float64))))
-
-
-def _logit(probabilities: ArrayLike) -> Array:
-    probability = np.clip(np.asarray(probabilities, dtype=np.float64), _EDGE, 1 - _EDGE)
-    return np.asarray(np.log(probability / (1 - probability)))

@@ -31,6 +31,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": learning.train,
     "crossvalidate": learning.crossvalidate,
     "evaluate": learning.evaluate,
+    "compare": learning.compare,
     "export": learning.export,
     "predict": serving.predict,
     "show": serving.show,

@@ -106,41 +106,71 @@ def crossvalidate(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help=MODELS, metavar="MODEL")],
+    model: Annotated[
+        str | None, typer.Argument(help=f"{MODELS} Or: --predictions.", metavar="MODEL")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Data set.  [default: the run's own]")] = None,
     split: Annotated[Judged, typer.Option(help="What to judge.")] = Judged.TEST,
     point: Point = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="CSV of path and probability: any other system's scores.")
+    ] = None,
+    robustness: Annotated[
+        int, typer.Option(min=0, help="Images that mild changes are tried on.")
+    ] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report.  [default: RUN/evaluation/...]")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Judge a model on one split: figures with 95 % intervals by patient, and report.json."""
-    from mammolens.answers import write_answers
+    """Judge a model, or any system's scores: report.html, report.json, model-card.md."""
+    from mammolens.assessment import assess, assess_scores
     from mammolens.bundle import find_bundle
-    from mammolens.evaluation import judge, write_report
+    from mammolens.evaluation import Question
     from mammolens.predictor import Predictor
     from mammolens.records import Split
     from mammolens.sources import read_source
-    from mammolens.tables import classes_table, measures_table, report_warnings
+    from mammolens.tables import decisions_table, measures_table, report_warnings
 
-    find_bundle(model)
-    origin = data or own_data(model)
-    if out is None and not (Path(model) / "run.json").is_file():
+    if (model is None) == (predictions is None):
+        raise typer.BadParameter("name a model, or --predictions", param_hint="MODEL")
+    if model is not None:
+        find_bundle(model)
+    elif data is None:
+        raise typer.BadParameter("say which images were scored", param_hint="--data")
+    origin = data or own_data(str(model))
+    if out is None and (model is None or not (Path(model) / "run.json").is_file()):
         raise typer.BadParameter("say where the report goes", param_hint="--out")
-    predictor = Predictor.load(model, point)
     listed = read_source(origin)
     chosen = None if split is Judged.ALL else Split(split)
-    images = listed if chosen is None else listed.of_split(chosen)
-    predictions = list(predictor.predict(images.paths, progress=not quiet))
-    report = judge(predictions, listed, chosen, model=model, command=command_line())
-    folder = out or Path(model) / "evaluation" / (f"{Path(data).stem}-{split}" if data else split)
-    write_answers(predictions, folder / "predictions.csv")
-    write_report(report, predictions, listed, folder)
-    screen.print(measures_table(report), classes_table(report))
+    name = f"{Path(data).stem}-{split}" if data else split
+    folder = out or Path(str(model)) / "evaluation" / name
+    question = Question(listed, chosen, origin, command_line())
+    if predictions is None:
+        predictor = Predictor.load(model, point)
+        report = assess(predictor, question, folder, robustness=robustness, progress=not quiet)
+    else:
+        report = assess_scores(predictions, question, folder)
+    screen.print(measures_table(report), decisions_table(report))
     for warning in report_warnings(report):
         warn(warning)
-    screen.print(f"Report and figures are in {folder}", markup=False)
+    screen.print(f"Report: {folder / 'report.html'}", markup=False)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of a report.", metavar="REPORT_A")],
+    second: Annotated[Path, typer.Argument(help="Folder of another.", metavar="REPORT_B")],
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Compare two reports on the same images: is one model better, or is it chance?"""
+    from mammolens.evaluation.comparison import compare as compare_reports
+    from mammolens.files import write_text
+    from mammolens.tables import comparison_table
+
+    found = compare_reports(first, second)
+    screen.print(comparison_table(found))
+    if out is not None:
+        write_text(out, found.model_dump_json(indent=2) + "\n")
 
 
 def export(

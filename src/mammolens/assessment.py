@@ -1,0 +1,154 @@
+"""A model or a table of scores + a data set → a written report, with maps and mild changes.
+
+What `evaluation` computes from answers, this gathers: it lets the model answer, looks where its
+maps point, tries it on changed pictures, and draws its most confident mistakes.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from mammolens.evaluation import Model, Question, Report, Rules, judge, model_of, rules_of
+from mammolens.evaluation.judging import answered, probabilities_of
+from mammolens.evaluation.page import write_report
+from mammolens.evaluation.tables import scores_from, write_predictions
+from mammolens.localisation import Localisation, chance_rate, iou, localised, pointing_hit
+from mammolens.overlay import overlay
+from mammolens.predictor import Predictor
+from mammolens.reading import read_image
+from mammolens.records import Level, Mammogram, Prediction, Split
+from mammolens.robustness import auc_under
+from mammolens.triage import (
+    AS_TRAINED,
+    BALANCED,
+    conformal_by_level,
+    points_by_level,
+    unmeasured,
+)
+
+_LONGEST = 320  # pixels of a picture in the gallery
+
+
+@dataclass
+class _Looked:
+    """Where maps pointed in images that have boxes."""
+
+    hits: list[bool] = field(default_factory=list)
+    chances: list[float] = field(default_factory=list)
+    ious: list[float] = field(default_factory=list)
+    images: list[Mammogram] = field(default_factory=list)
+
+    def add(self, mammogram: Mammogram, answer: Prediction) -> None:
+        if not mammogram.boxes or answer.score_map is None:
+            return
+        pixels = read_image(mammogram.path).pixels
+        shape = pixels.shape[0], pixels.shape[1]
+        self.hits.append(pointing_hit(answer.score_map, mammogram.boxes, shape))
+        self.ious.append(iou(answer.score_map, mammogram.boxes, shape))
+        self.chances.append(chance_rate(pixels, mammogram.boxes))
+        self.images.append(mammogram)
+
+    def figures(self) -> Localisation | None:
+        if not self.images:
+            return None
+        labels = [-1 if m.label is None else m.label for m in self.images]
+        patients = [m.patient_key for m in self.images]
+        return localised(self.hits, self.chances, self.ious, labels, patients)
+
+
+def assess(
+    predictor: Predictor,
+    question: Question,
+    folder: Path,
+    *,
+    robustness: int = 0,
+    progress: bool = False,
+) -> Report:
+    """Let a model answer, judge it and write the report.
+
+    Args:
+        predictor: the model.
+        question: which images to judge.
+        folder: for the report.
+        robustness: images, of whole patients, that mild changes are tried on; 0 is none.
+        progress: show a bar on standard error.
+
+    Raises:
+        DataError: nothing can be judged.
+    """
+    images = question.images
+    looked, predictions = _Looked(), []
+    answers = predictor.predict(images.paths, progress=progress)
+    for mammogram, answer in zip(images, answers, strict=True):
+        looked.add(mammogram, answer)
+        predictions.append(replace(answer, score_map=None))  # thousands of maps would not fit
+    record = predictor.bundle.record
+    report = judge(
+        predictions,
+        question,
+        rules_of(record, predictor.operating_point),
+        model_of(record),
+        localisation=looked.figures(),
+    )
+    if robustness:
+        known = answered(predictions, images)
+        tried = auc_under(predictor, known, limit=robustness, progress=progress)
+        report = report.model_copy(update={"robustness": tried})
+    write_predictions(predictions, images, folder)
+    write_report(report, folder, _gallery(report, predictor))
+    return report
+
+
+def assess_scores(table: Path, question: Question, folder: Path) -> Report:
+    """Judge any system's scores, and write the report.
+
+    Thresholds are chosen on the validation split where the table has its scores, else 0.5 decides.
+
+    Args:
+        table: CSV of path and probability, see `scores_from`.
+        question: which images to judge.
+        folder: for the report.
+
+    Raises:
+        DataError: the table cannot be read, or nothing can be judged.
+    """
+    predictions = scores_from(table, question.manifest)
+    report = judge(
+        predictions, question, _rules_from(predictions, question), Model(name=table.name)
+    )
+    write_predictions(predictions, question.images, folder)
+    write_report(report, folder)
+    return report
+
+
+def _rules_from(predictions: Sequence[Prediction], question: Question) -> Rules:
+    """Choose thresholds on validation, where it has answers and is not what is judged."""
+    valid = answered(predictions, question.manifest.of_split(Split.VALID))
+    apart = question.split in (Split.TRAIN, Split.TEST)
+    if not (apart and 0 < valid.labels.sum() < len(valid)):
+        return Rules(AS_TRAINED, {level: {AS_TRAINED: unmeasured(0.5)} for level in Level})
+    probabilities = probabilities_of(predictions, valid)
+    return Rules(
+        BALANCED, points_by_level(valid, probabilities), conformal_by_level(valid, probabilities)
+    )
+
+
+def _gallery(report: Report, predictor: Predictor) -> list[bytes]:
+    """Draw each mistake with its map, as PNG."""
+    paths = [Path(mistake.path) for mistake in report.mistakes]
+    return [
+        _picture(path, answer) for path, answer in zip(paths, predictor.predict(paths), strict=True)
+    ]
+
+
+def _picture(path: Path, answer: Prediction) -> bytes:
+    pixels = read_image(path).pixels
+    nothing = np.zeros((1, 1), dtype=np.float32)
+    drawn = overlay(pixels, nothing if answer.score_map is None else answer.score_map)
+    drawn.thumbnail((_LONGEST, _LONGEST))
+    stream = io.BytesIO()
+    drawn.save(stream, "PNG", optimize=True)
+    return stream.getvalue()

@@ -1,0 +1,105 @@
+"""Two reports on the same images: is one model better than the other, or is it chance?"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from mammolens import metrics
+from mammolens.errors import DataError
+from mammolens.evaluation.tables import read_predictions
+from mammolens.manifest import Manifest
+from mammolens.metrics import Array, Estimate
+from mammolens.records import Level
+from mammolens.triage import by_level
+
+
+class Difference(BaseModel):
+    """Two AUCs on the same subjects.
+
+    Attributes:
+        subjects: images, breasts or patients.
+        patients: they belong to.
+        first: AUC of the first model.
+        second: AUC of the second model.
+        difference: second less first, paired, by bootstrap over patients.
+        delong: the same with DeLong's interval, which takes subjects as independent.
+        p_value: of no difference, two-sided, by DeLong.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+    subjects: int
+    patients: int
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+    delong: Estimate
+    p_value: float
+
+
+class Comparison(BaseModel):
+    """What `compare` finds, by level.
+
+    Attributes:
+        schema_version: raised when a field changes its name or meaning.
+        reports: the two folders.
+        levels: by image, breast and patient.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+    schema_version: Literal[1] = 1
+    reports: tuple[str, str]
+    levels: dict[Level, Difference]
+
+
+def compare(first: Path, second: Path) -> Comparison:
+    """Compare the answers of two report folders.
+
+    Raises:
+        DataError: a folder is not a report, they judge different images or know different labels,
+            or a class is missing.
+    """
+    (ours, scores), (theirs, other) = read_predictions(first), read_predictions(second)
+    place = {path: index for index, path in enumerate(theirs.paths)}
+    if set(place) != set(ours.paths):
+        only = len(set(ours.paths) - set(place)), len(set(place) - set(ours.paths))
+        raise DataError(
+            f"{first} and {second} judge different images: {only[0]} are only in the first, "
+            f"{only[1]} only in the second. Evaluate both on the same data and split."
+        )
+    order = [place[path] for path in ours.paths]
+    if not np.array_equal(ours.labels, theirs.labels[order]):
+        raise DataError(f"{first} and {second} know different labels of the same images.")
+    if not 0 < ours.labels.sum() < len(ours):
+        raise DataError(f"{first}: images of one class only: there is no AUC to compare.")
+    return Comparison(
+        reports=(str(first), str(second)), levels=_by_level(ours, scores, other[order])
+    )
+
+
+def _by_level(manifest: Manifest, first: Array, second: Array) -> dict[Level, Difference]:
+    pairs = by_level(manifest, first), by_level(manifest, second)
+    found = {}
+    for level in Level:
+        (labels, a, patients), (_, b, _) = (pair[level] for pair in pairs)
+        if 0 < labels.sum() < len(labels):
+            found[level] = _difference(labels, a, b, patients)
+    return found
+
+
+def _difference(labels: Array, a: Array, b: Array, patients: list[str]) -> Difference:
+    weights = metrics.patient_weights(patients)
+    first, second = metrics.roc_auc(labels, a), metrics.roc_auc(labels, b)
+    paired = metrics.delong_paired(labels, b, a)
+    return Difference(
+        subjects=len(labels),
+        patients=len(set(patients)),
+        first=metrics.estimate(first, weights),
+        second=metrics.estimate(second, weights),
+        difference=metrics.estimate(lambda drawn: second(drawn) - first(drawn), weights),
+        delong=paired.difference,
+        p_value=paired.p_value,
+    )

@@ -1,0 +1,355 @@
+"""Predictions + manifest → `Report`. Read `judge` first.
+
+Images without a label or without an answer are counted and left out of the figures.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from mammolens import curves, metrics
+from mammolens.bundle import BundleRecord
+from mammolens.conformal import Conformal
+from mammolens.errors import DataError
+from mammolens.evaluation.schema import (
+    SCREENING_PREVALENCE,
+    CalibrationReport,
+    ConformalReport,
+    Counts,
+    Curve,
+    Decision,
+    DecisionCurve,
+    LevelReport,
+    Mistake,
+    Model,
+    PredictiveValues,
+    ReliabilityBin,
+    Report,
+)
+from mammolens.evaluation.subgroups import references, subgroups
+from mammolens.gate import NOT_A_MAMMOGRAM
+from mammolens.localisation import Localisation
+from mammolens.manifest import Manifest
+from mammolens.metrics import Array, Estimate
+from mammolens.records import LABEL_NAMES, Level, Prediction, Split
+from mammolens.splits import leakage
+from mammolens.triage import OperatingPoints, by_level
+
+MISTAKES = 12
+"""Most confident mistakes that a report names."""
+
+_POINTS = 200  # of a curve
+_THRESHOLDS = np.arange(0.01, 0.995, 0.01)  # of the decision curve
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """How probabilities become answers: fitted on a validation split, never on what is judged.
+
+    Attributes:
+        default_point: the operating point that decides where none is named.
+        points: thresholds, by level and name.
+        conformal: by level; empty where the model has none.
+    """
+
+    default_point: str
+    points: Mapping[Level, OperatingPoints]
+    conformal: Mapping[Level, Conformal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Which images to judge.
+
+    Attributes:
+        manifest: the whole data set: its training split tells which patients were learnt from.
+        split: what to judge of it, or None for all images.
+        data: name of the data set.
+        command: what was typed.
+    """
+
+    manifest: Manifest
+    split: Split | None = None
+    data: str = ""
+    command: str = ""
+
+    @property
+    def images(self) -> Manifest:
+        """What is judged."""
+        return self.manifest if self.split is None else self.manifest.of_split(self.split)
+
+
+def judge(
+    predictions: Sequence[Prediction],
+    question: Question,
+    rules: Rules,
+    model: Model,
+    *,
+    localisation: Localisation | None = None,
+) -> Report:
+    """Judge predictions by image, at every level.
+
+    Args:
+        predictions: at least one for each image of the question, in any order.
+        question: which images to judge.
+        rules: how probabilities become answers.
+        model: what answered.
+        localisation: where the network looked, if that was judged.
+
+    Raises:
+        DataError: the split has no labelled image with an answer, or a prediction is missing.
+    """
+    split, chosen = question.split, question.images
+    answers = {prediction.path: prediction for prediction in predictions}
+    if missing := [path for path in chosen.paths if path not in answers]:
+        raise DataError(f"{missing[0]}: no prediction for it ({len(missing)} are missing).")
+    judged = answered(predictions, chosen)
+    where = f"split {split}" if split else "the data set"
+    if not len(judged):
+        raise DataError(f"{where} has no labelled image that can be read: nothing to judge.")
+    probabilities = probabilities_of(predictions, judged)
+    warned = [NOT_A_MAMMOGRAM in answers[path].warnings for path in judged.paths]
+    return Report(
+        model=model,
+        data=question.data,
+        split=split,
+        command=question.command,
+        default_point=rules.default_point,
+        counts=Counts(
+            images=len(judged),
+            patients=len(set(judged.patients)),
+            tumors=int(judged.labels.sum()),
+            without_label=len(chosen) - len(chosen.labelled()),
+            without_answer=sum(answers[path].error is not None for path in chosen.paths),
+            not_like_training=sum(warned),
+            patients_also_in_training=_patients_learnt_from(question.manifest, split),
+        ),
+        levels={
+            level: _at_level(level, labels, values, patients, rules)
+            for level, (labels, values, patients) in by_level(judged, probabilities).items()
+        },
+        references=references(judged),
+        subgroups=subgroups(judged, probabilities),
+        localisation=localisation,
+        mistakes=_mistakes(judged, probabilities, rules),
+    )
+
+
+def rules_of(record: BundleRecord, default_point: str) -> Rules:
+    """Return how a bundle turns probabilities into answers."""
+    return Rules(default_point, record.operating_points, record.conformal)
+
+
+def model_of(record: BundleRecord) -> Model:
+    """Return what a report says of a bundle."""
+    learnt = record.training_data
+    return Model(
+        name=record.name,
+        licence=record.licence,
+        intended_use=record.intended_use,
+        training_data=learnt and learnt.name,
+        training_images=learnt and learnt.images,
+        training_patients=learnt and learnt.patients,
+        training_prevalence=learnt and learnt.prevalence,
+        synthetic=learnt and learnt.synthetic,
+        calibration=record.calibration.method,
+    )
+
+
+def answered(predictions: Sequence[Prediction], manifest: Manifest) -> Manifest:
+    """Return the images that have a label and an answer."""
+    got = {prediction.path for prediction in predictions if prediction.error is None}
+    return manifest.where(lambda m: m.label is not None and m.path in got)
+
+
+def probabilities_of(predictions: Sequence[Prediction], manifest: Manifest) -> NDArray[np.float64]:
+    """Return the probability of each image of `manifest`, (images,)."""
+    known = {prediction.path: prediction.probability for prediction in predictions}
+    return np.array([known[path] for path in manifest.paths], dtype=np.float64)
+
+
+def _at_level(
+    level: Level, labels: Array, values: Array, patients: Sequence[str], rules: Rules
+) -> LevelReport:
+    weights = metrics.patient_weights(patients)
+    both = 0 < labels.sum() < len(labels)
+    undefined = Estimate(np.nan, np.nan, np.nan)
+    return LevelReport(
+        level=level,
+        subjects=len(labels),
+        patients=len(set(patients)),
+        tumors=int(labels.sum()),
+        majority_accuracy=float(max(labels.mean(), 1 - labels.mean())),
+        discrimination=_discrimination(labels, values, weights),
+        delong=metrics.delong(labels, values) if both else undefined,
+        decisions={
+            name: _decision(labels, values, point.threshold, weights)
+            for name, point in rules.points[level].items()
+        },
+        calibration=_calibration(labels, values, weights) if both else None,
+        conformal=_conformal(labels, values, weights, rules.conformal.get(level)),
+        roc=_roc(labels, values) if both else Curve(x=(), y=()),
+        precision_recall=_precision_recall(labels, values) if both else Curve(x=(), y=()),
+        risk_coverage=_risk_coverage(labels, values, rules, level),
+        decision_curve=_decision_curve(labels, values),
+    )
+
+
+def _discrimination(labels: Array, values: Array, weights: Array) -> dict[str, Estimate]:
+    measures = {
+        "roc_auc": metrics.roc_auc(labels, values),
+        "average_precision": metrics.average_precision(labels, values),
+        "partial_auc": metrics.partial_auc(labels, values),
+        **{
+            f"sensitivity_at_{target}_specificity": metrics.sensitivity_at_specificity(
+                labels, values, target / 100
+            )
+            for target in (80, 90, 95)
+        },
+        **{
+            f"specificity_at_{target}_sensitivity": metrics.specificity_at_sensitivity(
+                labels, values, target / 100
+            )
+            for target in (80, 87, 90)
+        },
+        "log_loss": metrics.log_loss(labels, values),
+    }
+    return {name: metrics.estimate(measure, weights) for name, measure in measures.items()}
+
+
+def _decision(labels: Array, values: Array, threshold: float, weights: Array) -> Decision:
+    counts = metrics.confusion(labels, values, threshold)(np.ones((1, len(labels))))
+    tn, fp, fn, tp = (round(float(count[0])) for count in counts)
+    measures = {
+        name: metrics.estimate(measure, weights)
+        for name, measure in metrics.decision_measures(labels, values, threshold).items()
+    }
+    rates = measures["sensitivity"].value, measures["specificity"].value
+    return Decision(
+        threshold=threshold,
+        confusion=((tn, fp), (fn, tp)),
+        measures=measures,
+        at_own_prevalence=_predictive(*rates, float(labels.mean())),
+        at_screening_prevalence=_predictive(*rates, SCREENING_PREVALENCE),
+    )
+
+
+def _predictive(sensitivity: float, specificity: float, prevalence: float) -> PredictiveValues:
+    called = sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
+    passed = (1 - sensitivity) * prevalence + specificity * (1 - prevalence)
+    return PredictiveValues(
+        prevalence=prevalence,
+        positive=sensitivity * prevalence / called if called > 0 else None,
+        negative=specificity * (1 - prevalence) / passed if passed > 0 else None,
+    )
+
+
+def _calibration(labels: Array, values: Array, weights: Array) -> CalibrationReport:
+    parts = curves.brier_decomposition(labels, values)
+    measures = {
+        "slope": curves.calibration_slope(labels, values),
+        "in_the_large": curves.calibration_in_the_large(labels, values),
+        "brier": metrics.brier(labels, values),
+        "expected_calibration_error": curves.expected_calibration_error(labels, values),
+    }
+    return CalibrationReport(
+        **{name: metrics.estimate(measure, weights) for name, measure in measures.items()},
+        reliability=parts.reliability,
+        resolution=parts.resolution,
+        uncertainty=parts.uncertainty,
+        bins=tuple(
+            ReliabilityBin(
+                subjects=one.count, mean_probability=one.mean_probability, observed=one.observed
+            )
+            for one in curves.reliability_curve(labels, values)
+        ),
+    )
+
+
+def _conformal(
+    labels: Array, values: Array, weights: Array, conformal: Conformal | None
+) -> ConformalReport | None:
+    if conformal is None:
+        return None
+    sets = [conformal.prediction_set(float(value)) for value in values]
+    certain = np.array([len(one) == 1 for one in sets])
+    covered = np.array([label in one for label, one in zip(labels, sets, strict=True)])
+    everyone = np.ones(len(labels), dtype=bool)
+    return ConformalReport(
+        promised=1 - conformal.alpha,
+        coverage={
+            name: _share(covered, labels == label, weights)
+            for label, name in enumerate(LABEL_NAMES)
+        },
+        uncertain=_share(~certain, everyone, weights),
+        error=_share(~covered, certain, weights),
+    )
+
+
+def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_], weights: Array) -> Estimate:
+    """Return which share of `whole` is in `part`, with its interval."""
+
+    def measure(drawn: Array) -> Array:
+        total = drawn @ whole
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((drawn @ (part & whole)) / total)
+
+    return metrics.estimate(measure, weights)
+
+
+def _thinned(x: Array, y: Array) -> Curve:
+    kept = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
+    return Curve(x=tuple(x[kept].round(5).tolist()), y=tuple(y[kept].round(5).tolist()))
+
+
+def _roc(labels: Array, values: Array) -> Curve:
+    false_positive_rate, sensitivity, _ = roc_curve(labels, values)
+    return _thinned(false_positive_rate, sensitivity)
+
+
+def _precision_recall(labels: Array, values: Array) -> Curve:
+    precision, recall, _ = precision_recall_curve(labels, values)
+    return _thinned(recall[::-1], precision[::-1])
+
+
+def _risk_coverage(labels: Array, values: Array, rules: Rules, level: Level) -> Curve:
+    threshold = rules.points[level][rules.default_point].threshold
+    found = curves.risk_coverage(labels, values, threshold)
+    return _thinned(found.coverage, found.risk)
+
+
+def _decision_curve(labels: Array, values: Array) -> DecisionCurve:
+    benefit = curves.net_benefit(labels, values, _THRESHOLDS)
+    return DecisionCurve(
+        thresholds=tuple(_THRESHOLDS.round(2).tolist()),
+        model=tuple(benefit.model.round(5).tolist()),
+        treat_all=tuple(benefit.treat_all.round(5).tolist()),
+    )
+
+
+def _mistakes(judged: Manifest, probabilities: Array, rules: Rules) -> tuple[Mistake, ...]:
+    """Name the surest false calls and misses, by turns."""
+    threshold = rules.points[Level.IMAGE][rules.default_point].threshold
+    called = probabilities >= threshold
+    labels = judged.labels == 1
+    order = np.argsort(probabilities, kind="stable")
+    false_calls = [int(i) for i in order[::-1] if called[i] and not labels[i]]
+    misses = [int(i) for i in order if labels[i] and not called[i]]
+    half = MISTAKES // 2
+    return tuple(
+        Mistake(
+            path=str(judged.paths[index]),
+            truth=LABEL_NAMES[int(labels[index])],
+            probability=float(probabilities[index]),
+        )
+        for index in (*false_calls[:half], *misses[:half])
+    )
+
+
+def _patients_learnt_from(manifest: Manifest, split: Split | None) -> int:
+    if split is None or split is Split.TRAIN:
+        return 0
+    return leakage(manifest, Split.TRAIN, split).patients
