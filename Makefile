@@ -1,5 +1,6 @@
 # make demo    the whole line on synthetic patients, in a few minutes
 # make test    install what is needed, then run every test
+# make accurate DATA=rsna_breast LESIONS=cbis_ddsm_mass    the accurate model, from the images
 # make check   lint, format and types
 # make bench   speed, as ratios within one run
 # make install the environment in .venv, with the versions in constraints.txt
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check bench install browser clean
+.PHONY: demo test accurate check bench install browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -17,6 +18,15 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED) browser
 	$(BIN)/pytest --cov
+
+accurate: $(INSTALLED)
+	@test -n "$(DATA)" -a -n "$(LESIONS)" || { echo "name both data sets: make accurate DATA=rsna_breast LESIONS=cbis_ddsm_mass"; exit 2; }
+	-$(BIN)/mammolens doctor $(DATA) --mend runs/mended.csv --out runs/doctor
+	$(BIN)/mammolens manifest runs/mended.csv runs/accurate.csv --splits patient --fractions 0.8 0.2 0
+	$(BIN)/mammolens manifest $(LESIONS) runs/lesions.csv --splits valid --fractions 0.9 0.1 0
+	test -f runs/lesions/run.json || $(BIN)/mammolens train runs/lesions.csv --recipe lesions --out runs/lesions
+	test -f runs/accurate/run.json || $(BIN)/mammolens train runs/accurate.csv --recipe accurate --set initial_weights=runs/lesions --out runs/accurate
+	$(BIN)/mammolens export runs/accurate runs/accurate-bundle --name accurate --half --licence "RSNA challenge terms: non-commercial research"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

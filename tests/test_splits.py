@@ -9,7 +9,7 @@ from mammolens.errors import DataError
 from mammolens.manifest import Manifest
 from mammolens.records import Mammogram, Split
 from mammolens.sources import read_source
-from mammolens.splits import folds_by_patient, leakage, split_by_patient
+from mammolens.splits import folds_by_patient, leakage, split_by_patient, split_off_validation
 
 
 def cohort(patients: int, tumors: int, seed: int = 0) -> Manifest:
@@ -120,3 +120,14 @@ def test_one_fold_or_too_few_patients_are_refused() -> None:
         folds_by_patient(cohort(10, 5), 1)
     with pytest.raises(DataError, match="only 3 patients"):
         folds_by_patient(cohort(30, 3), 5)
+
+
+def test_validation_is_taken_from_training_and_test_stays() -> None:
+    shipped = split_by_patient(cohort(300, 100), (0.8, 0.0, 0.2), seed=1)
+    divided = split_off_validation(shipped, 0.2)
+    assert patients_in(divided, Split.TEST) == patients_in(shipped, Split.TEST)
+    train, valid = patients_in(divided, Split.TRAIN), patients_in(divided, Split.VALID)
+    assert not train & valid
+    assert train | valid == patients_in(shipped, Split.TRAIN)
+    images = len(divided.of_split(Split.VALID)) / len(shipped.of_split(Split.TRAIN))
+    assert images == pytest.approx(0.2, abs=0.02)

@@ -58,6 +58,31 @@ def split_by_patient(
     return Manifest(tuple(replace(m, split=list(Split)[part[m.patient_key]]) for m in manifest))
 
 
+def split_off_validation(manifest: Manifest, share: float = 0.15, seed: int = 0) -> Manifest:
+    """Return `manifest` with a new validation split dealt from training, by patient.
+
+    For data sets that were published with a test split, which stays as it is, but none to choose
+    an epoch on.
+
+    Args:
+        manifest: the data set; what was in its validation split goes back to training first.
+        share: of training images that become validation.
+        seed: the same seed gives the same split.
+
+    Raises:
+        DataError: a class of the training split has fewer than two patients.
+    """
+    rest = manifest.where(lambda m: m.split is not Split.TEST)
+    part = _parts(rest, (1 - share, share), seed, ())
+    new = (Split.TRAIN, Split.VALID)
+    return Manifest(
+        tuple(
+            m if m.split is Split.TEST else replace(m, split=new[part[m.patient_key]])
+            for m in manifest
+        )
+    )
+
+
 def folds_by_patient(manifest: Manifest, folds: int = 5, seed: int = 0) -> list[Manifest]:
     """Return for each fold the data set with that fold for validation, the rest for training.
 

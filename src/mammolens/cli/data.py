@@ -26,6 +26,7 @@ class SplitBy(StrEnum):
 
     SHIPPED = "shipped"
     PATIENT = "patient"
+    VALID = "valid"
 
 
 def phantom(
@@ -57,7 +58,8 @@ def manifest(
     data: Data,
     out: Annotated[Path, typer.Argument(help="CSV to write.", metavar="OUT.csv")],
     splits: Annotated[
-        SplitBy, typer.Option(help="Keep the data set's own, or make new ones by patient.")
+        SplitBy,
+        typer.Option(help="Its own; new ones by patient; or its own test, and valid from train."),
     ] = SplitBy.SHIPPED,
     fractions: Annotated[
         tuple[float, float, float], typer.Option(help="Shares of train, valid and test.")
@@ -67,11 +69,14 @@ def manifest(
 ) -> None:
     """List a data set as a CSV, one row an image, with splits that patients do not cross."""
     from mammolens.sources import read_source
-    from mammolens.splits import split_by_patient
+    from mammolens.splits import split_by_patient, split_off_validation
 
     listed = read_source(data, positive=positive)
     if splits is SplitBy.PATIENT:
         listed = split_by_patient(listed, fractions, seed)
+    elif splits is SplitBy.VALID:
+        train, valid, _ = fractions
+        listed = split_off_validation(listed, valid / (train + valid), seed)
     listed.save(out)
     print_splits(listed, str(out))
 
