@@ -190,7 +190,7 @@ def _at_level(
             for name, point in rules.points[level].items()
         },
         calibration=_calibration(labels, values, weights) if both else None,
-        conformal=_conformal(labels, values, weights, rules.conformal.get(level)),
+        conformal=_conformal(labels, values, weights, rules, level),
         roc=_roc(labels, values) if both else Curve(x=(), y=()),
         precision_recall=_precision_recall(labels, values) if both else Curve(x=(), y=()),
         risk_coverage=_risk_coverage(labels, values, rules, level),
@@ -270,12 +270,15 @@ def _calibration(labels: Array, values: Array, weights: Array) -> CalibrationRep
 
 
 def _conformal(
-    labels: Array, values: Array, weights: Array, conformal: Conformal | None
+    labels: Array, values: Array, weights: Array, rules: Rules, level: Level
 ) -> ConformalReport | None:
+    conformal = rules.conformal.get(level)
     if conformal is None:
         return None
+    threshold = rules.points[level][rules.default_point].threshold
     sets = [conformal.prediction_set(float(value)) for value in values]
-    certain = np.array([len(one) == 1 for one in sets])
+    decided = (values >= threshold).astype(int)  # certain is what `BundleRecord.is_uncertain` has
+    certain = np.array([one == (call,) for one, call in zip(sets, decided, strict=True)])
     covered = np.array([label in one for label, one in zip(labels, sets, strict=True)])
     everyone = np.ones(len(labels), dtype=bool)
     return ConformalReport(

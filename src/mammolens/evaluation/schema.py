@@ -117,8 +117,8 @@ class ConformalReport(_Part):
     Attributes:
         promised: coverage in each class.
         coverage: share of each class whose set of possible classes holds the truth.
-        uncertain: share of subjects.
-        error: share of wrong answers among the certain ones.
+        uncertain: share of subjects whose set is not just the class decided on.
+        error: share of wrong answers among the others.
     """
 
     promised: float
