@@ -75,6 +75,7 @@ def test_any_systems_scores_are_judged_and_two_reports_compared(
     report = json.loads((ours / "report.json").read_text())
     assert report["robustness"][0]["change"] == "unchanged"
     assert report["localisation"]["images"] > 0
+    assert report["map_correlation"] < 0.9
     assert (ours / "report.html").read_text().count("<img") == len(report["mistakes"])
     answer = mammolens("compare", ours, theirs, "--out", tmp_path / "comparison.json")
     assert answer.returncode == 0, answer.stderr

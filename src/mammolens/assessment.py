@@ -7,20 +7,32 @@ maps point, tries it on changed pictures, and draws its most confident mistakes.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from mammolens.bundle import write_bundle
 from mammolens.evaluation import Model, Question, Report, Rules, judge, model_of, rules_of
 from mammolens.evaluation.judging import answered, probabilities_of
 from mammolens.evaluation.page import write_report
 from mammolens.evaluation.tables import scores_from, write_predictions
-from mammolens.localisation import Localisation, chance_rate, iou, localised, pointing_hit
+from mammolens.localisation import (
+    Localisation,
+    breast_mask,
+    chance_rate,
+    iou,
+    localised,
+    pointing_hit,
+    rank_correlation,
+)
+from mammolens.manifest import Manifest
 from mammolens.overlay import overlay
 from mammolens.predictor import Predictor
 from mammolens.reading import read_image
 from mammolens.records import Level, Mammogram, Prediction, Split
-from mammolens.robustness import auc_under
+from mammolens.robustness import auc_under, randomised
 from mammolens.triage import (
     AS_TRAINED,
     BALANCED,
@@ -30,6 +42,7 @@ from mammolens.triage import (
 )
 
 _LONGEST = 320  # pixels of a picture in the gallery
+_MAPS = 24  # pictures whose maps are compared with those of random weights
 
 
 @dataclass
@@ -96,10 +109,29 @@ def assess(
     if robustness:
         known = answered(predictions, images)
         tried = auc_under(predictor, known, limit=robustness, progress=progress)
-        report = report.model_copy(update={"robustness": tried})
+        changes = {"robustness": tried, "map_correlation": _map_correlation(predictor, known)}
+        report = report.model_copy(update=changes)
     write_predictions(predictions, images, folder)
     write_report(report, folder, _gallery(report, predictor))
     return report
+
+
+def _map_correlation(predictor: Predictor, images: Manifest) -> float | None:
+    """Return how alike maps are before and after all weights are drawn at random, if it can."""
+    record = predictor.bundle.record
+    if record.outputs.score_map is None or find_spec("onnx") is None:
+        return None
+    paths = images.paths[:: max(1, len(images) // _MAPS)][:_MAPS]
+    with TemporaryDirectory() as folder:
+        drawn = write_bundle(record, randomised(predictor.bundle.model), Path(folder) / "random")
+        other = Predictor.load(drawn.folder)
+        pairs = zip(predictor.predict(paths), other.predict(paths), strict=True)
+        maps = [
+            (mine.score_map, theirs.score_map, breast_mask(read_image(path).pixels))
+            for path, (mine, theirs) in zip(paths, pairs, strict=True)
+            if mine.score_map is not None and theirs.score_map is not None
+        ]
+    return rank_correlation(*map(list, zip(*maps, strict=True))) if maps else None
 
 
 def assess_scores(table: Path, question: Question, folder: Path) -> Report:

@@ -284,6 +284,10 @@ for their number (Holm). One that does not stand out has not been shown to be eq
 
 
 def _looked(report: Report, cite: Cited) -> str:
+    return _pointed(report, cite) + _sanity(report, cite)
+
+
+def _pointed(report: Report, cite: Cited) -> str:
     if report.localisation is None:
         return _quiet(f"No boxes in this data set, or no maps from this model. {NOT_A_LESION}")
     whole = cite.at("localisation")
@@ -297,6 +301,15 @@ def _looked(report: Report, cite: Cited) -> str:
     )
     return f"""{_across(things, fields)}
 <p>Chance is a place drawn evenly from the breast. {NOT_A_LESION}</p>
+"""
+
+
+def _sanity(report: Report, cite: Cited) -> str:
+    if report.map_correlation is None:
+        return ""
+    return f"""<p>With all weights drawn at random, maps inside the breast correlate with those of
+the model by {cite("map_correlation")} (rank correlation; near one, maps would show the picture, not
+what the network learnt).</p>
 """
 
 

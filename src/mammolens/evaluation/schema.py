@@ -248,6 +248,9 @@ class Report(_Part):
             2017, Radiology 283:49): another population, to know the order of magnitude.
         subgroups: by image.
         localisation: where the network looked, against boxes, where the data set has them.
+        map_correlation: rank correlation, inside the breast, of maps before and after all weights
+            were drawn at random (Adebayo et al. 2018): near 1, maps show the picture and not what
+            the network learnt. None where it was not asked for.
         robustness: the AUC under mild changes of the picture, where it was asked for.
         mistakes: the most confident ones, false calls and misses by turns.
     """
@@ -265,6 +268,7 @@ class Report(_Part):
     benchmark: dict[str, float] = {"sensitivity": 0.869, "specificity": 0.889}
     subgroups: tuple[Subgroup, ...]
     localisation: Localisation | None = None
+    map_correlation: float | None = None
     robustness: tuple[Robustness, ...] = ()
     mistakes: tuple[Mistake, ...]
     bootstrap_resamples: int = RESAMPLES
