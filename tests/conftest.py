@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from mammolens.manifest import Manifest
@@ -16,6 +17,10 @@ from mammolens.sources.phantom import write_phantoms
 
 if TYPE_CHECKING:
     from mammolens.runs import Run
+
+# How long an example takes says nothing about what is tested.
+settings.register_profile("mammolens", deadline=None)
+settings.load_profile("mammolens")
 
 # Small networks learn no faster with more threads, and ten times slower on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -90,6 +90,7 @@ def export(
     card: Card,
     *,
     evidence: Evidence | None = None,
+    scores: NDArray[np.float64] | None = None,
     half: bool = False,
 ) -> Bundle:
     """Write a bundle into the new folder `out`.
@@ -101,6 +102,7 @@ def export(
         card: the model's name and licence.
         evidence: the data it was learnt from; its validation split gives calibration, operating
             points and prediction sets. Without it a score is shown as it is and 0.5 decides.
+        scores: what `served_network` makes of the validation images, where that is known already.
         half: store weights as 16-bit floats, half the size; the network is rounded alike first.
 
     Raises:
@@ -119,7 +121,7 @@ def export(
     calibration, points, figures = Calibration(), {}, {}
     conformal: dict[Level, Conformal] = {}
     if valid is not None:
-        scores = scores_of(served, valid.pixels)
+        scores = scores_of(served, valid.pixels) if scores is None else scores
         calibration = fit_calibration(valid.manifest.labels, scores, valid.manifest.patients)
         fixed = None if threshold is None else float(calibration(threshold))
         probabilities = calibration(scores)

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from mammolens.batches import Batches
 from mammolens.boxes import canvas_boxes
@@ -116,8 +117,13 @@ def train(
     )
     save_network(learnt.network, folder / MODEL)
     evidence = Evidence(name or folder.name, manifest, pixels)
-    bundle = export(learnt.network, recipe, folder / BUNDLE, Card(recipe.name), evidence=evidence)
-    _evaluate(folder, evidence, served_network(learnt.network, recipe), bundle.record, command)
+    served = served_network(learnt.network, recipe)
+    judged = [split for split in (Split.VALID, Split.TEST) if len(manifest.of_split(split))]
+    scores = {split: scores_of(served, evidence.of_split(split).pixels) for split in judged}
+    known = scores[Split.VALID]
+    card = Card(recipe.name)
+    bundle = export(learnt.network, recipe, folder / BUNDLE, card, evidence=evidence, scores=known)
+    _evaluate(folder, evidence, scores, bundle.record, command)
     record = RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         data=evidence.name,
@@ -293,21 +299,20 @@ def _class_weights(recipe: Recipe, training: Manifest) -> dict[int, float] | Non
 
 
 def _evaluate(
-    folder: Path, evidence: Evidence, served: Network, record: BundleRecord, command: str
+    folder: Path,
+    evidence: Evidence,
+    scores: Mapping[Split, NDArray[np.float64]],
+    record: BundleRecord,
+    command: str,
 ) -> None:
     """Judge validation and test, each into a folder of its own."""
     rules = rules_of(record, record.default_operating_point)
     point = rules.points[Level.IMAGE][rules.default_point]
-    for split in (Split.VALID, Split.TEST):
-        judged = evidence.of_split(split)
-        if not len(judged.manifest):
-            continue
-        probabilities = record.calibration(scores_of(served, judged.pixels)).tolist()
-        answers = [
-            Prediction.answer(path, probability, point.threshold)
-            for path, probability in zip(judged.manifest.paths, probabilities, strict=True)
-        ]
+    for split, raw in scores.items():
+        images = evidence.manifest.of_split(split)
+        pairs = zip(images.paths, record.calibration(raw).tolist(), strict=True)
+        answers = [Prediction.answer(*pair, point.threshold) for pair in pairs]
         question = Question(evidence.manifest, split, evidence.name, command)
         report = judge(answers, question, rules, model_of(record))
-        write_predictions(answers, judged.manifest, folder / EVALUATION / split)
+        write_predictions(answers, images, folder / EVALUATION / split)
         write_report(report, folder / EVALUATION / split)
