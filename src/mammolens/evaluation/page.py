@@ -244,8 +244,8 @@ def _uncertain(report: Report, cite: Cited, drawn: Mapping[str, str]) -> str:
         _Field("Wrong among the certain", "error", "percent", spread=True),
     )
     kept = _across(levels, fields) if levels else _quiet("No conformal thresholds in this model.")
-    return f"""<p>Conformal prediction promises how often, in either class, the answer allows for
-the truth; an uncertain answer does. What was kept should not lie clearly below it.</p>
+    return f"""<p>Conformal prediction promises how often, in either class, what it leaves possible
+holds the truth. What was kept should not lie clearly below it.</p>
 {kept}
 {_side_by_side(drawn, "risk-coverage")}
 """
@@ -284,33 +284,26 @@ for their number (Holm). One that does not stand out has not been shown to be eq
 
 
 def _looked(report: Report, cite: Cited) -> str:
-    return _pointed(report, cite) + _sanity(report, cite)
-
-
-def _pointed(report: Report, cite: Cited) -> str:
+    sanity = (
+        f"""<p>With all weights drawn at random, maps inside the breast correlate with those of the
+model by {cite("map_correlation")} (ranks; near one, maps would show the picture alone).</p>\n"""
+        if report.map_correlation is not None
+        else ""
+    )
     if report.localisation is None:
-        return _quiet(f"No boxes in this data set, or no maps from this model. {NOT_A_LESION}")
+        nothing = f"No boxes in this data set, or no maps from this model. {NOT_A_LESION}"
+        return _quiet(nothing) + sanity
     whole = cite.at("localisation")
-    things = [("All", whole)]
-    things += [(name, whole.at("by_label", name)) for name in report.localisation.by_label]
+    parts = [(name, whole.at("by_label", name)) for name in report.localisation.by_label]
     fields = (
         _Field("Images with boxes", "images", "count"),
         _Field("Hottest place in a box", "hit_rate", "percent", spread=True),
         _Field("By chance", "chance_rate", "percent"),
         _Field("Intersection over union", "iou", spread=True),
     )
-    return f"""{_across(things, fields)}
+    return f"""{_across([("All", whole), *parts], fields)}
 <p>Chance is a place drawn evenly from the breast. {NOT_A_LESION}</p>
-"""
-
-
-def _sanity(report: Report, cite: Cited) -> str:
-    if report.map_correlation is None:
-        return ""
-    return f"""<p>With all weights drawn at random, maps inside the breast correlate with those of
-the model by {cite("map_correlation")} (rank correlation; near one, maps would show the picture, not
-what the network learnt).</p>
-"""
+{sanity}"""
 
 
 def _robustness(report: Report, cite: Cited) -> str:
@@ -384,8 +377,8 @@ def _down(things: _Things, fields: Sequence[_Field]) -> str:
 
 def _across(things: _Things, fields: Sequence[_Field], corner: str = "") -> str:
     """Return a table with a row for each thing."""
-    rows = [[name, *(field.of(at) for field in fields)] for name, at in things]
-    return _table([field.name for field in fields], rows, corner)
+    cells = [[name, *(field.of(at) for field in fields)] for name, at in things]
+    return _table([field.name for field in fields], cells, corner)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], corner: str = "") -> str:
