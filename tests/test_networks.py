@@ -6,7 +6,14 @@ import pytest
 
 from mammolens.efficientnet_lite import STAGES, layers_by_stage
 from mammolens.errors import RecipeError
-from mammolens.networks import POOLINGS, baseline_cnn, build, score_map_network, with_flips
+from mammolens.networks import (
+    POOLINGS,
+    as_trained,
+    baseline_cnn,
+    build,
+    score_map_network,
+    with_flips,
+)
 from mammolens.recipe import Recipe, read_recipe
 from mammolens.runs import save_network
 from mammolens.score_maps import with_score_map
@@ -128,15 +135,24 @@ def test_weights_that_fit_nothing_are_refused(tmp_path: Path) -> None:
             build(small(f"initial_weights={tmp_path / origin}"))
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "ResNet50"])
-def test_networks_of_keras_applications_get_our_head(name: str, tmp_path: Path) -> None:
-    network = build(small(f"network={name}"))
+def test_networks_of_keras_applications_get_our_head(tmp_path: Path) -> None:
+    network = build(small("network=MobileNetV2"))
     save_network(network, tmp_path / "saved.h5")
     keras.saving.load_model(tmp_path / "saved.h5", compile=False)
     assert network.input_shape == (None, 64, 32, 1)
     answer, score_map = with_score_map(network)(pixels(2), training=False)  # type: ignore[misc]
     assert tuple(answer.shape) == (2, 1)
     assert tuple(score_map.shape) == (2, 2, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "ResNet50", "DenseNet121"])
+def test_their_weights_get_the_pixels_they_were_trained_on(name: str) -> None:
+    homes = {"MobileNetV2": "mobilenet_v2", "EfficientNetB0": "efficientnet"}
+    homes |= {"ResNet50": "resnet", "DenseNet121": "densenet"}
+    theirs = getattr(keras.applications, homes[name]).preprocess_input
+    colour = np.repeat(pixels(1), 3, axis=-1)
+    found = keras.ops.convert_to_numpy(as_trained(keras.ops.convert_to_tensor(colour), name))
+    np.testing.assert_allclose(found, theirs(colour * 255), atol=1e-3)
 
 
 def test_a_network_that_cannot_be_had_is_refused_clearly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,7 @@ def _application(recipe: Recipe) -> Network:
     weights = "imagenet" if recipe.initial_weights == "imagenet" else None
     options = {"include_top": False, "weights": weights, "input_shape": (height, width, 3)}
     try:
-        body = builder(input_tensor=_as_trained(colour, recipe.network), **options)
+        body = builder(input_tensor=as_trained(colour, recipe.network), **options)
     except Exception as error:  # Keras raises whatever the connection or the network trips over
         raise RecipeError(
             f"network = {recipe.network} at {height} x {width}: cannot be built ({error}). Its "
@@ -189,7 +189,7 @@ def _application(recipe: Recipe) -> Network:
     return score_map_network(features, recipe.pooling, recipe.dense_dropout)
 
 
-def _as_trained(colour: Tensor, name: str) -> Tensor:
+def as_trained(colour: Tensor, name: str) -> Tensor:
     """Scale pixels in [0, 1] to what the ImageNet weights of that network expect of 0 to 255."""
     modules = (m for m in vars(keras.applications).values() if isinstance(m, ModuleType))
     home = next(m for m in modules if hasattr(m, name) and hasattr(m, "preprocess_input"))
