@@ -93,6 +93,14 @@ def test_scores_of_other_images_are_not_taken_for_these(
         cross_validate(read_source(str(phantoms)), recipe, done[1], folds=3)
 
 
+def test_scores_of_another_recipe_are_not_taken_for_these(
+    done: tuple[CrossValidation, Path], phantoms: Path
+) -> None:
+    recipe = read_recipe("accurate", [*CHANGES, "seed=1"])
+    with pytest.raises(DataError, match="scores of another recipe"):
+        cross_validate(read_source(str(phantoms)), recipe, done[1], folds=2)
+
+
 def test_an_epoch_chosen_on_the_judged_fold_is_refused(phantoms: Path, tmp_path: Path) -> None:
     recipe = read_recipe("accurate", [*CHANGES, "monitor=auc"])
     with pytest.raises(RecipeError, match="monitor=nothing"):

@@ -19,9 +19,9 @@ from mammolens.metrics import Estimate, Measure, estimate, patient_weights, roc_
 from mammolens.networks import check_network
 from mammolens.recipe import Recipe
 from mammolens.records import Level, Split
-from mammolens.runs import MODEL, save_network, start_run
+from mammolens.runs import MODEL, RECIPE, record_manifest, save_network, start_run
 from mammolens.splits import folds_by_patient
-from mammolens.training import check_trainable, fit, readable
+from mammolens.training import check_boxes, check_trainable, fit, readable
 from mammolens.triage import by_level
 
 SCORES, REPORT = "scores.csv", "crossvalidation.json"
@@ -85,7 +85,7 @@ def cross_validate(
         progress: show bars and a line an epoch on standard error.
 
     Raises:
-        RecipeError: the recipe chooses epochs or a threshold by validation.
+        RecipeError: the recipe chooses the epoch by validation.
         DataError: too few patients, or images that cannot be read.
         RunError: `folder` is in the way.
     """
@@ -113,13 +113,17 @@ def _fold(
     manifest: Manifest, pixels: CachedPixels, recipe: Recipe, folder: Path, *, progress: bool
 ) -> _Judged:
     check_trainable(manifest)
+    check_boxes(manifest, recipe)
     held_out = manifest.of_split(Split.VALID)
     if (folder / SCORES).is_file():
+        if (folder / RECIPE).read_text(encoding="utf-8") != recipe.to_toml():
+            raise DataError(f"{folder}: holds scores of another recipe. Choose another --out.")
         known = _read_scores(folder / SCORES)
         if set(known) == {str(path) for path in held_out.paths}:
             return _Judged(held_out, np.array([known[str(path)] for path in held_out.paths]))
         raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
     start_run(folder, recipe)
+    record_manifest(folder, manifest)
     learnt = fit(manifest, pixels, recipe, folder, features=folder.parent, progress=progress)
     save_network(learnt.network, folder / MODEL)
     indices = [index for index, m in enumerate(manifest) if m.split is Split.VALID]
