@@ -5,19 +5,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 
 from mammolens import metrics
 from mammolens.metrics import Measure, estimate, patient_weights
+from resampled import COUNT, ONE, SEEDS, Array, drawn_weights, same
 
-Array = NDArray[np.float64]
 Ranking = Callable[[Array, Array], Measure]
 
-COUNT = 200
-ONE = np.ones((1, COUNT))
-SEEDS = st.integers(0, 2**31)
 RANKINGS: dict[str, Ranking] = {
     "auc": metrics.roc_auc,
     "partial": metrics.partial_auc,
@@ -36,17 +32,6 @@ def sample(seed: int, count: int = 200, *, ties: bool = False) -> tuple[np.ndarr
 
 def repeated(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.repeat(values, weights.astype(int))
-
-
-def drawn_weights(seed: int, rows: int = 4) -> Array:
-    """Bootstrap counts, the first all ones."""
-    weights = patient_weights([str(index) for index in range(COUNT)], rows, seed)
-    weights[0] = 1
-    return weights
-
-
-def same(value: float, expected: float) -> bool:
-    return bool(value == pytest.approx(expected, abs=1e-9, nan_ok=True))
 
 
 @settings(max_examples=30, deadline=None)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
@@ -16,12 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mammolens import curves, metrics
 from mammolens.metrics import Estimate, estimate, patient_weights
-
-Array = NDArray[np.float64]
-
-COUNT = 200
-ONE = np.ones((1, COUNT))
-SEEDS = st.integers(0, 2**31)
+from resampled import COUNT, ONE, SEEDS, Array, drawn_weights, same
 
 
 def sample(seed: int, count: int = COUNT, *, ties: bool = False) -> tuple[Array, Array]:
@@ -30,17 +24,6 @@ def sample(seed: int, count: int = COUNT, *, ties: bool = False) -> tuple[Array,
     labels[:4] = 0, 1, 0, 1
     scores = expit(1.5 * labels - 1 + generator.normal(0, 1, count))
     return labels, np.round(scores, 1) if ties else scores
-
-
-def drawn_weights(seed: int, rows: int = 4) -> Array:
-    """Bootstrap counts, the first all ones."""
-    weights = patient_weights([str(index) for index in range(COUNT)], rows, seed)
-    weights[0] = 1
-    return weights
-
-
-def same(value: float, expected: float) -> bool:
-    return bool(value == pytest.approx(expected, abs=1e-9, nan_ok=True))
 
 
 # Intervals by formula

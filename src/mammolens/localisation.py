@@ -13,7 +13,7 @@ from scipy import ndimage, stats
 
 from mammolens.breast import Mask, Pixels, find_breast, polarity, thumbnail
 from mammolens.errors import DataError
-from mammolens.metrics import Estimate, estimate, patient_weights
+from mammolens.metrics import Estimate, estimate, mean_of, patient_weights
 from mammolens.records import LABEL_NAMES, Box
 
 _NOTHING = 0.02  # a breast covers more of a mammogram than this, as `preprocess` has it
@@ -183,9 +183,9 @@ def _localised(figures: _Floats, patients: NDArray[np.str_]) -> Localisation:
     return Localisation(
         images=len(patients),
         patients=len(set(patients.tolist())),
-        hit_rate=estimate(lambda drawn: drawn @ hits / drawn.sum(axis=1), weights),
+        hit_rate=estimate(mean_of(hits), weights),
         chance_rate=float(chances.mean()),
-        iou=estimate(lambda drawn: drawn @ ious / drawn.sum(axis=1), weights),
+        iou=estimate(mean_of(ious), weights),
     )
 
 

@@ -181,19 +181,25 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> Measure:
     return measure
 
 
+def mean_of(values: ArrayLike) -> Measure:
+    """Mean of a value of each subject, (subjects,), such as 1 where something holds."""
+    value = np.asarray(values, dtype=np.float64)
+    return lambda weights: divide(weights @ value, weights.sum(axis=1))
+
+
 def log_loss(labels: ArrayLike, scores: ArrayLike) -> Measure:
     """Binary cross-entropy in nats, averaged over images."""
     label = np.asarray(labels, dtype=np.float64)
     probability = np.clip(np.asarray(scores, dtype=np.float64), _TINY, 1 - _TINY)
     losses = -(label * np.log(probability) + (1 - label) * np.log(1 - probability))
-    return lambda weights: divide(weights @ losses, weights.sum(axis=1))
+    return mean_of(losses)
 
 
 def brier(labels: ArrayLike, probabilities: ArrayLike) -> Measure:
     """Mean squared difference of probability and label (Brier 1950, Mon. Weather Rev. 78:1)."""
     label = np.asarray(labels, dtype=np.float64)
     squares = (np.asarray(probabilities, dtype=np.float64) - label) ** 2
-    return lambda weights: divide(weights @ squares, weights.sum(axis=1))
+    return mean_of(squares)
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Callable[..., Confusion]:

@@ -280,27 +280,17 @@ def _conformal(
     decided = (values >= threshold).astype(int)  # certain is what `BundleRecord.is_uncertain` has
     certain = np.array([one == (call,) for one, call in zip(sets, decided, strict=True)])
     covered = np.array([label in one for label, one in zip(labels, sets, strict=True)])
-    everyone = np.ones(len(labels), dtype=bool)
     return ConformalReport(
         promised=1 - conformal.alpha,
         coverage={
-            name: _share(covered, labels == label, weights)
+            name: metrics.estimate(
+                metrics.mean_of(covered[labels == label]), weights[:, labels == label]
+            )
             for label, name in enumerate(LABEL_NAMES)
         },
-        uncertain=_share(~certain, everyone, weights),
-        error=_share(~covered, certain, weights),
+        uncertain=metrics.estimate(metrics.mean_of(~certain), weights),
+        error=metrics.estimate(metrics.mean_of(~covered[certain]), weights[:, certain]),
     )
-
-
-def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_], weights: Array) -> Estimate:
-    """Return which share of `whole` is in `part`, with its interval."""
-
-    def measure(drawn: Array) -> Array:
-        total = drawn @ whole
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((drawn @ (part & whole)) / total)
-
-    return metrics.estimate(measure, weights)
 
 
 def _thinned(x: Array, y: Array) -> Curve:

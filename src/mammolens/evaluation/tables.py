@@ -18,14 +18,14 @@ from mammolens.records import Laterality, Mammogram, Prediction, Split, View
 PREDICTIONS = "predictions.parquet"
 """Of a report's folder: one row a judged image."""
 
-_TEXT = ("patient_id", "laterality", "view", "split", "decision", "error")
+_TEXT = ("patient_id", "laterality", "view", "split", "error")
 
 
 def write_predictions(predictions: Sequence[Prediction], manifest: Manifest, folder: Path) -> None:
     """Write what is known of each image of `manifest` that was answered for, as Parquet.
 
     Columns: path, label (0, 1 or missing), patient_id, laterality, view, split, probability,
-    decision, uncertain, warnings, error.
+    warnings, error. What an operating point decides is in the report, with its threshold.
     """
     known = {mammogram.path: mammogram for mammogram in manifest}
     rows = [_row(known[one.path], one) for one in predictions if one.path in known]
@@ -102,8 +102,6 @@ def _row(mammogram: Mammogram, answer: Prediction) -> dict[str, object]:
         "view": mammogram.view,
         "split": mammogram.split,
         "probability": answer.probability,
-        "decision": answer.decision,
-        "uncertain": answer.uncertain,
         "warnings": "; ".join(answer.warnings),
         "error": answer.error,
     }
