@@ -47,13 +47,17 @@ def test_evaluate_prints_and_writes_the_same_figures(run: Path) -> None:
 def test_evaluate_judges_another_data_set_beside_the_run(run: Path, tmp_path: Path) -> None:
     listed = mammolens("manifest", "phantom:12", tmp_path / "other.csv")
     assert listed.returncode == 0, listed.stderr
-    answer = mammolens(
-        "evaluate", run, "--data", tmp_path / "other.csv", "--split", "all", "--quiet"
-    )
+    options = ["--split", "all", "--no-pictures", "--quiet"]
+    answer = mammolens("evaluate", run, "--data", tmp_path / "other.csv", *options)
     assert answer.returncode == 0, answer.stderr
-    report = json.loads((run / "evaluation" / "other-all" / "report.json").read_text())
+    folder = run / "evaluation" / "other-all"
+    report = json.loads((folder / "report.json").read_text())
     assert report["counts"]["images"] == 48
     assert report["split"] is None
+    page = (folder / "report.html").read_text()
+    assert "<img" not in page
+    assert report["mistakes"][0]["path"] in page
+    assert not Path(report["mistakes"][0]["path"]).is_absolute()
 
 
 def test_any_systems_scores_are_judged_and_two_reports_compared(

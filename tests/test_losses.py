@@ -20,6 +20,7 @@ def column(*values: float) -> np.ndarray:
 
 def small(*changes: str) -> Recipe:
     sizes = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
+    sizes += ["frozen_stages=0", "cached_variants=0"]
     return read_recipe("accurate", [*sizes, *changes])
 
 
@@ -53,6 +54,23 @@ def test_maps_are_held_against_boxes_and_tumors_only_where_the_label_says_so() -
     assert loss(0, sure, sure) > 1
     assert loss(1, sure, nothing) > 1
     assert loss(0, nothing, nothing) > 1
+
+
+@pytest.mark.parametrize(("pooling", "taught"), [("attention", "attention"), ("max", "logits")])
+def test_boxes_teach_attention_where_there_is_any(pooling: str, taught: str) -> None:
+    recipe = small("boxes=1", f"pooling={pooling}", "dense_dropout=0", "drop_connect=0")
+    network = build(recipe)
+    learner = with_losses(network, recipe)
+    learner.compile(keras.optimizers.SGD(0.3), lambda _, y: 0 * y)  # boxes alone
+    maps = keras.Model(network.input, network.get_layer(taught).output)
+    images = np.random.default_rng(0).random((8, 64, 32, 1), dtype=np.float32)
+    images[:, 32:] *= 0.2
+    cells = np.zeros((8, 2, 1, 1), np.float32)
+    cells[:, 1] = 1
+    labels = np.ones((8, 1), np.float32)
+    learner.fit([images, labels, cells], labels, epochs=20, verbose=0)
+    found = maps.predict(images, verbose=0)
+    assert (found[:, 1] > found[:, 0]).all()
 
 
 def test_a_recipe_without_such_losses_learns_with_the_network_itself() -> None:

@@ -18,7 +18,13 @@ from mammolens.recipe import Recipe, read_recipe
 from mammolens.runs import save_network
 from mammolens.score_maps import with_score_map
 
-SMALL = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
+SMALL = [
+    "preprocess.height=64",
+    "preprocess.width=32",
+    "initial_weights=none",
+    "frozen_stages=0",
+    "cached_variants=0",
+]
 
 
 def small(*changes: str) -> Recipe:
@@ -100,6 +106,22 @@ def test_the_map_is_the_sigmoid_of_what_is_pooled() -> None:
     np.testing.assert_allclose(score_map.max(axis=(1, 2)), probability, atol=1e-6)
 
 
+def test_the_map_of_a_network_that_weighs_places_is_how_much_they_count() -> None:
+    network = build(small("preprocess.height=96", "preprocess.width=64", "pooling=attention"))
+    images = np.random.default_rng(0).random((3, 96, 64, 1), dtype=np.float32)
+    weigh = network.get_layer("attention")
+    weigh.set_weights([30 * weigh.get_weights()[0], np.full(1, 5.0)])
+    mapped = with_score_map(network)
+    assert mapped is not None
+    probability, score_map = mapped.predict(images, verbose=0)
+    np.testing.assert_allclose(score_map.max(axis=(1, 2)), probability, atol=1e-6)
+    shares = score_map / score_map.sum(axis=(1, 2), keepdims=True)
+    scores = keras.Model(network.input, network.get_layer("logits").output)
+    pooled = (shares * scores.predict(images, verbose=0)).sum(axis=(1, 2))
+    np.testing.assert_allclose(pooled, logit(probability), atol=1e-4)
+    assert shares.max() > 1.2 / shares[0].size  # places do not count alike
+
+
 def test_with_flips_a_picture_and_its_mirror_image_get_one_answer() -> None:
     mapped = with_score_map(build(small()))
     network = with_flips(mapped)
@@ -119,8 +141,8 @@ def test_frozen_stages_are_the_first() -> None:
 def test_weights_are_taken_over_from_a_saved_network(tmp_path: Path) -> None:
     donor = build(small("seed=1"))
     donor.save(tmp_path / "donor.h5")
-    taken = build(small(f"initial_weights={tmp_path / 'donor.h5'}", "pooling=attention"))
-    for name in ("stem", "head", "logits"):
+    taken = build(small(f"initial_weights={tmp_path / 'donor.h5'}"))
+    for name in ("stem", "head", "attention", "logits"):
         for ours, theirs in zip(
             taken.get_layer(name).get_weights(), donor.get_layer(name).get_weights(), strict=True
         ):

@@ -261,11 +261,11 @@ def test_the_average_is_validated_and_the_own_weights_learn_on() -> None:
 def test_earlier_stages_move_less() -> None:
     def stepped(decay: float) -> dict[str, float]:
         keras.utils.set_random_seed(0)
-        changes = ["preprocess.height=32", "preprocess.width=32", "initial_weights=none"]
-        network = build(read_recipe("accurate", changes))
+        changes = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
+        network = build(read_recipe("accurate", [*changes, "frozen_stages=0", "cached_variants=0"]))
         network.compile(keras.optimizers.SGD(1.0), "binary_crossentropy")
         before = {w.path: np.array(w.numpy()) for w in network.trainable_weights}
-        images, labels = np.ones((4, 32, 32, 1), np.float32), np.ones((4, 1), np.float32)
+        images, labels = np.ones((4, 64, 32, 1), np.float32), np.ones((4, 1), np.float32)
         network.fit(images, labels, epochs=1, callbacks=[StageRates(decay)], verbose=0)
         return {
             w.path: float(np.abs(w.numpy() - before[w.path]).max())
@@ -277,6 +277,7 @@ def test_earlier_stages_move_less() -> None:
     for path, share in ratio.items():
         stage = path.partition("/")[0].partition("_")[0]
         expected = 0.5 ** (len(STAGES) - STAGES.index(stage)) if stage in STAGES else 1.0
+        expected = 0.5 if stage == "attention" else expected
         assert share == pytest.approx(expected, rel=0.05), path
     assert {path.partition("_")[0].partition("/")[0] for path in ratio} >= {"stage7", "logits"}
 
@@ -293,7 +294,7 @@ def test_boxes_are_learnt_from_where_there_are_any(
     phantom_manifest: Manifest, tmp_path: Path
 ) -> None:
     changes = ["preprocess.height=96", "preprocess.width=64", "initial_weights=none", "epochs=1"]
-    recipe = read_recipe("accurate", [*changes, "boxes=1", "test_time_flips=false"])
+    recipe = read_recipe("lesions", [*changes, "boxes=1"])
     run = train(phantom_manifest, recipe, tmp_path / "run")
     assert run.load_network().input_shape == (None, 96, 64, 1)
     without = Manifest(tuple(replace(m, boxes=()) for m in phantom_manifest))

@@ -15,7 +15,7 @@ import numpy as np
 
 from mammolens.bundle import write_bundle
 from mammolens.evaluation import Model, Question, Report, Rules, judge, model_of, rules_of
-from mammolens.evaluation.judging import answered, probabilities_of
+from mammolens.evaluation.judging import answered, common_folder, probabilities_of
 from mammolens.evaluation.page import write_report
 from mammolens.evaluation.tables import scores_from, write_predictions
 from mammolens.localisation import (
@@ -78,6 +78,7 @@ def assess(
     folder: Path,
     *,
     robustness: int = 0,
+    pictures: bool = True,
     progress: bool = False,
 ) -> Report:
     """Let a model answer, judge it and write the report.
@@ -87,6 +88,7 @@ def assess(
         question: which images to judge.
         folder: for the report.
         robustness: images, of whole patients, that mild changes are tried on; 0 is none.
+        pictures: show the most confident mistakes, not just name them.
         progress: show a bar on standard error.
 
     Raises:
@@ -112,7 +114,9 @@ def assess(
         changes = {"robustness": tried, "map_correlation": _map_correlation(predictor, known)}
         report = report.model_copy(update=changes)
     write_predictions(predictions, images, folder)
-    write_report(report, folder, _gallery(report, predictor))
+    home = common_folder(answered(predictions, images))
+    mistaken = [home / mistake.path for mistake in report.mistakes] if pictures else []
+    write_report(report, folder, _gallery(mistaken, predictor))
     return report
 
 
@@ -168,12 +172,10 @@ def _rules_from(predictions: Sequence[Prediction], question: Question) -> Rules:
     )
 
 
-def _gallery(report: Report, predictor: Predictor) -> list[bytes]:
-    """Draw each mistake with its map, as PNG."""
-    paths = [Path(mistake.path) for mistake in report.mistakes]
-    return [
-        _picture(path, answer) for path, answer in zip(paths, predictor.predict(paths), strict=True)
-    ]
+def _gallery(paths: Sequence[Path], predictor: Predictor) -> list[bytes]:
+    """Draw each picture with its map, as PNG."""
+    answers = predictor.predict(paths)
+    return [_picture(path, answer) for path, answer in zip(paths, answers, strict=True)]
 
 
 def _picture(path: Path, answer: Prediction) -> bytes:

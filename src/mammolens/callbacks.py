@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammolens.efficientnet_lite import STAGES, layers_by_stage
+from mammolens.networks import ATTENTION
 from mammolens.parallel import progress_bar
 from mammolens.recipe import Recipe
 
@@ -73,8 +74,9 @@ class OneCycle(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
 class StageRates(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
     """Earlier stages of a backbone learn more slowly: each at `decay` times the rate of the next.
 
-    Discriminative fine-tuning (Howard & Ruder 2018, ACL). After a step, weights go back by what
-    they moved too far, which is the same with any optimizer.
+    Discriminative fine-tuning (Howard & Ruder 2018, ACL). Attention, which earlier training may
+    have taught, learns like the last stage. After a step, weights go back by what they moved too
+    far, which is the same with any optimizer.
     """
 
     def __init__(self, decay: float) -> None:
@@ -86,6 +88,7 @@ class StageRates(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships
         """Note which weights belong to which stage."""
         super().set_model(model)
         listed = layers_by_stage(model)
+        listed[STAGES[-1]] += [layer for layer in model.layers if layer.name == ATTENTION]
         self._weights = [
             (weight, self._decay ** (len(STAGES) - place))
             for place, stage in enumerate(STAGES)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from mammolens.networks import LOGITS, Network
+from mammolens.networks import ATTENTION, LOGITS, Network
 from mammolens.recipe import Recipe
 
 Tensor = Any
@@ -61,7 +61,8 @@ def with_losses(network: Network, recipe: Recipe) -> Network:
     """Return a network to train, which shares all weights with `network` and answers the same.
 
     In: what `network` takes; with any loss of these also labels, (images, 1); with `recipe.boxes`
-    also cells, (images, rows, columns, 1) in [0, 1], as many as its score map has.
+    also cells, (images, rows, columns, 1) in [0, 1], as many as its score map has. Where places
+    are weighed by attention, boxes teach it; else the scores themselves.
     """
     if not (recipe.bags or recipe.boxes):
         return network
@@ -70,11 +71,12 @@ def with_losses(network: Network, recipe: Recipe) -> Network:
     if recipe.bags:
         answer = BagLoss(recipe.bags)([answer, label])
     if recipe.boxes:
-        logits = network.get_layer(LOGITS)
-        lesions = layers.Conv2D(1, 1, name="lesions")(logits.input)
-        cells = keras.Input(logits.output.shape[1:], name="cells")
+        weighed = ATTENTION in {layer.name for layer in network.layers}
+        tumors = network.get_layer(ATTENTION if weighed else LOGITS)
+        lesions = layers.Conv2D(1, 1, name="lesions")(tumors.input)
+        cells = keras.Input(tumors.output.shape[1:], name="cells")
         inputs.append(cells)
-        answer = BoxLoss(recipe.boxes)([answer, label, lesions, logits.output, cells])
+        answer = BoxLoss(recipe.boxes)([answer, label, lesions, tumors.output, cells])
     return keras.Model(inputs, answer, name=network.name)
 
 

@@ -23,6 +23,9 @@ Tensor = Any
 LOGITS = "logits"
 """The layer that scores every place, in networks that do."""
 
+ATTENTION = "attention"
+"""The layer that says how much each place counts, in networks that weigh places."""
+
 _SHARPNESS = 4.0
 _TOP = 0.1
 _TINY = 1e-6
@@ -117,11 +120,11 @@ def _top_k(logits: Tensor, _: Tensor) -> Tensor:
 
 
 def _attention(logits: Tensor, features: Tensor) -> Tensor:
-    """Mean of places, weighed by gated attention (Ilse, Tomczak & Welling 2018, ICML)."""
-    gate = layers.Conv2D(64, 1, activation="sigmoid", name="attention_gate")(features)
-    content = layers.Conv2D(64, 1, activation="tanh", name="attention_content")(features)
-    both = layers.Multiply()([gate, content])
-    weight = layers.Conv2D(1, 1, use_bias=False, name="attention")(both)
+    """Mean of places, weighed by attention (Ilse, Tomczak & Welling 2018, ICML).
+
+    Attention is linear in the features, so that boxes of lesions can teach it where to look.
+    """
+    weight = layers.Conv2D(1, 1, name=ATTENTION)(features)
     share = layers.Softmax(axis=1)(layers.Reshape((-1, 1))(weight))
     parts = layers.Multiply()([share, layers.Reshape((-1, 1))(logits)])
     return layers.Rescaling(float(parts.shape[1]))(layers.GlobalAveragePooling1D()(parts))

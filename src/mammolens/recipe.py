@@ -66,7 +66,7 @@ class Recipe(BaseModel):
             over `warm_up` and lets it fall to zero along a cosine.
         warm_up: share of all steps.
         stage_rates: each stage of a pretrained network learns at so many times the rate of the one
-            after it, the last one at so many times that of the head; 1 is alike.
+            after it, the last one and attention at so many times that of the head; 1 is alike.
         frozen_stages: how many stages of a pretrained network, from the first, stay as they are.
         cached_variants: in how many augmented variants of an image the frozen stages' activations
             are computed, once for all epochs; 0 computes them anew each time.

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from mammolens.networks import LOGITS, Network
+from mammolens.networks import ATTENTION, LOGITS, Network
 
 Tensor = Any
 Layer = Any
@@ -25,9 +25,16 @@ def with_score_map(network: Network) -> Network | None:
 
     In: as before. Out: (images, 1), the probability of tumor, and (images, rows, columns, 1) in
     [0, 1]: what each place adds to the tumor's logit, scaled so that the largest is the
-    probability; what speaks against a tumor is 0. Weights are those of this moment.
+    probability; what speaks against a tumor is 0. Weights are those of this moment. Where places
+    are weighed by attention, the map is how much each counts, scaled alike.
     """
-    if LOGITS in {layer.name for layer in network.layers}:
+    names = {layer.name for layer in network.layers}
+    if ATTENTION in names:
+        weight = network.get_layer(ATTENTION).output
+        shares = ops.exp(weight - ops.max(weight, axis=(1, 2, 3), keepdims=True))
+        score_map = shares * ops.reshape(network.output, (-1, 1, 1, 1))
+        return keras.Model(network.input, [network.output, score_map], name=network.name)
+    if LOGITS in names:
         score_map = ops.sigmoid(network.get_layer(LOGITS).output)
         return keras.Model(network.input, [network.output, score_map], name=network.name)
     pooling = [layer for layer in network.layers if isinstance(layer, _POOLING)]

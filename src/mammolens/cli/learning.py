@@ -118,6 +118,9 @@ def evaluate(
     robustness: Annotated[
         int, typer.Option(min=0, help="Images that mild changes are tried on.")
     ] = 0,
+    pictures: Annotated[
+        bool, typer.Option(help="Show the most confident mistakes, or only name them.")
+    ] = True,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report.  [default: RUN/evaluation/...]")
     ] = None,
@@ -148,7 +151,14 @@ def evaluate(
     question = Question(listed, chosen, origin, command_line())
     if predictions is None:
         predictor = Predictor.load(model, point)
-        report = assess(predictor, question, folder, robustness=robustness, progress=not quiet)
+        report = assess(
+            predictor,
+            question,
+            folder,
+            robustness=robustness,
+            pictures=pictures,
+            progress=not quiet,
+        )
     else:
         report = assess_scores(predictions, question, folder)
     screen.print(measures_table(report), decisions_table(report))

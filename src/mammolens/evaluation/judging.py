@@ -3,8 +3,10 @@
 Images without a label or without an answer are counted and left out of the figures.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -323,6 +325,11 @@ def _decision_curve(labels: Array, values: Array) -> DecisionCurve:
     )
 
 
+def common_folder(manifest: Manifest) -> Path:
+    """Return the deepest folder that all images lie in: reports name images from there on."""
+    return Path(os.path.commonpath([path.parent for path in manifest.paths]))
+
+
 def _mistakes(judged: Manifest, probabilities: Array, rules: Rules) -> tuple[Mistake, ...]:
     """Name the surest false calls and misses, by turns."""
     threshold = rules.points[Level.IMAGE][rules.default_point].threshold
@@ -332,9 +339,10 @@ def _mistakes(judged: Manifest, probabilities: Array, rules: Rules) -> tuple[Mis
     false_calls = [int(i) for i in order[::-1] if called[i] and not labels[i]]
     misses = [int(i) for i in order if labels[i] and not called[i]]
     half = MISTAKES // 2
+    folder = common_folder(judged)
     return tuple(
         Mistake(
-            path=str(judged.paths[index]),
+            path=str(judged.paths[index].relative_to(folder)),
             truth=LABEL_NAMES[int(labels[index])],
             probability=float(probabilities[index]),
         )

@@ -224,7 +224,7 @@ class Robustness(_Part):
 
 
 class Mistake(_Part):
-    """One of the most confident mistakes."""
+    """One of the most confident mistakes; `path` is told from the folder that all images share."""
 
     path: str
     truth: str
