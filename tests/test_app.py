@@ -42,8 +42,8 @@ def bundle() -> Bundle:
 
 @pytest.fixture
 def page(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> AppTest:  # noqa: ARG001 - must exist
-    """The page with the model that ships, just opened."""
-    return opened(monkeypatch)
+    """The page with the model that learnt from drawings such as its examples, just opened."""
+    return opened(monkeypatch, "phantom")
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> AppTest:

@@ -61,7 +61,7 @@ def served(log: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     url = f"http://localhost:{port}"
-    command = [sys.executable, "-m", "mammolens", "app", "--port", str(port)]
+    command = [sys.executable, "-m", "mammolens", "app", "--model", "phantom", "--port", str(port)]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
     try:
@@ -243,7 +243,8 @@ def test_a_png_gets_the_number_that_the_command_line_gives(
 ) -> None:
     path, out = tmp_path / "case_L_CC.png", tmp_path / "out.csv"
     path.write_bytes(png(0))
-    said = CliRunner().invoke(command_line, ["predict", str(path), "--out", str(out), "--quiet"])
+    typed = ["predict", str(path), "--model", "phantom", "--out", str(out), "--quiet"]
+    said = CliRunner().invoke(command_line, typed)
     assert said.exit_code == 0, said.output
     (told,) = csv.DictReader(io.StringIO(out.read_text(encoding="utf-8")))
     with opened(browser, url) as page:

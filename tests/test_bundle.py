@@ -167,7 +167,7 @@ def test_a_record_of_another_network_is_refused_before_any_answer(
 def test_a_bundle_is_found_by_folder_by_run_and_by_name(run: Run, tmp_path: Path) -> None:
     assert find_bundle(run.folder) == find_bundle(str(run.folder)) == run.folder / "bundle"
     assert find_bundle(run.folder / "bundle") == run.folder / "bundle"
-    assert find_bundle() == find_bundle("phantom") == packaged_bundles()["phantom"]
+    assert find_bundle() == find_bundle("accurate") == packaged_bundles()["accurate"]
     shutil.copytree(run.folder / "bundle", tmp_path / "anywhere")
     assert (
         Predictor.load(tmp_path / "anywhere").bundle.model

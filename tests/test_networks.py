@@ -106,11 +106,14 @@ def test_the_map_is_the_sigmoid_of_what_is_pooled() -> None:
     np.testing.assert_allclose(score_map.max(axis=(1, 2)), probability, atol=1e-6)
 
 
-def test_the_map_of_a_network_that_weighs_places_is_how_much_they_count() -> None:
+def test_the_map_of_a_network_that_weighs_places_is_how_much_they_count(tmp_path: Path) -> None:
     network = build(small("preprocess.height=96", "preprocess.width=64", "pooling=attention"))
     images = np.random.default_rng(0).random((3, 96, 64, 1), dtype=np.float32)
     weigh = network.get_layer("attention")
     weigh.set_weights([30 * weigh.get_weights()[0], np.full(1, 5.0)])
+    save_network(network, tmp_path / "breast.h5")
+    keras.utils.clear_session()  # a saved network's layers have the names that new ones get
+    network = keras.saving.load_model(tmp_path / "breast.h5", compile=False)
     mapped = with_score_map(network)
     assert mapped is not None
     probability, score_map = mapped.predict(images, verbose=0)

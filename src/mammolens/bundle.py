@@ -28,7 +28,7 @@ from mammolens.triage import OperatingPoints, is_uncertain
 
 MODEL, RECORD = "model.onnx", "bundle.json"
 
-DEFAULT = "phantom"
+DEFAULT = "accurate"
 """The bundle that answers where no model is named."""
 
 INTENDED_USE = (

@@ -27,7 +27,15 @@ from mammolens.errors import BundleError, DataError, ImageError, reason
 from mammolens.gate import MIN_IMAGES, Gate, fit_gate, statistics
 from mammolens.manifest import Manifest
 from mammolens.networks import Network, with_flips
-from mammolens.onnx_model import OUTPUTS, parity, round_weights, to_onnx
+from mammolens.onnx_model import (
+    HALF_PARITY,
+    OUTPUTS,
+    PARITY,
+    parity,
+    round_weights,
+    scores_by,
+    to_onnx,
+)
 from mammolens.parallel import cores
 from mammolens.phantom import draw_patient, draw_view
 from mammolens.preprocess import Preprocess, as_float
@@ -102,7 +110,8 @@ def export(
         card: the model's name and licence.
         evidence: the data it was learnt from; its validation split gives calibration, operating
             points and prediction sets. Without it a score is shown as it is and 0.5 decides.
-        scores: what `served_network` makes of the validation images, where that is known already.
+        scores: what the network as it is served makes of the validation images, where that is
+            known already.
         half: store weights as 16-bit floats, half the size; the network is rounded alike first.
 
     Raises:
@@ -117,11 +126,12 @@ def export(
     model = to_onnx(served, half=half)
     valid = evidence.of_split(Split.VALID) if evidence else None
     examples = valid.pixels.take(range(min(_COMPARED, len(valid.pixels)))) if valid else None
-    difference = parity(served, model, _drawn(preprocess) if examples is None else examples)
+    compared = _drawn(preprocess) if examples is None else examples
+    difference = parity(served, model, compared, HALF_PARITY if half else PARITY)
     calibration, points, figures = Calibration(), {}, {}
     conformal: dict[Level, Conformal] = {}
     if valid is not None:
-        scores = scores_of(served, valid.pixels) if scores is None else scores
+        scores = scores_by(model, valid.pixels) if scores is None else scores
         calibration = fit_calibration(valid.manifest.labels, scores, valid.manifest.patients)
         fixed = None if threshold is None else float(calibration(threshold))
         probabilities = calibration(scores)

@@ -30,10 +30,13 @@ def with_score_map(network: Network) -> Network | None:
     """
     names = {layer.name for layer in network.layers}
     if ATTENTION in names:
-        weight = network.get_layer(ATTENTION).output
+        attention = network.get_layer(ATTENTION).output
+        inner = keras.Model(network.input, [network.output, attention])
+        image = keras.Input(network.input_shape[1:], name="image")
+        probability, weight = inner(image)  # within, for names of saved layers may be ours, too
         shares = ops.exp(weight - ops.max(weight, axis=(1, 2, 3), keepdims=True))
-        score_map = shares * ops.reshape(network.output, (-1, 1, 1, 1))
-        return keras.Model(network.input, [network.output, score_map], name=network.name)
+        score_map = shares * ops.reshape(probability, (-1, 1, 1, 1))
+        return keras.Model(image, [probability, score_map], name=network.name)
     if LOGITS in names:
         score_map = ops.sigmoid(network.get_layer(LOGITS).output)
         return keras.Model(network.input, [network.output, score_map], name=network.name)

@@ -27,7 +27,7 @@ Changes = Annotated[
 ]
 RecipeName = Annotated[str, typer.Option(help="Recipe that ships, or a TOML file.")]
 MODELS = "Run, bundle, or a model that ships."
-Model = Annotated[str | None, typer.Option(help=f"{MODELS}  [default: phantom]")]
+Model = Annotated[str | None, typer.Option(help=f"{MODELS}  [default: accurate]")]
 Point = Annotated[
     str | None,
     typer.Option(help="Operating point: balanced, sensitivity-90 or specificity-90."),
