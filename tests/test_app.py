@@ -290,7 +290,8 @@ def test_page_and_command_line_give_the_same_number(
 
     path = png(np.asarray(Image.open(io.BytesIO(phantom(FOUR)))), "case_R_CC.png")
     out = tmp_path / "x.csv"
-    said = CliRunner().invoke(command_line, ["predict", str(path), "--out", str(out), "--quiet"])
+    typed = ["predict", str(path), "--model", "phantom", "--out", str(out), "--quiet"]
+    said = CliRunner().invoke(command_line, typed)
     assert said.exit_code == 0, said.output
     (told,) = csv.DictReader(io.StringIO(out.read_text(encoding="utf-8")))
     with_files(page, (path.name, path.read_bytes()))

@@ -28,9 +28,7 @@ from mammolens.gate import MIN_IMAGES, Gate, fit_gate, statistics
 from mammolens.manifest import Manifest
 from mammolens.networks import Network, with_flips
 from mammolens.onnx_model import (
-    HALF_PARITY,
     OUTPUTS,
-    PARITY,
     parity,
     round_weights,
     scores_by,
@@ -127,7 +125,7 @@ def export(
     valid = evidence.of_split(Split.VALID) if evidence else None
     examples = valid.pixels.take(range(min(_COMPARED, len(valid.pixels)))) if valid else None
     compared = _drawn(preprocess) if examples is None else examples
-    difference = parity(served, model, compared, HALF_PARITY if half else PARITY)
+    difference = parity(served, model, compared, half=half)
     calibration, points, figures = Calibration(), {}, {}
     conformal: dict[Level, Conformal] = {}
     if valid is not None:

@@ -111,18 +111,19 @@ def scores_by(model: bytes, pixels: CachedPixels) -> NDArray[np.float64]:
     return np.array(scores, np.float64)
 
 
-def parity(network: Network, model: bytes, pixels: Pixels, limit: float = PARITY) -> float:
+def parity(network: Network, model: bytes, pixels: Pixels, *, half: bool = False) -> float:
     """Return the largest difference between Keras and ONNX Runtime in any output.
 
     Args:
         network: as Keras has it.
         model: the same as ONNX.
         pixels: (images, height, width) to compare on.
-        limit: what is let pass.
+        half: whether the weights in `model` are 16-bit floats.
 
     Raises:
-        BundleError: it is over `limit`, or the first output is no probability.
+        BundleError: it is over `PARITY`, or `HALF_PARITY`, or the first output is no probability.
     """
+    limit = HALF_PARITY if half else PARITY
     answers = network(pixels[..., np.newaxis], training=False)
     listed = answers if isinstance(answers, list | tuple) else [answers]
     expected = [keras.ops.convert_to_numpy(answer) for answer in listed]
