@@ -20,7 +20,6 @@ from mammolens.app.examples import EXAMPLES, drawn
 from mammolens.app.server import serve
 from mammolens.app.uploads import MAX_IMAGES, Upload, admitted, as_inputs, safe_name
 from mammolens.app.viewer import figure, shown
-from mammolens.bundle import packaged_bundles
 from mammolens.errors import MammolensError
 from mammolens.metrics import Estimate
 from mammolens.predictor import Predictor
@@ -31,9 +30,7 @@ LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    if "phantom" not in packaged_bundles():
-        pytest.skip("no bundle ships with the package")
-    return Predictor.load(None)
+    return Predictor.load("phantom")
 
 
 def looked_at(predictor: Predictor, upload: Upload) -> Case:
