@@ -108,13 +108,13 @@ def assess(
         model_of(record),
         localisation=looked.figures(),
     )
+    known = answered(predictions, images)
     if robustness:
-        known = answered(predictions, images)
         tried = auc_under(predictor, known, limit=robustness, progress=progress)
         changes = {"robustness": tried, "map_correlation": _map_correlation(predictor, known)}
         report = report.model_copy(update=changes)
     write_predictions(predictions, images, folder)
-    home = common_folder(answered(predictions, images))
+    home = common_folder(known)
     mistaken = [home / mistake.path for mistake in report.mistakes] if pictures else []
     write_report(report, folder, _gallery(mistaken, predictor))
     return report

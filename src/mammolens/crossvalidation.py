@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.errors import DataError, RecipeError
-from mammolens.export import scores_of, served_network
+from mammolens.export import served_network
 from mammolens.features import forget_features
 from mammolens.files import write_text, written_whole
 from mammolens.manifest import Manifest
 from mammolens.metrics import Estimate, Measure, estimate, patient_weights, roc_auc
 from mammolens.networks import check_network
+from mammolens.onnx_model import scores_by, to_onnx
 from mammolens.recipe import Recipe
 from mammolens.records import Level, Split
 from mammolens.runs import MODEL, RECIPE, record_manifest, save_network, start_run
@@ -127,7 +128,8 @@ def _fold(
     learnt = fit(manifest, pixels, recipe, folder, features=folder.parent, progress=progress)
     save_network(learnt.network, folder / MODEL)
     indices = [index for index, m in enumerate(manifest) if m.split is Split.VALID]
-    scores = scores_of(served_network(learnt.network, recipe), pixels.subset(indices))
+    served = to_onnx(served_network(learnt.network, recipe))
+    scores = scores_by(served, pixels.subset(indices))
     judged = _Judged(held_out, scores)
     _write_scores(folder / SCORES, [judged])
     return judged

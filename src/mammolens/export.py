@@ -11,15 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammolens import metrics
-from mammolens.batches import Batches
 from mammolens.breast import Pixels
-from mammolens.bundle import (
-    Bundle,
-    BundleRecord,
-    Outputs,
-    TrainingData,
-    write_bundle,
-)
+from mammolens.bundle import Bundle, BundleRecord, Outputs, TrainingData, write_bundle
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.calibration import Calibration, fit_calibration
 from mammolens.conformal import Conformal
@@ -27,13 +20,7 @@ from mammolens.errors import BundleError, DataError, ImageError, reason
 from mammolens.gate import MIN_IMAGES, Gate, fit_gate, statistics
 from mammolens.manifest import Manifest
 from mammolens.networks import Network, with_flips
-from mammolens.onnx_model import (
-    OUTPUTS,
-    parity,
-    round_weights,
-    scores_by,
-    to_onnx,
-)
+from mammolens.onnx_model import OUTPUTS, parity, round_weights, scores_by, to_onnx
 from mammolens.parallel import cores
 from mammolens.phantom import draw_patient, draw_view
 from mammolens.preprocess import Preprocess, as_float
@@ -56,7 +43,6 @@ NO_LICENCE = "none stated: the terms of the training data apply"
 
 _COMPARED = 32  # images
 _GATE_IMAGES = 1000
-_INFERENCE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -260,14 +246,6 @@ def open_keras(path: Path) -> Network:
     grey = keras.layers.Concatenate()([image] * 3) if size[-1] == 3 else image  # noqa: PLR2004
     answer = loaded(grey)
     return keras.Model(image, answer[:, 1:] if units == [2] else answer, name=loaded.name)
-
-
-def scores_of(network: Network, pixels: CachedPixels) -> NDArray[np.float64]:
-    """Return the network's raw scores in [0, 1], (images,)."""
-    batches = Batches(pixels, np.zeros(len(pixels), np.float32), _INFERENCE_BATCH)
-    answers = network.predict(batches, verbose=0)
-    scores = answers[0] if isinstance(answers, list) else answers
-    return np.asarray(scores, dtype=np.float64).ravel()
 
 
 def _evidence(data: str, preprocess: Preprocess, *, progress: bool) -> Evidence:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from mammolens.networks import ATTENTION, LOGITS, Network
+from mammolens.networks import ATTENTION, LOGITS, Network, has_layer
 from mammolens.recipe import Recipe
 
 Tensor = Any
@@ -71,8 +71,7 @@ def with_losses(network: Network, recipe: Recipe) -> Network:
     if recipe.bags:
         answer = BagLoss(recipe.bags)([answer, label])
     if recipe.boxes:
-        weighed = ATTENTION in {layer.name for layer in network.layers}
-        tumors = network.get_layer(ATTENTION if weighed else LOGITS)
+        tumors = network.get_layer(ATTENTION if has_layer(network, ATTENTION) else LOGITS)
         lesions = layers.Conv2D(1, 1, name="lesions")(tumors.input)
         cells = keras.Input(tumors.output.shape[1:], name="cells")
         inputs.append(cells)

@@ -80,6 +80,11 @@ def score_map_network(body: Network, pooling: str = "mean_max", dropout: float =
     return keras.Model(body.input, probability, name=body.name)
 
 
+def has_layer(network: Network, name: str) -> bool:
+    """Tell whether the network has a layer of that name."""
+    return name in {layer.name for layer in network.layers}
+
+
 def _mean(logits: Tensor, _: Tensor) -> Tensor:
     return layers.GlobalAveragePooling2D()(logits)
 

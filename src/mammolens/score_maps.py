@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from mammolens.networks import ATTENTION, LOGITS, Network
+from mammolens.networks import ATTENTION, LOGITS, Network, has_layer
 
 Tensor = Any
 Layer = Any
@@ -28,8 +28,7 @@ def with_score_map(network: Network) -> Network | None:
     probability; what speaks against a tumor is 0. Weights are those of this moment. Where places
     are weighed by attention, the map is how much each counts, scaled alike.
     """
-    names = {layer.name for layer in network.layers}
-    if ATTENTION in names:
+    if has_layer(network, ATTENTION):
         attention = network.get_layer(ATTENTION).output
         inner = keras.Model(network.input, [network.output, attention])
         image = keras.Input(network.input_shape[1:], name="image")
@@ -37,7 +36,7 @@ def with_score_map(network: Network) -> Network | None:
         shares = ops.exp(weight - ops.max(weight, axis=(1, 2, 3), keepdims=True))
         score_map = shares * ops.reshape(probability, (-1, 1, 1, 1))
         return keras.Model(image, [probability, score_map], name=network.name)
-    if LOGITS in names:
+    if has_layer(network, LOGITS):
         score_map = ops.sigmoid(network.get_layer(LOGITS).output)
         return keras.Model(network.input, [network.output, score_map], name=network.name)
     pooling = [layer for layer in network.layers if isinstance(layer, _POOLING)]

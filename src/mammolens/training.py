@@ -22,13 +22,14 @@ from mammolens.errors import DataError
 from mammolens.evaluation import Question, judge, model_of, rules_of
 from mammolens.evaluation.page import write_report
 from mammolens.evaluation.tables import write_predictions
-from mammolens.export import Card, Evidence, export, scores_of, served_network
+from mammolens.export import Card, Evidence, export, served_network
 from mammolens.features import Features, cut, forget_features, frozen_features
 from mammolens.figures import learning_curves, save_figure
 from mammolens.files import content_hash, write_text
 from mammolens.losses import with_losses
 from mammolens.manifest import Manifest
 from mammolens.networks import LOGITS, Network, build, check_network
+from mammolens.onnx_model import scores_by, to_onnx
 from mammolens.recipe import Recipe
 from mammolens.records import LABEL_NAMES, Level, Prediction, Split
 from mammolens.runs import (
@@ -117,9 +118,9 @@ def train(
     )
     save_network(learnt.network, folder / MODEL)
     evidence = Evidence(name or folder.name, manifest, pixels)
-    served = served_network(learnt.network, recipe)
+    served = to_onnx(served_network(learnt.network, recipe))
     judged = [split for split in (Split.VALID, Split.TEST) if len(manifest.of_split(split))]
-    scores = {split: scores_of(served, evidence.of_split(split).pixels) for split in judged}
+    scores = {split: scores_by(served, evidence.of_split(split).pixels) for split in judged}
     known = scores[Split.VALID]
     card = Card(recipe.name)
     bundle = export(learnt.network, recipe, folder / BUNDLE, card, evidence=evidence, scores=known)
