@@ -1,12 +1,12 @@
 import re
 from collections.abc import Callable
 from html import escape, unescape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from html_page import Page
 from mammolens.doctor import report
 from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table
 from mammolens.doctor.report import EXAMPLES, GROUPS, NAMES, PER_GROUP, write_report
@@ -16,40 +16,7 @@ from mammolens.metrics import Estimate
 from mammolens.reading import read_or_reason
 
 Png = Callable[..., Path]
-VOID = {"meta", "img", "br", "wbr"}
 HOSTILE = "<b>&\"'one_1.png"
-
-
-class Page(HTMLParser):
-    """What a browser would see: balanced tags, attributes, and the text of each section."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.words = ""
-        self.feed(text)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"{tag} closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words += data
-
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.tags)
 
 
 def finding(code: str, **values: object) -> Finding:
@@ -132,11 +99,11 @@ def test_every_word_is_shown_and_none_is_markup(everything: Diagnosis, tmp_path:
     for one in everything.findings:
         for words in (one.title, one.why, one.mend):
             assert escape(words) in text
-            assert words in page.words
+            assert words in page.all_words
     for words in (everything.command, "a <set>", "By <site>", "A&B", HOSTILE, "Research use only"):
-        assert words in page.words
-    assert "1,300 images · 1 patient · 40 tumors" in page.words
-    assert "1 error 2 warnings 1 note" in page.words
+        assert words in page.all_words
+    assert "1,300 images · 1 patient · 40 tumors" in page.all_words
+    assert "1 error 2 warnings 1 note" in page.all_words
     assert page.count("em") == 0
 
 
@@ -147,8 +114,8 @@ def test_auc_and_intervals_are_those_of_the_json(everything: Diagnosis, tmp_path
             value, low, high = (
                 f"{x:.3f}" for x in (one.estimate.value, one.estimate.low, one.estimate.high)
             )
-            assert f"{value}, 95 % interval {low} to {high}" in page.words  # in its section
-            assert f"{value}{low} to {high}" in page.words  # beside its bar
+            assert f"{value}, 95 % interval {low} to {high}" in page.all_words  # in its section
+            assert f"{value}{low} to {high}" in page.all_words  # beside its bar
 
 
 def test_a_dot_stands_where_its_auc_is_and_bars_stay_on_the_axis(tmp_path: Path) -> None:
@@ -162,8 +129,8 @@ def test_a_dot_stands_where_its_auc_is_and_bars_stay_on_the_axis(tmp_path: Path)
 def test_an_undefined_interval_is_said_and_not_drawn(tmp_path: Path) -> None:
     nan = float("nan")
     _, page = written(diagnosis(finding("shortcut_a", estimate=Estimate(nan, nan, nan))), tmp_path)
-    assert "not defined" in page.words
-    assert "nan" not in page.words.lower()
+    assert "not defined" in page.all_words
+    assert "nan" not in page.all_words.lower()
     assert page.count("circle") == 0
 
 
@@ -174,7 +141,7 @@ def test_thumbnails_keep_their_shape_and_bad_files_a_box(
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(images) == 5 + 4
     assert {(a["width"], a["height"]) for a in images} == {("160", "107")}
-    assert page.words.count("cannot be read") == 1
+    assert page.all_words.count("cannot be read") == 1
 
 
 def test_each_file_is_decoded_once(
@@ -196,10 +163,10 @@ def test_of_many_files_few_are_shown_and_two_hundred_named(tmp_path: Path) -> No
     _, page = written(diagnosis(finding("inverted", files=files)), tmp_path / "out")
     assert page.count("figure") == EXAMPLES
     assert page.count("li") == NAMES + 1
-    named = re.findall(r"\d{3}\.png", page.words)
+    named = re.findall(r"\d{3}\.png", page.all_words)
     assert len(named) == len(set(named)) == EXAMPLES + NAMES
-    assert f"and {300 - EXAMPLES - NAMES} more: see findings.json" in page.words
-    assert "8 of 300 images" in page.words
+    assert f"and {300 - EXAMPLES - NAMES} more: see findings.json" in page.all_words
+    assert "8 of 300 images" in page.all_words
 
 
 def test_of_many_groups_few_are_shown_side_by_side(tmp_path: Path) -> None:
@@ -207,7 +174,7 @@ def test_of_many_groups_few_are_shown_side_by_side(tmp_path: Path) -> None:
     files = tuple(path for group in groups for path in group)
     text, page = written(diagnosis(finding("copies", files=files, groups=groups)), tmp_path / "out")
     assert page.count("figure") == GROUPS * PER_GROUP
-    assert "Group 3 of 5, 6 of 7 images" in page.words
+    assert "Group 3 of 5, 6 of 7 images" in page.all_words
     listed = unescape(re.sub(r"<[^>]+>", "", text[text.index("<details>") :]))
     assert re.findall(r"Group (\d) (\d)_\d", listed) == [
         *((str(number), str(number - 1)) for number in (1, 2, 3)),
@@ -218,7 +185,7 @@ def test_of_many_groups_few_are_shown_side_by_side(tmp_path: Path) -> None:
 
 def test_a_healthy_data_set_has_a_page_too(tmp_path: Path) -> None:
     _, page = written(diagnosis(), tmp_path)
-    assert "No findings" in page.words
+    assert "No findings" in page.all_words
     assert page.count("table") == 0
 
 

@@ -2,7 +2,6 @@ import io
 import json
 import re
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
+from html_page import Page
 from mammolens.evaluation import Model, Question, Report, Rules, judge
 from mammolens.evaluation import page as page_module
 from mammolens.evaluation.page import write_report
@@ -20,8 +20,6 @@ from mammolens.records import Level, Mammogram, Prediction, Split
 from mammolens.triage import AS_TRAINED, unmeasured
 from test_model_card import HOSTILE, as_written, bare, decision, full, in_json
 
-VOID = {"meta", "img", "br", "wbr"}
-UNREAD = {"data", "svg", "style", "code", "th", "title"}
 ALLOWED = ("95 %", "0.5 is", "Lehman et al. 2017, Radiology 283:49")
 
 
@@ -42,43 +40,6 @@ def judged() -> Report:
     return judge(
         answers, Question(Manifest(tuple(manifest)), Split.TEST, "drawn"), rules, Model(name="x")
     )
-
-
-class Page(HTMLParser):
-    """What a browser would see: balanced tags, cited values, and the words that cite nothing."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.cited: list[tuple[dict[str, str], str]] = []
-        self.all_words = self.words = ""
-        self.feed(text)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_startendtag(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "data":
-            self.cited.append((self.tags[-1][1], ""))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"{tag} closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.all_words += data
-        if not UNREAD & set(self.open):
-            self.words += data
-        if self.open and self.open[-1] == "data":
-            attributes, text = self.cited.pop()
-            self.cited.append((attributes, text + data))
 
 
 def png(shade: int) -> bytes:
