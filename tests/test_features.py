@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mammolens.cache import CachedPixels, prepared_pixels
-from mammolens.features import cut, forget_features, frozen_features
+from mammolens.features import Frozen, cut
 from mammolens.networks import build
 from mammolens.recipe import Recipe, read_recipe
 
@@ -13,7 +13,7 @@ from mammolens.recipe import Recipe, read_recipe
 @pytest.fixture
 def recipe() -> Recipe:
     changes = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
-    return read_recipe("accurate", [*changes, "frozen_stages=4", "cached_variants=2"])
+    return read_recipe("accurate", [*changes, "frozen_stages=4"])
 
 
 @pytest.fixture
@@ -32,43 +32,14 @@ def test_both_parts_of_a_cut_network_are_the_network(recipe: Recipe, pixels: Cac
     assert len(rest.trainable_weights) == len(network.trainable_weights)
 
 
-def test_features_are_what_the_frozen_stages_make(
-    recipe: Recipe, pixels: CachedPixels, tmp_path: Path
+@pytest.mark.parametrize("stages", [1, 4, 9])
+def test_frozen_stages_are_those_of_the_network(
+    stages: int, recipe: Recipe, pixels: CachedPixels
 ) -> None:
-    frozen, _ = cut(build(recipe), 4)
-    features = frozen_features(frozen, pixels, recipe, tmp_path)
-    expected = frozen(pixels.take([7, 2])[..., np.newaxis], training=False)
-    taken = features.take(np.array([7, 2]))
-    np.testing.assert_allclose(taken, keras.ops.convert_to_numpy(expected), atol=0.01, rtol=0.01)
-    part = features.subset([5, 7, 2])
-    assert (len(features), len(part)) == (20, 3)
-    np.testing.assert_array_equal(part.take(np.array([1, 2])), taken)
-
-
-def test_each_epoch_draws_an_augmented_variant(
-    recipe: Recipe, pixels: CachedPixels, tmp_path: Path
-) -> None:
-    frozen, _ = cut(build(recipe), 4)
-    features = frozen_features(frozen, pixels, recipe, tmp_path)
-    generator = np.random.default_rng(0)
-    one = np.array([4])
-    drawn = {features.take(one, generator).tobytes() for _ in range(20)}
-    assert len(drawn) == 2
-    assert features.take(one).tobytes() not in drawn
-
-
-def test_features_are_found_again_and_those_of_other_weights_are_not(
-    recipe: Recipe, pixels: CachedPixels, tmp_path: Path
-) -> None:
-    keras.utils.set_random_seed(1)
-    frozen, _ = cut(build(recipe), 4)
-    frozen_features(frozen, pixels, recipe, tmp_path)
-    (kept,) = tmp_path.iterdir()
-    written = kept.stat().st_mtime_ns
-    frozen_features(frozen, pixels, recipe, tmp_path)
-    assert kept.stat().st_mtime_ns == written
-    frozen_features(cut(build(recipe), 4)[0], pixels, recipe, tmp_path)
-    frozen_features(frozen, pixels.subset(range(5)), recipe, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 3
-    forget_features(tmp_path)
-    assert not list(tmp_path.iterdir())
+    frozen, rest = cut(build(recipe), stages)
+    images = pixels.take([7, 2, 11])[..., np.newaxis]
+    made = Frozen(frozen)(images)
+    expected = keras.ops.convert_to_numpy(frozen(images, training=False))
+    assert made.dtype == np.float32
+    np.testing.assert_allclose(made, expected, atol=1e-4, rtol=1e-3)
+    assert rest(made, training=False).shape == (3, 1)

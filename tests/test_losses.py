@@ -20,7 +20,7 @@ def column(*values: float) -> np.ndarray:
 
 def small(*changes: str) -> Recipe:
     sizes = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
-    sizes += ["frozen_stages=0", "cached_variants=0"]
+    sizes += ["frozen_stages=0"]
     return read_recipe("accurate", [*sizes, *changes])
 
 

@@ -23,7 +23,6 @@ SMALL = [
     "preprocess.width=32",
     "initial_weights=none",
     "frozen_stages=0",
-    "cached_variants=0",
 ]
 
 

@@ -262,7 +262,7 @@ def test_earlier_stages_move_less() -> None:
     def stepped(decay: float) -> dict[str, float]:
         keras.utils.set_random_seed(0)
         changes = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
-        network = build(read_recipe("accurate", [*changes, "frozen_stages=0", "cached_variants=0"]))
+        network = build(read_recipe("accurate", [*changes, "frozen_stages=0"]))
         network.compile(keras.optimizers.SGD(1.0), "binary_crossentropy")
         before = {w.path: np.array(w.numpy()) for w in network.trainable_weights}
         images, labels = np.ones((4, 64, 32, 1), np.float32), np.ones((4, 1), np.float32)

@@ -1,7 +1,7 @@
 """Cached pixels and labels → the batches that Keras learns from."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,7 +12,6 @@ from mammolens.augment import augmented_alike
 from mammolens.boxes import CanvasBoxes, cells
 from mammolens.breast import Pixels
 from mammolens.cache import CachedPixels
-from mammolens.features import Features
 from mammolens.recipe import Augment
 
 Inputs = Any
@@ -23,8 +22,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
     """Batches of (pixels, labels): float32 (images, height, width, 1) and (images, 1).
 
     With a seed the images are shuffled anew for each epoch, augmented and mixed, from that seed
-    alone; without one they come in order, unchanged. Instead of pixels there may be what frozen
-    stages made of them, augmented before.
+    alone; without one they come in order, unchanged. What frozen stages make of them may come
+    instead of pixels.
 
     Args:
         pixels: of all images.
@@ -40,12 +39,13 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         labels_too: give labels as a second input, for losses that are layers.
         boxes: of lesions: what share of each place of a map they cover is the third input then.
         places: (rows, columns) of that map.
+        frozen: of pixels, (images, height, width, 1), makes what the network takes.
         seed: of all that is random.
     """
 
     def __init__(  # noqa: PLR0913 - one a way of drawing
         self,
-        pixels: CachedPixels | Features,
+        pixels: CachedPixels,
         labels: NDArray[np.float32],
         batch_size: int,
         *,
@@ -56,12 +56,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         labels_too: bool = False,
         boxes: CanvasBoxes | None = None,
         places: tuple[int, int] = (1, 1),
+        frozen: Callable[[Pixels], Pixels] | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__()
         self._pixels, self._labels, self._batch_size = pixels, labels, batch_size
         self._augment, self._mixup, self._seed = augment or Augment(), mixup, seed
         self._labels_too, self._boxes, self._places = labels_too, boxes, places
+        self._frozen = frozen
         self._share = None if patients is None else _equal_shares(labels, patients)
         self._views = None if breasts is None else _views(breasts)
         self._epoch = 0
@@ -79,6 +81,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         labels = self._labels[chosen]
         if generator is not None and self._mixup:
             images, labels = _mixed(images, labels, self._mixup, generator)
+        if self._frozen is not None:
+            images = self._frozen(images)
         column = labels[:, np.newaxis]
         if self._boxes is not None:
             return (images, column, cells(masks, *self._places)), column
@@ -94,8 +98,6 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
     ) -> tuple[Pixels, Pixels]:
         """Return images, changed if they are learnt from, and where their boxes are."""
         none = np.zeros((len(chosen), 0, 0), np.float32)
-        if isinstance(self._pixels, Features):
-            return self._pixels.take(chosen, generator), none
         images = self._pixels.take(chosen)
         masks = none if self._boxes is None else self._boxes.masks(chosen.tolist())
         if generator is not None:

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.errors import DataError, RecipeError
 from mammolens.export import served_network
-from mammolens.features import forget_features
 from mammolens.files import write_text, written_whole
 from mammolens.manifest import Manifest
 from mammolens.metrics import Estimate, Measure, estimate, patient_weights, roc_auc
@@ -103,7 +102,6 @@ def cross_validate(
         _fold(dealt, pixels, recipe, folder / f"fold-{number}", progress=progress)
         for number, dealt in enumerate(folds_by_patient(labelled, folds))
     ]
-    forget_features(folder)
     report = _report(judged, name, command)
     _write_scores(folder / SCORES, judged)
     write_text(folder / REPORT, report.model_dump_json(indent=2) + "\n")
@@ -125,7 +123,7 @@ def _fold(
         raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
     start_run(folder, recipe)
     record_manifest(folder, manifest)
-    learnt = fit(manifest, pixels, recipe, folder, features=folder.parent, progress=progress)
+    learnt = fit(manifest, pixels, recipe, folder, progress=progress)
     save_network(learnt.network, folder / MODEL)
     indices = [index for index, m in enumerate(manifest) if m.split is Split.VALID]
     served = to_onnx(served_network(learnt.network, recipe))

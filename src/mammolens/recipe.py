@@ -67,9 +67,8 @@ class Recipe(BaseModel):
         warm_up: share of all steps.
         stage_rates: each stage of a pretrained network learns at so many times the rate of the one
             after it, the last one and attention at so many times that of the head; 1 is alike.
-        frozen_stages: how many stages of a pretrained network, from the first, stay as they are.
-        cached_variants: in how many augmented variants of an image the frozen stages' activations
-            are computed, once for all epochs; 0 computes them anew each time.
+        frozen_stages: how many stages of a pretrained network, from the first, stay as they are;
+            each makes an epoch faster.
         label_smoothing: labels become this share of one half.
         moving_average: momentum of a moving average of weights, which is what is kept; 0 is off.
         mixup: pairs of images are mixed with a share drawn from Beta(mixup, mixup); 0 is off.
@@ -111,7 +110,6 @@ class Recipe(BaseModel):
     warm_up: Share = 0.25
     stage_rates: Annotated[float, Field(gt=0, le=1)] = 1.0
     frozen_stages: Annotated[int, Field(ge=0, le=9)] = 0
-    cached_variants: Annotated[int, Field(ge=0, le=100)] = 0
     label_smoothing: Share = 0.0
     moving_average: Share = 0.0
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -134,10 +132,8 @@ class Recipe(BaseModel):
     def _one_order_of_images(self) -> Self:
         if self.bags and (self.sampling == "patient" or self.mixup or self.batch_size % 2):
             raise ValueError("bags take pairs of views: sampling = image, no mixup, an even batch")
-        if self.cached_variants and not self.frozen_stages:
-            raise ValueError("cached_variants are of frozen stages: set frozen_stages")
-        if self.boxes and (self.cached_variants or self.mixup):
-            raise ValueError("boxes move with the pixels: no cached_variants, no mixup")
+        if self.boxes and self.mixup:
+            raise ValueError("boxes of two images do not mix: boxes = 0, or mixup = 0")
         return self
 
     @field_validator("preprocess", mode="before")

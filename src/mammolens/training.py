@@ -23,7 +23,7 @@ from mammolens.evaluation import Question, judge, model_of, rules_of
 from mammolens.evaluation.page import write_report
 from mammolens.evaluation.tables import write_predictions
 from mammolens.export import Card, Evidence, export, served_network
-from mammolens.features import Features, cut, forget_features, frozen_features
+from mammolens.features import Frozen, cut
 from mammolens.figures import learning_curves, save_figure
 from mammolens.files import content_hash, write_text
 from mammolens.losses import with_losses
@@ -188,7 +188,6 @@ def fit(
     recipe: Recipe,
     folder: Path,
     *,
-    features: Path | None = None,
     progress: bool = False,
 ) -> Learnt:
     """Fit the recipe's network to the training split; go on where an earlier call was interrupted.
@@ -198,26 +197,23 @@ def fit(
         pixels: theirs, prepared, in the same order.
         recipe: how to learn.
         folder: for the history and the checkpoint.
-        features: folder where activations of frozen stages stay for other calls with the same
-            images; without it they go when fitting ends.
         progress: show bars and a line an epoch on standard error.
     """
     keras.utils.set_random_seed(recipe.seed)
     network = build(recipe)
-    learner = network
-    pictures: CachedPixels | Features = pixels
-    if recipe.cached_variants:
-        frozen, learner = cut(network, recipe.frozen_stages)
-        pictures = frozen_features(frozen, pixels, recipe, features or folder, progress=progress)
     extra = _extra_inputs(manifest, network, recipe, progress=progress)
+    learner = network
+    if recipe.frozen_stages:
+        frozen, learner = cut(network, recipe.frozen_stages)
+        extra["frozen"] = Frozen(frozen)
     learner = with_losses(learner, recipe)
     learner.compile(
         optimizer=_optimizer(recipe),
         loss=keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.Recall(name="recall")],
     )
-    training = _batches(manifest, pictures, recipe, Split.TRAIN, extra)
-    valid = _batches(manifest, pictures, recipe, Split.VALID, extra)
+    training = _batches(manifest, pixels, recipe, Split.TRAIN, extra)
+    valid = _batches(manifest, pixels, recipe, Split.VALID, extra)
     started = time.perf_counter()
     learner.fit(
         training,
@@ -230,8 +226,6 @@ def fit(
         ],
         verbose=0,
     )
-    if recipe.cached_variants and features is None:
-        forget_features(folder)
     history = _read_history(folder / HISTORY)
     best = len(history["loss"])
     if recipe.monitor != "nothing":
@@ -253,13 +247,13 @@ def _extra_inputs(
 
 def _batches(
     manifest: Manifest,
-    pictures: CachedPixels | Features,
+    pixels: CachedPixels,
     recipe: Recipe,
     split: Split,
     extra: dict[str, Any],
 ) -> Batches:
     indices = [index for index, mammogram in enumerate(manifest) if mammogram.split is split]
-    chosen, shown = manifest.of_split(split), pictures.subset(indices)
+    chosen, shown = manifest.of_split(split), pixels.subset(indices)
     if "boxes" in extra:
         extra = extra | {"boxes": extra["boxes"].subset(indices)}
     if split is not Split.TRAIN:
