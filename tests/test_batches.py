@@ -57,6 +57,17 @@ def test_only_learning_batches_are_augmented(pixels: CachedPixels) -> None:
     np.testing.assert_array_equal(learning[0][0], images)
 
 
+def test_frozen_stages_see_augmented_pixels_and_the_rest_what_they_make(
+    pixels: CachedPixels,
+) -> None:
+    augment = Augment(contrast=0.5)
+    plain, made = (
+        Batches(pixels, LABELS, 4, augment=augment, seed=0, frozen=frozen)[0][0]
+        for frozen in (None, lambda images: images[:, ::8, ::8] + 7)
+    )
+    np.testing.assert_array_equal(made, plain[:, ::8, ::8] + 7)
+
+
 def test_by_patient_classes_and_patients_have_an_equal_part(pixels: CachedPixels) -> None:
     labels = np.array([1, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.float32)
     patients = ["a", "b", *["c"] * 8]

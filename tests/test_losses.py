@@ -56,6 +56,18 @@ def test_maps_are_held_against_boxes_and_tumors_only_where_the_label_says_so() -
     assert loss(0, nothing, nothing) > 1
 
 
+def test_without_boxes_lesions_may_be_anywhere_but_no_tumor_is_where_the_label_says_none() -> None:
+    cells = np.zeros((1, 2, 2, 1))
+    everywhere, nowhere = np.full(cells.shape, 9.0), np.full(cells.shape, -9.0)
+
+    def loss(label: float, lesions: np.ndarray, tumors: np.ndarray) -> float:
+        return extra_loss(BoxLoss(1.0), column(0.5), column(label), lesions, tumors, cells)
+
+    assert loss(1, everywhere, everywhere) == 0
+    assert loss(0, everywhere, nowhere) < 0.001
+    assert loss(0, nowhere, everywhere) > 1
+
+
 @pytest.mark.parametrize(("pooling", "taught"), [("attention", "attention"), ("max", "logits")])
 def test_boxes_teach_attention_where_there_is_any(pooling: str, taught: str) -> None:
     recipe = small("boxes=1", f"pooling={pooling}", "dense_dropout=0", "drop_connect=0")

@@ -37,7 +37,8 @@ class BoxLoss(layers.Layer):  # type: ignore[misc]  # Keras ships no types
     """Returns probabilities as they are; in training, adds a loss of two maps.
 
     One map tells lesions from all else, the other tumors from all else: cross-entropy at each
-    place, against the share of the place that lies in a box.
+    place, against the share of the place that lies in a box. Of an image without boxes it is not
+    known where lesions are; but where its label is no tumor, no place shows one.
     """
 
     def __init__(self, weight: float) -> None:
@@ -51,8 +52,10 @@ class BoxLoss(layers.Layer):  # type: ignore[misc]  # Keras ships no types
         """
         probability, label, lesions, tumors, cells = inputs
         if training:
-            ill = cells * ops.reshape(label, (-1, 1, 1, 1))
-            loss = _by_place(cells, lesions, cells) + _by_place(ill, tumors, cells)
+            ill = ops.reshape(label, (-1, 1, 1, 1))
+            boxed = ops.cast(ops.max(cells, axis=(1, 2, 3), keepdims=True) > 0, cells.dtype)
+            loss = _by_place(cells, lesions, cells, boxed)
+            loss += _by_place(cells * ill, tumors, cells, ops.maximum(boxed, 1 - ill))
             self.add_loss(self._weight * loss)
         return probability
 
@@ -83,6 +86,7 @@ def _means(values: Tensor) -> Tensor:
     return ops.mean(ops.reshape(values, (-1, 2)), axis=1, keepdims=True)
 
 
-def _by_place(target: Tensor, logits: Tensor, cells: Tensor) -> Tensor:
+def _by_place(target: Tensor, logits: Tensor, cells: Tensor, known: Tensor) -> Tensor:
+    """Return the mean over places; of images, (images, 1, 1, 1), that are not known it is 0."""
     loss = keras.losses.binary_crossentropy(target, logits, from_logits=True)
-    return ops.mean(loss * (1 + _HEAVIER * cells[..., 0]))
+    return ops.mean(loss * (known * (1 + _HEAVIER * cells))[..., 0])
