@@ -8,8 +8,9 @@ from sklearn.metrics import roc_auc_score
 
 from mammolens.crossvalidation import CrossValidation, cross_validate
 from mammolens.errors import DataError, RecipeError
+from mammolens.manifest import Manifest
 from mammolens.recipe import Recipe, read_recipe
-from mammolens.records import Level
+from mammolens.records import Level, Split
 from mammolens.sources import read_source
 
 CHANGES = [
@@ -89,6 +90,28 @@ def test_scores_of_other_images_are_not_taken_for_these(
 ) -> None:
     with pytest.raises(DataError, match="other images"):
         cross_validate(read_source(str(phantoms)), recipe, done[1], folds=3)
+
+
+def test_every_fold_learns_from_the_other_data_set_and_none_is_judged_on_it(
+    phantoms: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    """And scores that were learnt with it are not taken for scores without."""
+    listed = read_source(str(phantoms))
+    patients = sorted(set(listed.patients))
+    rest = set(patients[: len(patients) // 2])
+    main = listed.where(lambda m: m.patient_key not in rest)
+    also = listed.where(lambda m: m.patient_key in rest)
+    taught = {m.path for m in also if m.split is Split.TRAIN}
+    assert 0 < len(taught) < len(also)
+    cross_validate(main, recipe, tmp_path / "folds", folds=2, also=also)
+    judged = {row["path"] for row in rows(tmp_path / "folds" / "scores.csv")}
+    assert judged == set(map(str, main.paths))
+    for number in (0, 1):
+        used = Manifest.load(tmp_path / "folds" / f"fold-{number}" / "manifest.csv")
+        assert taught < set(used.of_split(Split.TRAIN).paths)
+        assert len(used) == len(main) + len(taught)
+    with pytest.raises(DataError, match="other images"):
+        cross_validate(main, recipe, tmp_path / "folds", folds=2)
 
 
 def test_scores_of_another_recipe_are_not_taken_for_these(

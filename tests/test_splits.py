@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,13 @@ from mammolens.errors import DataError
 from mammolens.manifest import Manifest
 from mammolens.records import Mammogram, Split
 from mammolens.sources import read_source
-from mammolens.splits import folds_by_patient, leakage, split_by_patient, split_off_validation
+from mammolens.splits import (
+    folds_by_patient,
+    leakage,
+    split_by_patient,
+    split_off_validation,
+    with_training_images,
+)
 
 
 def cohort(patients: int, tumors: int, seed: int = 0) -> Manifest:
@@ -131,3 +138,30 @@ def test_validation_is_taken_from_training_and_test_stays() -> None:
     assert train | valid == patients_in(shipped, Split.TRAIN)
     images = len(divided.of_split(Split.VALID)) / len(shipped.of_split(Split.TRAIN))
     assert images == pytest.approx(0.2, abs=0.02)
+
+
+def films(patients: str = "film ") -> Manifest:
+    drawn = cohort(30, 10, seed=1)
+    return Manifest(
+        tuple(
+            replace(m, path=Path("films") / m.path, patient_id=f"{patients}{m.patient_id}")
+            for m in drawn
+        )
+    )
+
+
+def test_another_data_set_adds_its_training_images_and_nothing_to_judge() -> None:
+    main, other = split_by_patient(cohort(30, 10)), split_by_patient(films())
+    both = with_training_images(main, other)
+    assert len(both) == len(main) + len(other.of_split(Split.TRAIN))
+    for split in (Split.VALID, Split.TEST):
+        assert both.of_split(split).paths == main.of_split(split).paths
+    assert len(with_training_images(main, films())) == len(main) + len(films())
+
+
+def test_a_patient_who_is_judged_is_learnt_from_in_no_other_data_set() -> None:
+    main = split_by_patient(cohort(30, 10))
+    with pytest.raises(DataError, match="judged in the other"):
+        with_training_images(main, films(patients=""))
+    with pytest.raises(DataError, match="no labelled training images"):
+        with_training_images(main, split_by_patient(films()).of_split(Split.TEST))

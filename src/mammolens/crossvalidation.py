@@ -19,8 +19,8 @@ from mammolens.networks import check_network
 from mammolens.onnx_model import scores_by, to_onnx
 from mammolens.recipe import Recipe
 from mammolens.records import Level, Split
-from mammolens.runs import MODEL, RECIPE, record_manifest, save_network, start_run
-from mammolens.splits import folds_by_patient
+from mammolens.runs import MANIFEST, MODEL, RECIPE, record_manifest, save_network, start_run
+from mammolens.splits import folds_by_patient, with_training_images
 from mammolens.training import check_boxes, check_trainable, fit, readable
 from mammolens.triage import by_level
 
@@ -62,12 +62,13 @@ class _Judged:
     scores: NDArray[np.float64]
 
 
-def cross_validate(
+def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to call it
     manifest: Manifest,
     recipe: Recipe,
     folder: Path,
     *,
     folds: int = 5,
+    also: Manifest | None = None,
     name: str = "",
     command: str = "",
     progress: bool = False,
@@ -80,6 +81,7 @@ def cross_validate(
         folder: for `crossvalidation.json`, `scores.csv` and a folder a fold. A call that was
             interrupted is gone on with.
         folds: how many.
+        also: a data set whose training images every fold learns from, and none is judged on.
         name: of the data set, for the report.
         command: what was typed, for the report.
         progress: show bars and a line an epoch on standard error.
@@ -97,10 +99,13 @@ def cross_validate(
         )
     labelled = manifest.labelled()
     pixels = prepared_pixels(labelled.paths, recipe.preprocess, progress=progress)
-    labelled, pixels = readable(labelled, pixels)
+    dealt = folds_by_patient(readable(labelled, pixels)[0], folds)
+    if also is not None:
+        dealt = [with_training_images(fold, also) for fold in dealt]
+    pixels = prepared_pixels(dealt[0].paths, recipe.preprocess, progress=progress)
     judged = [
-        _fold(dealt, pixels, recipe, folder / f"fold-{number}", progress=progress)
-        for number, dealt in enumerate(folds_by_patient(labelled, folds))
+        _fold(*readable(fold, pixels), recipe, folder / f"fold-{number}", progress=progress)
+        for number, fold in enumerate(dealt)
     ]
     report = _report(judged, name, command)
     _write_scores(folder / SCORES, judged)
@@ -117,10 +122,10 @@ def _fold(
     if (folder / SCORES).is_file():
         if (folder / RECIPE).read_text(encoding="utf-8") != recipe.to_toml():
             raise DataError(f"{folder}: holds scores of another recipe. Choose another --out.")
+        if Manifest.load(folder / MANIFEST).fingerprint() != manifest.fingerprint():
+            raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
         known = _read_scores(folder / SCORES)
-        if set(known) == {str(path) for path in held_out.paths}:
-            return _Judged(held_out, np.array([known[str(path)] for path in held_out.paths]))
-        raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
+        return _Judged(held_out, np.array([known[str(path)] for path in held_out.paths]))
     start_run(folder, recipe)
     record_manifest(folder, manifest)
     learnt = fit(manifest, pixels, recipe, folder, progress=progress)

@@ -103,6 +103,26 @@ def folds_by_patient(manifest: Manifest, folds: int = 5, seed: int = 0) -> list[
     return [Manifest(tuple(dealt(fold))) for fold in range(folds)]
 
 
+def with_training_images(manifest: Manifest, other: Manifest) -> Manifest:
+    """Return `manifest` and, to learn from as well, the labelled training images of `other`.
+
+    Where `other` has no splits, all its labelled images are taken.
+
+    Raises:
+        DataError: there are none, or one is of a patient whom `manifest` has for judging.
+    """
+    taken = other.labelled().where(lambda m: m.split in (None, Split.TRAIN))
+    if not len(taken):
+        raise DataError("the data set to learn from as well has no labelled training images.")
+    judged = manifest.where(lambda m: m.split is not Split.TRAIN)
+    if shared := sorted(set(taken.patients) & set(judged.patients)):
+        raise DataError(
+            f"patient {shared[0]} would be learnt from in one data set and judged in the other. "
+            "Leave her out of one, or, if these are two people, change one patient_id."
+        )
+    return Manifest((*manifest, *(replace(m, split=Split.TRAIN) for m in taken)))
+
+
 def _parts(
     manifest: Manifest, fractions: Sequence[float], seed: int, strata: Sequence[str]
 ) -> dict[str, int]:

@@ -27,6 +27,11 @@ from mammolens.errors import BundleError
 from mammolens.files import check_new_folder
 from mammolens.records import Level
 
+Also = Annotated[
+    str | None,
+    typer.Option(help="Data set whose training images are learnt from as well, and never judged."),
+]
+
 
 class Judged(StrEnum):
     """What can be judged."""
@@ -41,23 +46,32 @@ def train(
     data: Data,
     recipe: RecipeName = "baseline",
     set_: Changes = None,
+    also: Also = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-TIME]")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a network and write a run folder: model, history, figures, evaluation."""
     from mammolens.recipe import read_recipe
     from mammolens.sources import read_source
+    from mammolens.splits import with_training_images
 
     require_training()
     settings = read_recipe(recipe, set_ or [])
     listed = read_source(data)
     print_splits(listed, data)
+    if also is not None:
+        listed = with_training_images(listed.labelled(), read_source(also))
 
     from mammolens.training import train as train_network
 
     folder = out or Path("runs") / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005
     run = train_network(
-        listed, settings, folder, name=data, command=command_line(), progress=not quiet
+        listed,
+        settings,
+        folder,
+        name=_named(data, also),
+        command=command_line(),
+        progress=not quiet,
     )
     for why in run.record.left_out.values():
         warn(f"left out: {why}")
@@ -73,6 +87,7 @@ def crossvalidate(
     recipe: RecipeName = "accurate",
     set_: Changes = None,
     folds: Annotated[int, typer.Option(min=2, help="Of patients.")] = 5,
+    also: Also = None,
     out: Annotated[Path | None, typer.Option(help="Folder.  [default: runs/NAME-folds]")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -93,7 +108,8 @@ def crossvalidate(
         settings,
         folder,
         folds=folds,
-        name=data,
+        also=None if also is None else read_source(also),
+        name=_named(data, also),
         command=command_line(),
         progress=not quiet,
     )
@@ -251,6 +267,10 @@ def demo(
         "These patients are drawn, not real: the figures show that the line works, nothing else.\n"
         "Next:    mammolens train YOUR_FOLDER    (train/0, train/1, valid/0, ... or a CSV)"
     )
+
+
+def _named(data: str, also: str | None) -> str:
+    return data if also is None else f"{data}, {also}"
 
 
 def own_data(model: str) -> str:
