@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,25 @@ def test_file_names_that_tell_are_found() -> None:
     figure = shortcuts.file_name_auc(cohort("name"))
     assert figure is not None
     assert figure.low > 0.95
+
+
+def test_sides_that_only_the_healthy_have_are_found() -> None:
+    """As where all tumors were taken, and of them no other breast."""
+    whole = cohort()
+    assert shortcuts.counts_auc(whole) is None
+    sides = Manifest(
+        tuple(
+            replace(m, laterality="LR"[place % 2])  # type: ignore[arg-type]
+            for place, m in enumerate(whole)
+            if m.label == 0 or place % 2
+        )
+    )
+    figure = shortcuts.counts_auc(sides)
+    assert figure is not None
+    assert figure.low > 0.95
+    fewer = shortcuts.counts_auc(Manifest(tuple(m for n, m in enumerate(whole) if n % 7)))
+    assert fewer is not None
+    assert fewer.low < 0.5
 
 
 def test_what_follows_from_the_label_is_no_metadata() -> None:

@@ -1,6 +1,7 @@
 """The rules that keep it a house: floors, a light door, small files, true documents."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -165,3 +166,18 @@ def test_every_recipe_field_is_explained() -> None:
     for model in (Recipe, Augment):
         for field in model.model_fields:
             assert f"{field}:" in str(model.__doc__), f"{model.__name__}.{field}"
+
+
+def test_the_evidence_cites_what_its_reports_say() -> None:
+    page = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    reports = sorted((ROOT / "docs" / "reports").iterdir())
+    assert reports
+    for folder in reports:
+        told = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        (row,) = [
+            line for line in page.splitlines() if f"reports/{folder.name}/report.html" in line
+        ]
+        for level in told["levels"].values():
+            auc = level["discrimination"]["roc_auc"]
+            assert "{value:.3f} ({low:.3f} to {high:.3f})".format(**auc) in row
+        assert "<img" not in (folder / "report.html").read_text(encoding="utf-8"), "a mammogram"

@@ -4,6 +4,7 @@ Each shortcut is judged out of fold, patients apart: a score near 0.5 is what on
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,21 @@ def file_name_auc(manifest: Manifest) -> Estimate | None:
         return None
     padded = [row + [np.nan] * (width - len(row)) for row in numbers]
     return _judged(manifest, np.array(padded), HistGradientBoostingClassifier(random_state=0))
+
+
+def counts_auc(manifest: Manifest) -> Estimate | None:
+    """Judge the label from how many images and breasts of its patient there are alone.
+
+    Where it is told, figures by patient are the counts' as well: the larger of two breasts is
+    larger than one.
+    """
+    patients = manifest.patients
+    images = Counter(patients)
+    breasts = Counter(patient for patient, _ in {(m.patient_key, m.laterality) for m in manifest})
+    counts = np.array([(images[patient], breasts[patient]) for patient in patients])
+    if (counts == counts[0]).all():
+        return None
+    return _judged(manifest, counts, HistGradientBoostingClassifier(random_state=0))
 
 
 def pixels_auc(manifest: Manifest, features: NDArray[np.float32]) -> Estimate:

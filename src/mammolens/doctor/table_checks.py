@@ -11,6 +11,7 @@ from mammolens.doctor.findings import Finding, Severity, Table
 from mammolens.doctor.image_checks import Examined
 from mammolens.doctor.shortcuts import (
     can_be_judged,
+    counts_auc,
     file_name_auc,
     metadata_auc,
     needed_patients,
@@ -206,6 +207,7 @@ def _shortcuts(examined: Examined) -> list[Finding]:
     judged: dict[str, tuple[str, Callable[[], Estimate | None]]] = {
         "metadata": ("age, machine and other metadata", partial(metadata_auc, manifest)),
         "file_name": ("the numbers in the file name", partial(file_name_auc, manifest)),
+        "counts": ("the number of images and breasts of a patient", partial(counts_auc, manifest)),
         "background": ("border and background", partial(pixels_auc, manifest, background)),
         "thumbnail": ("an 8 x 8 thumbnail", partial(pixels_auc, manifest, tiny)),
     }
