@@ -122,10 +122,11 @@ def _fold(
     if (folder / SCORES).is_file():
         if (folder / RECIPE).read_text(encoding="utf-8") != recipe.to_toml():
             raise DataError(f"{folder}: holds scores of another recipe. Choose another --out.")
-        if Manifest.load(folder / MANIFEST).fingerprint() != manifest.fingerprint():
-            raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
         known = _read_scores(folder / SCORES)
-        return _Judged(held_out, np.array([known[str(path)] for path in held_out.paths]))
+        same = Manifest.load(folder / MANIFEST).fingerprint() == manifest.fingerprint()
+        if same and set(known) == {str(path) for path in held_out.paths}:
+            return _Judged(held_out, np.array([known[str(path)] for path in held_out.paths]))
+        raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
     start_run(folder, recipe)
     record_manifest(folder, manifest)
     learnt = fit(manifest, pixels, recipe, folder, progress=progress)
