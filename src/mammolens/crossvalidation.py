@@ -99,10 +99,11 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
         )
     labelled = manifest.labelled()
     pixels = prepared_pixels(labelled.paths, recipe.preprocess, progress=progress)
-    dealt = folds_by_patient(readable(labelled, pixels)[0], folds)
+    labelled, pixels = readable(labelled, pixels)
+    dealt = folds_by_patient(labelled, folds)
     if also is not None:
         dealt = [with_training_images(fold, also) for fold in dealt]
-    pixels = prepared_pixels(dealt[0].paths, recipe.preprocess, progress=progress)
+        pixels = prepared_pixels(dealt[0].paths, recipe.preprocess, progress=progress)
     judged = [
         _fold(*readable(fold, pixels), recipe, folder / f"fold-{number}", progress=progress)
         for number, fold in enumerate(dealt)
