@@ -290,11 +290,12 @@ def test_without_a_monitor_all_epochs_are_trained_and_the_last_is_kept(
     assert (run.record.epochs, run.record.best_epoch) == (3, 3)
 
 
+@pytest.mark.parametrize("frozen", [0, 4])
 def test_boxes_are_learnt_from_where_there_are_any(
-    phantom_manifest: Manifest, tmp_path: Path
+    frozen: int, phantom_manifest: Manifest, tmp_path: Path
 ) -> None:
     changes = ["preprocess.height=96", "preprocess.width=64", "initial_weights=none", "epochs=1"]
-    recipe = read_recipe("lesions", [*changes, "boxes=1"])
+    recipe = read_recipe("lesions", [*changes, "boxes=1", f"frozen_stages={frozen}"])
     run = train(phantom_manifest, recipe, tmp_path / "run")
     assert run.load_network().input_shape == (None, 96, 64, 1)
     without = Manifest(tuple(replace(m, boxes=()) for m in phantom_manifest))

@@ -36,10 +36,15 @@ class Frozen:
 
 
 def cut(network: Network, stages: int) -> tuple[Network, Network]:
-    """Return the first `stages` of `STAGES` and the rest of a network; they share its layers."""
+    """Return the first `stages` of `STAGES` and the rest of a network; they share its layers.
+
+    The first input of `network` is pixels; all others go into the rest.
+    """
     last = layers_by_stage(network)[STAGES[stages - 1]][-1]
-    frozen = keras.Model(network.input, last.output, name="frozen")
-    return frozen, keras.Model(last.output, network.output, name=network.name)
+    pixels, *others = network.inputs
+    frozen = keras.Model(pixels, last.output, name="frozen")
+    inputs = [last.output, *others] if others else last.output
+    return frozen, keras.Model(inputs, network.output, name=network.name)
 
 
 def _is_channels_first(network: Network) -> bool:

@@ -75,7 +75,8 @@ def with_losses(network: Network, recipe: Recipe) -> Network:
         answer = BagLoss(recipe.bags)([answer, label])
     if recipe.boxes:
         tumors = network.get_layer(ATTENTION if has_layer(network, ATTENTION) else LOGITS)
-        lesions = layers.Conv2D(1, 1, name="lesions")(tumors.input)
+        # From zero, so that what it does not know yet disturbs nothing below it.
+        lesions = layers.Conv2D(1, 1, kernel_initializer="zeros", name="lesions")(tumors.input)
         cells = keras.Input(tumors.output.shape[1:], name="cells")
         inputs.append(cells)
         answer = BoxLoss(recipe.boxes)([answer, label, lesions, tumors.output, cells])

@@ -202,11 +202,10 @@ def fit(
     keras.utils.set_random_seed(recipe.seed)
     network = build(recipe)
     extra = _extra_inputs(manifest, network, recipe, progress=progress)
-    learner = network
+    learner = with_losses(network, recipe)
     if recipe.frozen_stages:
-        frozen, learner = cut(network, recipe.frozen_stages)
+        frozen, learner = cut(learner, recipe.frozen_stages)
         extra["frozen"] = Frozen(frozen)
-    learner = with_losses(learner, recipe)
     learner.compile(
         optimizer=_optimizer(recipe),
         loss=keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing),
