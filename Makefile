@@ -17,13 +17,13 @@ demo: $(INSTALLED)
 	$(BIN)/mammolens demo demo
 
 test: $(INSTALLED) browser
-	$(BIN)/pytest --cov
+	$(BIN)/pytest --cov --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 25
 
 accurate: $(INSTALLED)
 	@test -n "$(DATA)" -a -n "$(LESIONS)" || { echo "name both data sets: make accurate DATA=rsna_breast LESIONS=cbis_ddsm_mass"; exit 2; }
 	-$(BIN)/mammolens doctor $(DATA) --mend runs/mended.csv --out runs/doctor
 	$(BIN)/mammolens manifest runs/mended.csv runs/accurate.csv --splits patient --fractions 0.8 0.2 0
-	$(BIN)/mammolens manifest $(LESIONS) runs/lesions.csv --splits valid --fractions 0.9 0.1 0
+	$(BIN)/mammolens manifest $(LESIONS) runs/lesions.csv --splits valid --fractions 0.95 0.05 0
 	test -f runs/lesions/run.json || $(BIN)/mammolens train runs/lesions.csv --recipe lesions --out runs/lesions
 	test -f runs/accurate/run.json || $(BIN)/mammolens train runs/accurate.csv --recipe accurate --set initial_weights=runs/lesions --out runs/accurate
 	$(BIN)/mammolens export runs/accurate runs/accurate-bundle --name accurate --half --licence "RSNA challenge terms: non-commercial research"

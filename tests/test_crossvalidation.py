@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,28 @@ def test_every_fold_learns_from_the_other_data_set_and_none_is_judged_on_it(
         assert len(used) == len(main) + len(taught)
     with pytest.raises(DataError, match="other images"):
         cross_validate(main, recipe, tmp_path / "folds", folds=2)
+
+
+def test_with_another_cross_validation_the_mean_of_all_logits_is_judged(
+    done: tuple[CrossValidation, Path], phantoms: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    listed = read_source(str(phantoms))
+    other, sharper = tmp_path / "other", recipe.model_copy(update={"seed": 5})
+    cross_validate(listed, sharper, other, folds=2)
+    shutil.copytree(done[1], tmp_path / "both")
+    report = cross_validate(listed, recipe, tmp_path / "both", folds=2, others=[other])
+    first, second, both = (
+        {row["path"]: float(row["score"]) for row in rows(folder / "scores.csv")}
+        for folder in (done[1], other, tmp_path / "both")
+    )
+    for path, score in both.items():
+        expected = (
+            np.log(first[path] / (1 - first[path])) + np.log(second[path] / (1 - second[path]))
+        ) / 2
+        assert np.log(score / (1 - score)) == pytest.approx(expected, abs=1e-6)
+    assert report.roc_auc[Level.IMAGE].value != done[0].roc_auc[Level.IMAGE].value
+    with pytest.raises(DataError, match="fold 1 has other images"):
+        cross_validate(listed, recipe, tmp_path / "new", folds=3, others=[other])
 
 
 def test_scores_of_another_recipe_are_not_taken_for_these(

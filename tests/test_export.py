@@ -17,14 +17,17 @@ from mammolens.bundle import Bundle
 from mammolens.cache import prepared_pixels
 from mammolens.errors import BundleError, DataError, RunError
 from mammolens.export import NO_LICENCE, Card, Evidence, export, export_file, export_run, open_keras
+from mammolens.files import write_text
 from mammolens.gate import MIN_IMAGES
 from mammolens.manifest import Manifest
 from mammolens.networks import Network
+from mammolens.onnx_model import scores_by
 from mammolens.predictor import Predictor
 from mammolens.preprocess import Preprocess
 from mammolens.recipe import Recipe, read_recipe
 from mammolens.records import Laterality, Level, Mammogram, Split
-from mammolens.runs import Run
+from mammolens.runs import RECIPE, Run
+from mammolens.training import train
 from mammolens.triage import AS_TRAINED, BALANCED, SENSITIVITY_90, SPECIFICITY_90
 
 CARD = Card("mine", "CC0-1.0")
@@ -118,6 +121,47 @@ def test_a_run_exports_anew_at_half_the_size(
     assert half.record.training_data == data
     with pytest.raises(RunError, match="no such run folder"):
         export_run(tmp_path / "gone", tmp_path / "new", CARD)
+
+
+def test_two_runs_answer_together(run: Run, tmp_path: Path, phantom_manifest: Manifest) -> None:
+    changed = run.recipe.model_copy(update={"seed": 1, "epochs": 1})
+    other = train(run.manifest, changed, tmp_path / "other")
+    both = export_run(run.folder, tmp_path / "both", CARD, others=[other.folder])
+    paths = phantom_manifest.paths[:6]
+    logits = [
+        np.log(raw / (1 - raw))
+        for raw in (
+            scores_by(bundle.model, prepared_pixels(paths, run.recipe.preprocess))
+            for bundle in (
+                both,
+                Predictor.load(run.folder).bundle,
+                Predictor.load(other.folder).bundle,
+            )
+        )
+    ]
+    np.testing.assert_allclose(logits[0], (logits[1] + logits[2]) / 2, atol=1e-3)
+    assert both.record.metrics != Predictor.load(run.folder).bundle.record.metrics
+    assert scores(both, paths).shape == (6,)
+    unlike = run.recipe.model_copy(update={"test_time_flips": True})
+    write_text(other.folder / RECIPE, unlike.to_toml())
+    with pytest.raises(RunError, match="another test_time_flips"):
+        export_run(run.folder, tmp_path / "neither", CARD, others=[other.folder])
+
+
+def test_runs_of_other_patients_do_not_answer_together(
+    run: Run, tmp_path: Path, phantom_manifest: Manifest
+) -> None:
+    """The one may have learnt from whom the other is calibrated on."""
+    gone = next(m.patient_key for m in phantom_manifest if m.split is Split.TRAIN)
+    moved = Manifest(
+        tuple(
+            replace(m, split=Split.TEST) if m.patient_key == gone else m for m in phantom_manifest
+        )
+    )
+    other = train(moved, run.recipe.model_copy(update={"epochs": 1}), tmp_path / "other")
+    with pytest.raises(RunError, match="learnt from other images or splits"):
+        export_run(run.folder, tmp_path / "both", CARD, others=[other.folder])
+    assert not (tmp_path / "both").exists()
 
 
 @pytest.mark.parametrize("name", ["breast.h5", "breast.keras"])

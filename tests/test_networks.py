@@ -11,6 +11,7 @@ from mammolens.networks import (
     as_trained,
     baseline_cnn,
     build,
+    ensemble,
     score_map_network,
     with_flips,
 )
@@ -132,6 +133,20 @@ def test_with_flips_a_picture_and_its_mirror_image_get_one_answer() -> None:
         mirrored, mirrored_map = network.predict(np.flip(pixels(), axis), verbose=0)
         np.testing.assert_allclose(mirrored, answer, atol=1e-5)
         np.testing.assert_allclose(np.flip(mirrored_map, axis), score_map, atol=1e-5)
+
+
+def test_an_ensemble_answers_with_the_mean_of_logits_and_of_maps() -> None:
+    mapped = [with_score_map(build(small(f"seed={seed}"))) for seed in (0, 1)]
+    members = [network for network in mapped if network is not None]
+    answers = [member.predict(pixels(), verbose=0) for member in members]
+    assert np.abs(answers[0][0] - answers[1][0]).max() > 0.01
+    probability, score_map = ensemble(members).predict(pixels(), verbose=0)
+    expected = np.mean([logit(answer[0]) for answer in answers], axis=0)
+    np.testing.assert_allclose(logit(probability), expected, atol=1e-4)
+    np.testing.assert_allclose(score_map, (answers[0][1] + answers[1][1]) / 2, atol=1e-5)
+    assert ensemble(members[:1]) is members[0]
+    without = ensemble([members[0], baseline_cnn(64, 32)])
+    assert len(without.outputs) == 1
 
 
 def test_frozen_stages_are_the_first() -> None:

@@ -1,4 +1,4 @@
-"""Random changes to training pixels: plain NumPy and Pillow, so every backend sees the same ones."""
+"""Random changes to training pixels: NumPy and Pillow, so every backend sees the same ones."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -26,6 +26,8 @@ from mammolens.triage import by_level
 
 SCORES, REPORT = "scores.csv", "crossvalidation.json"
 
+_TINY = 1e-6
+
 
 class CrossValidation(BaseModel):
     """What `crossvalidation.json` holds.
@@ -69,6 +71,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     *,
     folds: int = 5,
     also: Manifest | None = None,
+    others: Sequence[Path] = (),
     name: str = "",
     command: str = "",
     progress: bool = False,
@@ -82,13 +85,15 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
             interrupted is gone on with.
         folds: how many.
         also: a data set whose training images every fold learns from, and none is judged on.
+        others: folders of complete cross-validations on the same folds: judged is the mean of all
+            logits, as an ensemble of such networks would answer.
         name: of the data set, for the report.
         command: what was typed, for the report.
         progress: show bars and a line an epoch on standard error.
 
     Raises:
         RecipeError: the recipe chooses the epoch by validation.
-        DataError: too few patients, or images that cannot be read.
+        DataError: too few patients, images that cannot be read, or others on other folds.
         RunError: `folder` is in the way.
     """
     check_network(recipe)
@@ -108,6 +113,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
         _fold(*readable(fold, pixels), recipe, folder / f"fold-{number}", progress=progress)
         for number, fold in enumerate(dealt)
     ]
+    judged = _with_others(judged, others)
     report = _report(judged, name, command)
     _write_scores(folder / SCORES, judged)
     write_text(folder / REPORT, report.model_dump_json(indent=2) + "\n")
@@ -133,11 +139,34 @@ def _fold(
     learnt = fit(manifest, pixels, recipe, folder, progress=progress)
     save_network(learnt.network, folder / MODEL)
     indices = [index for index, m in enumerate(manifest) if m.split is Split.VALID]
-    served = to_onnx(served_network(learnt.network, recipe))
+    served = to_onnx(served_network(learnt.network, recipe=recipe))
     scores = scores_by(served, pixels.subset(indices))
     judged = _Judged(held_out, scores)
     _write_scores(folder / SCORES, [judged])
     return judged
+
+
+def _with_others(judged: Sequence[_Judged], folders: Sequence[Path]) -> list[_Judged]:
+    """Average the logits of each fold with those that other cross-validations gave it."""
+    averaged = []
+    for number, fold in enumerate(judged):
+        logits = [_logits(fold.scores)]
+        for folder in folders:
+            known = _read_scores(folder / f"fold-{number}" / SCORES)
+            if set(known) != {str(path) for path in fold.manifest.paths}:
+                raise DataError(
+                    f"{folder}: its fold {number + 1} has other images. Cross-validate both on "
+                    "the same data set with as many folds."
+                )
+            scores = np.array([known[str(path)] for path in fold.manifest.paths])
+            logits.append(_logits(scores))
+        averaged.append(_Judged(fold.manifest, 1 / (1 + np.exp(-np.mean(logits, axis=0)))))
+    return averaged
+
+
+def _logits(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    clipped = np.clip(scores, _TINY, 1 - _TINY)
+    return np.asarray(np.log(clipped) - np.log(1 - clipped))
 
 
 def _report(judged: Sequence[_Judged], name: str, command: str) -> CrossValidation:
@@ -195,5 +224,7 @@ def _write_scores(path: Path, judged: Sequence[_Judged]) -> None:
 
 
 def _read_scores(path: Path) -> dict[str, float]:
+    if not path.is_file():
+        raise DataError(f"{path}: is not there. Name the folder of a complete cross-validation.")
     with path.open(encoding="utf-8", newline="") as stream:
         return {row["path"]: float(row["score"]) for row in csv.DictReader(stream)}

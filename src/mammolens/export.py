@@ -1,5 +1,6 @@
 """A trained network → a bundle: what serving needs, fitted on validation, checked against Keras."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,10 +17,10 @@ from mammolens.bundle import Bundle, BundleRecord, Outputs, TrainingData, write_
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.calibration import Calibration, fit_calibration
 from mammolens.conformal import Conformal
-from mammolens.errors import BundleError, DataError, ImageError, reason
+from mammolens.errors import BundleError, DataError, ImageError, RunError, reason
 from mammolens.gate import MIN_IMAGES, Gate, fit_gate, statistics
 from mammolens.manifest import Manifest
-from mammolens.networks import Network, with_flips
+from mammolens.networks import Network, ensemble, with_flips
 from mammolens.onnx_model import OUTPUTS, parity, round_weights, scores_by, to_onnx
 from mammolens.parallel import cores
 from mammolens.phantom import draw_patient, draw_view
@@ -27,7 +28,7 @@ from mammolens.preprocess import Preprocess, as_float
 from mammolens.reading import read_image
 from mammolens.recipe import Recipe
 from mammolens.records import LABEL_NAMES, Level, Split, View
-from mammolens.runs import MANIFEST, open_run
+from mammolens.runs import MANIFEST, Run, open_run
 from mammolens.score_maps import with_score_map
 from mammolens.sources import read_source
 from mammolens.triage import (
@@ -75,12 +76,13 @@ class Evidence:
         )
 
 
-def export(
+def export(  # noqa: PLR0913 - what answers, how, where to, and what it was fitted on
     network: Network,
     recipe: Recipe,
     out: Path,
     card: Card,
     *,
+    others: Sequence[Network] = (),
     evidence: Evidence | None = None,
     scores: NDArray[np.float64] | None = None,
     half: bool = False,
@@ -92,6 +94,8 @@ def export(
         recipe: its preprocessing, a threshold where it fixes one, and mirror images.
         out: a new folder.
         card: the model's name and licence.
+        others: networks of the same recipe but for what they started from: the bundle answers with
+            the mean of all their logits.
         evidence: the data it was learnt from; its validation split gives calibration, operating
             points and prediction sets. Without it a score is shown as it is and 0.5 decides.
         scores: what the network as it is served makes of the validation images, where that is
@@ -102,9 +106,11 @@ def export(
         BundleError: Keras and ONNX Runtime do not agree.
         DataError: `out` exists, or validation images lack a class.
     """
+    members = [network, *others]
     if half:
-        round_weights(network)
-    served = served_network(network, recipe)
+        for member in members:
+            round_weights(member)
+    served = served_network(*members, recipe=recipe)
     preprocess = recipe.preprocess
     threshold = None if recipe.threshold == "youden" else recipe.threshold
     model = to_onnx(served, half=half)
@@ -142,9 +148,9 @@ def export(
     return write_bundle(record, model, out)
 
 
-def served_network(network: Network, recipe: Recipe) -> Network:
-    """Return the network as it answers: with a map where it can have one, and mirror images."""
-    mapped = with_score_map(network) or network
+def served_network(*networks: Network, recipe: Recipe) -> Network:
+    """Return them as one that answers: with a map where all can have one, and mirror images."""
+    mapped = ensemble([with_score_map(network) or network for network in networks])
     return with_flips(mapped) if recipe.test_time_flips else mapped
 
 
@@ -153,28 +159,50 @@ def export_run(
     out: Path,
     card: Card,
     *,
+    others: Sequence[Path] = (),
     data: str | None = None,
     half: bool = False,
     progress: bool = False,
 ) -> Bundle:
     """Export a run's network anew, calibrated on its own validation split or that of `data`.
 
+    With `others`, runs on the same images, the bundle answers with the mean of all their logits.
+
     Raises:
-        RunError: `folder` is not a complete run.
+        RunError: `folder` is not a complete run, or another is of other images or pixels.
         DataError: the data set lacks a split, a class, or its images.
         BundleError: Keras and ONNX Runtime do not agree.
     """
     run = open_run(folder)
     recipe = run.recipe
+    members = [_member(other, run) for other in others]
     evidence = _evidence(data or str(folder / MANIFEST), recipe.preprocess, progress=progress)
     return export(
         run.load_network(),
         recipe,
         out,
         card,
+        others=members,
         evidence=replace(evidence, name=data or run.record.data),
         half=half,
     )
+
+
+def _member(folder: Path, first: Run) -> Network:
+    """Open the network of a run that may answer together with `first`."""
+    run = open_run(folder)
+    if run.manifest.fingerprint() != first.manifest.fingerprint():
+        raise RunError(
+            f"{folder}: learnt from other images or splits than {first.folder}, so that one may "
+            "know what the other is calibrated on. Train both on the same manifest."
+        )
+    for field in ("preprocess", "test_time_flips"):
+        if getattr(run.recipe, field) != getattr(first.recipe, field):
+            raise RunError(
+                f"{folder}: its recipe has another {field} than that of {first.folder}, and an "
+                "ensemble has one. Train both with the same."
+            )
+    return run.load_network()
 
 
 def export_file(

@@ -1,7 +1,7 @@
 """Networks as plain builders, and the one dict that names them. Knows no files and no data."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -213,12 +213,35 @@ def with_flips(network: Network) -> Network:
     """
     image = keras.Input(network.input_shape[1:], name="image")
     answers = [_flipped(network, image, axes) for axes in ((), (1,), (2,), (1, 2))]
+    return keras.Model(image, _averaged(answers), name=network.name)
+
+
+def ensemble(networks: Sequence[Network]) -> Network:
+    """Return a network whose logit and map are averaged over those of several, of one input shape.
+
+    Where one of them has no map the ensemble has none. It answers and does not learn, nor do
+    `networks` from then on.
+    """
+    first, *others = networks
+    if not others:
+        return first
+    image = keras.Input(first.input_shape[1:], name="image")
+    members = [  # by names of their own: they may all have the same
+        keras.Model(network.input, network.outputs, name=f"member_{number}")
+        for number, network in enumerate(networks)
+    ]
+    for member in members:  # variables of one name would get in each other's way
+        member.trainable = False
+    return keras.Model(image, _averaged([member(image) for member in members]), name=first.name)
+
+
+def _averaged(answers: Sequence[Sequence[Tensor]]) -> Tensor | list[Tensor]:
+    """Return a probability, by the mean of logits; and the mean of maps, if all have one."""
     clipped = [ops.clip(answer[0], _TINY, 1 - _TINY) for answer in answers]
     logits = [ops.log(probability) - ops.log(1 - probability) for probability in clipped]
     probability = ops.sigmoid(sum(logits) / len(logits))
     maps = [answer[1] for answer in answers if len(answer) > 1]
-    outputs = [probability, sum(maps) / len(maps)] if maps else probability
-    return keras.Model(image, outputs, name=network.name)
+    return [probability, sum(maps) / len(maps)] if len(maps) == len(answers) else probability
 
 
 def _flipped(network: Network, image: Tensor, axes: tuple[int, ...]) -> list[Tensor]:

@@ -118,7 +118,7 @@ def train(
     )
     save_network(learnt.network, folder / MODEL)
     evidence = Evidence(name or folder.name, manifest, pixels)
-    served = to_onnx(served_network(learnt.network, recipe))
+    served = to_onnx(served_network(learnt.network, recipe=recipe))
     judged = [split for split in (Split.VALID, Split.TEST) if len(manifest.of_split(split))]
     scores = {split: scores_by(served, evidence.of_split(split).pixels) for split in judged}
     known = scores[Split.VALID]

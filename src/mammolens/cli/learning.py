@@ -88,6 +88,10 @@ def crossvalidate(
     set_: Changes = None,
     folds: Annotated[int, typer.Option(min=2, help="Of patients.")] = 5,
     also: Also = None,
+    with_: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Another cross-validation: judge the mean of both."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder.  [default: runs/NAME-folds]")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -109,6 +113,7 @@ def crossvalidate(
         folder,
         folds=folds,
         also=None if also is None else read_source(also),
+        others=with_ or [],
         name=_named(data, also),
         command=command_line(),
         progress=not quiet,
@@ -202,6 +207,10 @@ def compare(
 def export(
     model: Annotated[Path, typer.Argument(help="Run, or .h5 or .keras file.", metavar="MODEL")],
     bundle: Annotated[Path, typer.Argument(help="Folder to make.", metavar="BUNDLE")],
+    with_: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Another run, to answer with the mean of both."),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="To calibrate on: its validation split.  [default: the run's own]"),
@@ -224,8 +233,13 @@ def export(
     card = Card(name or model.stem, licence or NO_LICENCE)
     if model.is_dir() and (recipe or set_):
         raise typer.BadParameter("a run has its own recipe", param_hint="--recipe, --set")
+    if with_ and not model.is_dir():
+        raise typer.BadParameter("only runs answer together", param_hint="--with")
     if model.is_dir():
-        made = export_run(model, bundle, card, data=data, half=half, progress=not quiet)
+        also = with_ or []
+        made = export_run(
+            model, bundle, card, others=also, data=data, half=half, progress=not quiet
+        )
     else:
         asked = read_recipe(recipe or "baseline", set_ or []) if recipe or set_ else None
         made = export_file(model, bundle, card, asked, data=data, half=half, progress=not quiet)
