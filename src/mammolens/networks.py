@@ -26,7 +26,8 @@ LOGITS = "logits"
 ATTENTION = "attention"
 """The layer that says how much each place counts, in networks that weigh places."""
 
-_SHARPNESS = 4.0
+_SHARPNESS = 4.0  # of log-sum-exp
+_SOFTER = 2.0  # attention, than the map it starts as
 _TOP = 0.1
 _TINY = 1e-6
 
@@ -127,10 +128,12 @@ def _top_k(logits: Tensor, _: Tensor) -> Tensor:
 def _attention(logits: Tensor, features: Tensor) -> Tensor:
     """Mean of places, weighed by attention (Ilse, Tomczak & Welling 2018, ICML).
 
-    Attention is linear in the features, so that boxes of lesions can teach it where to look.
+    Attention is linear in the features, so that boxes of lesions can teach it where to look. What
+    they teach is sharper than what helps to judge, hence the softening (docs/experiments.md, 24).
     """
     weight = layers.Conv2D(1, 1, name=ATTENTION)(features)
-    share = layers.Softmax(axis=1)(layers.Reshape((-1, 1))(weight))
+    soft = layers.Rescaling(1 / _SOFTER)(layers.Reshape((-1, 1))(weight))
+    share = layers.Softmax(axis=1)(soft)
     parts = layers.Multiply()([share, layers.Reshape((-1, 1))(logits)])
     return layers.Rescaling(float(parts.shape[1]))(layers.GlobalAveragePooling1D()(parts))
 

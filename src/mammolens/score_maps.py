@@ -29,12 +29,13 @@ def with_score_map(network: Network) -> Network | None:
     are weighed by attention, the map is how much each counts, scaled alike.
     """
     if has_layer(network, ATTENTION):
-        attention = network.get_layer(ATTENTION).output
-        inner = keras.Model(network.input, [network.output, attention])
+        places = network.get_layer(ATTENTION).output.shape[1:]
+        share = next(layer for layer in network.layers if isinstance(layer, layers.Softmax))
+        inner = keras.Model(network.input, [network.output, share.output])
         image = keras.Input(network.input_shape[1:], name="image")
-        probability, weight = inner(image)  # within, for names of saved layers may be ours, too
-        shares = ops.exp(weight - ops.max(weight, axis=(1, 2, 3), keepdims=True))
-        score_map = shares * ops.reshape(probability, (-1, 1, 1, 1))
+        probability, shares = inner(image)  # within, for names of saved layers may be ours, too
+        of_largest = shares / ops.max(shares, axis=1, keepdims=True)
+        score_map = ops.reshape(of_largest, (-1, *places)) * ops.reshape(probability, (-1, 1, 1, 1))
         return keras.Model(image, [probability, score_map], name=network.name)
     if has_layer(network, LOGITS):
         score_map = ops.sigmoid(network.get_layer(LOGITS).output)
