@@ -135,6 +135,7 @@ def test_with_another_cross_validation_the_mean_of_all_logits_is_judged(
     assert report.roc_auc[Level.IMAGE].value != done[0].roc_auc[Level.IMAGE].value
     with pytest.raises(DataError, match="fold 1 has other images"):
         cross_validate(listed, recipe, tmp_path / "new", folds=3, others=[other])
+    assert not (tmp_path / "new").exists()
 
 
 def test_scores_of_another_recipe_are_not_taken_for_these(

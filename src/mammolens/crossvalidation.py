@@ -106,6 +106,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     pixels = prepared_pixels(labelled.paths, recipe.preprocess, progress=progress)
     labelled, pixels = readable(labelled, pixels)
     dealt = folds_by_patient(labelled, folds)
+    members = [_known_logits(other, dealt) for other in others]
     if also is not None:
         dealt = [with_training_images(fold, also) for fold in dealt]
         pixels = prepared_pixels(dealt[0].paths, recipe.preprocess, progress=progress)
@@ -113,7 +114,8 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
         _fold(*readable(fold, pixels), recipe, folder / f"fold-{number}", progress=progress)
         for number, fold in enumerate(dealt)
     ]
-    judged = _with_others(judged, others)
+    if members:
+        judged = [_together(fold, *logits) for fold, *logits in zip(judged, *members, strict=True)]
     report = _report(judged, name, command)
     _write_scores(folder / SCORES, judged)
     write_text(folder / REPORT, report.model_dump_json(indent=2) + "\n")
@@ -146,22 +148,24 @@ def _fold(
     return judged
 
 
-def _with_others(judged: Sequence[_Judged], folders: Sequence[Path]) -> list[_Judged]:
-    """Average the logits of each fold with those that other cross-validations gave it."""
-    averaged = []
-    for number, fold in enumerate(judged):
-        logits = [_logits(fold.scores)]
-        for folder in folders:
-            known = _read_scores(folder / f"fold-{number}" / SCORES)
-            if set(known) != {str(path) for path in fold.manifest.paths}:
-                raise DataError(
-                    f"{folder}: its fold {number + 1} has other images. Cross-validate both on "
-                    "the same data set with as many folds."
-                )
-            scores = np.array([known[str(path)] for path in fold.manifest.paths])
-            logits.append(_logits(scores))
-        averaged.append(_Judged(fold.manifest, 1 / (1 + np.exp(-np.mean(logits, axis=0)))))
-    return averaged
+def _known_logits(folder: Path, dealt: Sequence[Manifest]) -> list[NDArray[np.float64]]:
+    """Return what another cross-validation made of the images of each of these folds."""
+    found = []
+    for number, fold in enumerate(dealt):
+        known = _read_scores(folder / f"fold-{number}" / SCORES)
+        paths = [str(path) for path in fold.of_split(Split.VALID).paths]
+        if set(known) != set(paths):
+            raise DataError(
+                f"{folder}: its fold {number + 1} has other images. Cross-validate both on the "
+                "same data set with as many folds."
+            )
+        found.append(_logits(np.array([known[path] for path in paths])))
+    return found
+
+
+def _together(fold: _Judged, *logits: NDArray[np.float64]) -> _Judged:
+    mean = np.mean([_logits(fold.scores), *logits], axis=0)
+    return _Judged(fold.manifest, 1 / (1 + np.exp(-mean)))
 
 
 def _logits(scores: NDArray[np.float64]) -> NDArray[np.float64]:

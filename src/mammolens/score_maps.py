@@ -30,7 +30,7 @@ def with_score_map(network: Network) -> Network | None:
     """
     if has_layer(network, ATTENTION):
         places = network.get_layer(ATTENTION).output.shape[1:]
-        share = next(layer for layer in network.layers if isinstance(layer, layers.Softmax))
+        share = next(x for x in reversed(network.layers) if isinstance(x, layers.Softmax))
         inner = keras.Model(network.input, [network.output, share.output])
         image = keras.Input(network.input_shape[1:], name="image")
         probability, shares = inner(image)  # within, for names of saved layers may be ours, too
