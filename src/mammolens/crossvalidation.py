@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from mammolens.cache import CachedPixels, prepared_pixels
+from mammolens.calibration import logit, sigmoid
 from mammolens.errors import DataError, RecipeError
 from mammolens.export import served_network
 from mammolens.files import write_text, written_whole
@@ -25,8 +26,6 @@ from mammolens.training import check_boxes, check_trainable, fit, readable
 from mammolens.triage import by_level
 
 SCORES, REPORT = "scores.csv", "crossvalidation.json"
-
-_TINY = 1e-6
 
 
 class CrossValidation(BaseModel):
@@ -131,11 +130,11 @@ def _fold(
     if (folder / SCORES).is_file():
         if (folder / RECIPE).read_text(encoding="utf-8") != recipe.to_toml():
             raise DataError(f"{folder}: holds scores of another recipe. Choose another --out.")
-        known = _read_scores(folder / SCORES)
+        known = _read_scores(folder / SCORES, held_out)
         same = Manifest.load(folder / MANIFEST).fingerprint() == manifest.fingerprint()
-        if same and set(known) == {str(path) for path in held_out.paths}:
-            return _Judged(held_out, np.array([known[str(path)] for path in held_out.paths]))
-        raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
+        if known is None or not same:
+            raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
+        return _Judged(held_out, known)
     start_run(folder, recipe)
     record_manifest(folder, manifest)
     learnt = fit(manifest, pixels, recipe, folder, progress=progress)
@@ -152,25 +151,18 @@ def _known_logits(folder: Path, dealt: Sequence[Manifest]) -> list[NDArray[np.fl
     """Return what another cross-validation made of the images of each of these folds."""
     found = []
     for number, fold in enumerate(dealt):
-        known = _read_scores(folder / f"fold-{number}" / SCORES)
-        paths = [str(path) for path in fold.of_split(Split.VALID).paths]
-        if set(known) != set(paths):
+        known = _read_scores(folder / f"fold-{number}" / SCORES, fold.of_split(Split.VALID))
+        if known is None:
             raise DataError(
                 f"{folder}: its fold {number + 1} has other images. Cross-validate both on the "
                 "same data set with as many folds."
             )
-        found.append(_logits(np.array([known[path] for path in paths])))
+        found.append(logit(known))
     return found
 
 
 def _together(fold: _Judged, *logits: NDArray[np.float64]) -> _Judged:
-    mean = np.mean([_logits(fold.scores), *logits], axis=0)
-    return _Judged(fold.manifest, 1 / (1 + np.exp(-mean)))
-
-
-def _logits(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    clipped = np.clip(scores, _TINY, 1 - _TINY)
-    return np.asarray(np.log(clipped) - np.log(1 - clipped))
+    return _Judged(fold.manifest, sigmoid(np.mean([logit(fold.scores), *logits], axis=0)))
 
 
 def _report(judged: Sequence[_Judged], name: str, command: str) -> CrossValidation:
@@ -227,8 +219,11 @@ def _write_scores(path: Path, judged: Sequence[_Judged]) -> None:
                 writer.writerow((mammogram.path, number, mammogram.label, repr(float(score))))
 
 
-def _read_scores(path: Path) -> dict[str, float]:
+def _read_scores(path: Path, images: Manifest) -> NDArray[np.float64] | None:
+    """Return the scores of `images`, or None where the file is about others."""
     if not path.is_file():
         raise DataError(f"{path}: is not there. Name the folder of a complete cross-validation.")
     with path.open(encoding="utf-8", newline="") as stream:
-        return {row["path"]: float(row["score"]) for row in csv.DictReader(stream)}
+        known = {row["path"]: float(row["score"]) for row in csv.DictReader(stream)}
+    paths = [str(path) for path in images.paths]
+    return np.array([known[path] for path in paths]) if set(known) == set(paths) else None

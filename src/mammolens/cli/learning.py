@@ -236,9 +236,9 @@ def export(
     if with_ and not model.is_dir():
         raise typer.BadParameter("only runs answer together", param_hint="--with")
     if model.is_dir():
-        also = with_ or []
+        others = with_ or []
         made = export_run(
-            model, bundle, card, others=also, data=data, half=half, progress=not quiet
+            model, bundle, card, others=others, data=data, half=half, progress=not quiet
         )
     else:
         asked = read_recipe(recipe or "baseline", set_ or []) if recipe or set_ else None
