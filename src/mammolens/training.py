@@ -262,6 +262,7 @@ def _batches(
         chosen.labels,
         recipe.batch_size,
         augment=recipe.augment,
+        frames=recipe.preprocess.frames,
         mixup=recipe.mixup,
         patients=chosen.patients if recipe.sampling == "patient" else None,
         breasts=[m.breast_key for m in chosen] if recipe.bags else None,
