@@ -94,20 +94,3 @@ def test_masks_move_with_their_images() -> None:
     np.testing.assert_array_equal(changed, change(augment))
     assert ((changed > 0.6) <= (moved > 0.5)).all()
     assert ((moved > 0.9) <= (changed > 0.7)).all()
-
-
-def test_frames_are_changed_apart_and_stay_in_their_places() -> None:
-    augment = Augment(horizontal_flip=True, rotation=20, zoom=0.2, shift=0.1, gamma=0.3)
-    dark, bright = np.zeros_like(images()), images()
-    both = np.concatenate([dark, bright], axis=2)
-    changed, masks = augmented_alike(both, both, augment, np.random.default_rng(0), frames=2)
-    half = both.shape[2] // 2
-    assert changed.shape == masks.shape == both.shape
-    assert not changed[:, :, :half].any()
-    assert not masks[:, :, :half].any()
-    assert (changed[:, :, half:].max(axis=(1, 2)) > 0.5).all()
-    twice = np.concatenate([bright, bright], axis=2)
-    one, other = np.split(
-        augmented_alike(twice, twice, augment, np.random.default_rng(0), frames=2)[0], 2, axis=2
-    )
-    assert (one != other).any(axis=(1, 2)).mean() > 0.9

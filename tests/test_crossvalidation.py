@@ -19,17 +19,16 @@ CHANGES = [
     "preprocess.width=32",
     "initial_weights=none",
     "epochs=1",
-    "monitor=nothing",
     "frozen_stages=4",
+    "boxes=0.0",
     "bags=0.5",
     "stage_rates=0.8",
-    "test_time_flips=false",
 ]
 
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    return read_recipe("accurate", CHANGES)
+    return read_recipe("lesions", CHANGES)
 
 
 @pytest.fixture(scope="module")
@@ -141,13 +140,13 @@ def test_with_another_cross_validation_the_mean_of_all_logits_is_judged(
 def test_scores_of_another_recipe_are_not_taken_for_these(
     done: tuple[CrossValidation, Path], phantoms: Path
 ) -> None:
-    recipe = read_recipe("accurate", [*CHANGES, "seed=1"])
+    recipe = read_recipe("lesions", [*CHANGES, "seed=1"])
     with pytest.raises(DataError, match="scores of another recipe"):
         cross_validate(read_source(str(phantoms)), recipe, done[1], folds=2)
 
 
 def test_an_epoch_chosen_on_the_judged_fold_is_refused(phantoms: Path, tmp_path: Path) -> None:
-    recipe = read_recipe("accurate", [*CHANGES, "monitor=auc"])
+    recipe = read_recipe("lesions", [*CHANGES, "monitor=auc"])
     with pytest.raises(RecipeError, match="monitor=nothing"):
         cross_validate(read_source(str(phantoms)), recipe, tmp_path / "folds")
     assert not (tmp_path / "folds").exists()

@@ -13,7 +13,7 @@ from mammolens.recipe import Recipe, read_recipe
 @pytest.fixture
 def recipe() -> Recipe:
     changes = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
-    return read_recipe("accurate", [*changes, "frozen_stages=4"])
+    return read_recipe("lesions", [*changes, "frozen_stages=4"])
 
 
 @pytest.fixture

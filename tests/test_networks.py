@@ -15,7 +15,7 @@ from mammolens.networks import (
     score_map_network,
     with_flips,
 )
-from mammolens.recipe import Recipe, read_recipe
+from mammolens.recipe import Augment, Recipe, read_recipe
 from mammolens.runs import save_network
 from mammolens.score_maps import with_score_map
 
@@ -28,7 +28,7 @@ SMALL = [
 
 
 def small(*changes: str) -> Recipe:
-    return read_recipe("accurate", [*SMALL, *changes])
+    return read_recipe("lesions", [*SMALL, *changes])
 
 
 def pixels(count: int = 3) -> np.ndarray:
@@ -98,48 +98,6 @@ def test_one_high_place_counts_for_more_the_sharper_the_pooling() -> None:
     assert 0 < pooled["attention"] < 6
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_frames_side_by_side_get_the_mean_of_their_logits(pooling: str) -> None:
-    def answer(features: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray | None]:
-        shape = features.shape[1:]
-        body = keras.Model(image := keras.Input(shape), keras.layers.Identity()(image))
-        network = score_map_network(body, pooling, frames=frames)
-        for layer, weight in (("logits", [1.0, -2.0]), ("attention", [3.0, 1.0])):
-            if layer == "logits" or pooling == "attention":
-                kernel = np.array(weight).reshape(1, 1, 2, 1)
-                network.get_layer(layer).set_weights([kernel, np.zeros(1)])
-        mapped = with_score_map(network)
-        assert mapped is not None
-        probability, score_map = mapped.predict(features, verbose=0)
-        np.testing.assert_allclose(probability, network.predict(features, verbose=0), atol=1e-6)
-        return logit(probability), score_map
-
-    left, right = np.random.default_rng(0).random((2, 3, 4, 5, 2), dtype=np.float32)
-    together, score_map = answer(np.concatenate([left, right], axis=2), 2)
-    (one, one_map), (other, other_map) = answer(left, 1), answer(right, 1)
-    np.testing.assert_allclose(together, (one + other) / 2, atol=1e-4)
-    assert score_map is not None
-    for part, alone in ((score_map[:, :, :5], one_map), (score_map[:, :, 5:], other_map)):
-        assert alone is not None
-        share, expected = (x / x.sum(axis=(1, 2), keepdims=True) for x in (part, alone))
-        np.testing.assert_allclose(share, expected, atol=1e-5)
-
-
-def test_frames_that_do_not_part_evenly_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"preprocess\.width.*multiple of 32"):
-        build(small("preprocess.frames=2", "preprocess.width=40"))
-
-
-def test_a_network_of_two_frames_opens_again(tmp_path: Path) -> None:
-    network = build(small("preprocess.frames=2"))
-    assert network.input_shape == (None, 64, 64, 1)
-    save_network(network, tmp_path / "breast.h5")
-    images = np.random.default_rng(0).random((3, 64, 64, 1), dtype=np.float32)
-    opened = keras.saving.load_model(tmp_path / "breast.h5", compile=False)
-    expected = network.predict(images, verbose=0)
-    np.testing.assert_allclose(opened.predict(images, verbose=0), expected, atol=1e-6)
-
-
 def test_the_map_is_the_sigmoid_of_what_is_pooled() -> None:
     mapped = with_score_map(build(small("pooling=max", "dense_dropout=0.0")))
     assert mapped is not None
@@ -167,11 +125,13 @@ def test_the_map_of_a_network_that_weighs_places_is_how_much_they_count(tmp_path
     assert shares.max() > 1.2 / shares[0].size  # places do not count alike
 
 
-def test_with_flips_a_picture_and_its_mirror_image_get_one_answer() -> None:
+@pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)])
+def test_with_flips_a_picture_and_its_mirror_image_get_one_answer(axes: tuple[int, ...]) -> None:
     mapped = with_score_map(build(small()))
-    network = with_flips(mapped)
+    network = with_flips(mapped, Augment(horizontal_flip=2 in axes, vertical_flip=1 in axes))
     answer, score_map = network.predict(pixels(), verbose=0)
-    for axis in (1, 2):
+    assert with_flips(mapped, Augment()) is mapped
+    for axis in axes:
         mirrored, mirrored_map = network.predict(np.flip(pixels(), axis), verbose=0)
         np.testing.assert_allclose(mirrored, answer, atol=1e-5)
         np.testing.assert_allclose(np.flip(mirrored_map, axis), score_map, atol=1e-5)
@@ -240,7 +200,7 @@ def test_a_network_that_cannot_be_had_is_refused_clearly(monkeypatch: pytest.Mon
     monkeypatch.setattr(keras.utils, "get_file", _no_connection)
     monkeypatch.setattr(keras.src.applications.mobilenet_v2, "file_utils", keras.utils)
     with pytest.raises(RecipeError, match=r"MobileNetV2 at 64 x 32: cannot be built .*none"):
-        build(read_recipe("accurate", [*SMALL[:2], "network=MobileNetV2"]))
+        build(read_recipe("lesions", [*SMALL[:2], "network=MobileNetV2"]))
 
 
 def _no_connection(*_: object, **__: object) -> str:

@@ -31,7 +31,7 @@ def over_picture(
     score_map: NDArray[np.float32], geometry: Geometry, height: int, width: int
 ) -> NDArray[np.float32]:
     levels = np.zeros((ROWS * CELL, COLUMNS * CELL), np.uint16)
-    seen = Seen(levels, (geometry,), (height, width), admitted=True, header=Header(), warnings=())
+    seen = Seen(levels, geometry, (height, width), admitted=True, header=Header(), warnings=())
     return _on_picture(score_map, seen)
 
 
@@ -80,26 +80,6 @@ def test_a_hot_cell_comes_back_to_where_it_was_seen(
     assert (y0 + y1) / 2 == pytest.approx(y, abs=CELL / 2)
 
 
-def test_of_two_frames_the_hotter_counts() -> None:
-    """Left frame: the middle of the picture. Right frame: all of it."""
-    middle = Geometry((60, 40, 180, 200), False, (0, 0, 16, 48))
-    everything = Geometry((0, 0, 240, 240), False, (16, 0, 32, 48))
-    seen = Seen(
-        np.zeros((48, 32), np.uint16),
-        (middle, everything),
-        (240, 240),
-        admitted=True,
-        header=Header(),
-        warnings=(),
-    )
-    score_map = np.full((6, 4), 0.25, np.float32)
-    score_map[:, :2] = 0.75
-    whole = _on_picture(score_map, seen)
-    np.testing.assert_allclose(whole[50:190, 70:170], 0.75, atol=1e-6)
-    np.testing.assert_allclose(whole[:35], 0.25, atol=1e-6)
-    assert whole[210:, :5].max() == pytest.approx(0.25)
-
-
 @given(geometries())
 def test_outside_the_crop_nothing_is_hot(drawn: tuple[Geometry, int, int]) -> None:
     geometry, height, width = drawn
@@ -138,7 +118,7 @@ def test_a_trained_network_looks_at_the_breast(run: Run) -> None:
         assert answer.score_map is not None
         assert answer.score_map.shape == seen.shape == (160, 160)
         y, x = np.unravel_index(answer.score_map.argmax(), seen.shape)
-        left, top, right, bottom = seen.geometries[0].crop
+        left, top, right, bottom = seen.geometry.crop
         assert left <= x < right
         assert top <= y < bottom
         assert 0 < answer.score_map.max() <= 1

@@ -23,7 +23,7 @@ def test_plain_is_the_whole_picture_at_64_pixels() -> None:
     pixels[:, 100:] = 1
     prepared = Preprocess.plain()(pixels)
     assert prepared.pixels.shape == (64, 64)
-    assert prepared.geometries[0].crop == (0, 0, 200, 100)
+    assert prepared.geometry.crop == (0, 0, 200, 100)
     np.testing.assert_allclose(as_float(prepared.pixels)[:, :30], 0.5, atol=1e-4)
     np.testing.assert_allclose(as_float(prepared.pixels)[:, 34:], 1, atol=1e-4)
 
@@ -42,12 +42,12 @@ def test_breast_gives_the_same_pixels_for_a_picture_its_negative_and_its_mirror(
     np.testing.assert_allclose(as_float(negative.pixels), upright, atol=0.01)
     np.testing.assert_allclose(as_float(mirrored.pixels), upright, atol=0.02)
     assert negative.warnings == ("black and white were exchanged: mended",)
-    assert mirrored.geometries[0].flipped
+    assert mirrored.geometry.flipped
 
 
 def test_breast_crops_to_the_breast_and_spans_the_range() -> None:
     prepared = Preprocess.breast(96, 64)(breast_picture())
-    left, top, right, bottom = prepared.geometries[0].crop
+    left, top, right, bottom = prepared.geometry.crop
     assert (left, top, right, bottom) == pytest.approx((0, 64, 160, 256), abs=12)
     pixels = as_float(prepared.pixels)
     assert pixels[pixels > 0].max() == pytest.approx(1, abs=0.01)
@@ -72,7 +72,7 @@ def test_a_marker_outside_the_breast_leaves_no_trace() -> None:
 def test_letterbox_keeps_the_aspect_ratio() -> None:
     square = np.ones((100, 100), np.float32)
     prepared = Preprocess(height=96, width=64, fit="letterbox")(square)
-    assert prepared.geometries[0].content == (0, 16, 64, 80)
+    assert prepared.geometry.content == (0, 16, 64, 80)
     pixels = as_float(prepared.pixels)
     assert pixels[16:80].min() == 1
     assert pixels[:16].max() == pixels[80:].max() == 0
@@ -88,8 +88,8 @@ def test_boxes_follow_the_pixels(phantom_manifest: Manifest) -> None:
     columns = slice(round(box.x), round(box.x + box.width))
     marked = pixels.copy()
     marked[rows, columns] = 0.02
-    geometry = preprocess(pixels).geometries[0]
-    assert preprocess(marked).geometries[0] == geometry
+    geometry = preprocess(pixels).geometry
+    assert preprocess(marked).geometry == geometry
     change = np.abs(as_float(preprocess(marked).pixels) - as_float(preprocess(pixels).pixels)) > 0.3
     found_rows, found_columns = np.nonzero(change)
     left, top, right, bottom = geometry.to_canvas(box)
@@ -101,7 +101,7 @@ def test_boxes_follow_the_pixels(phantom_manifest: Manifest) -> None:
 
 def test_a_box_maps_through_crop_and_flip() -> None:
     preprocess = Preprocess.breast(100, 100)
-    geometry = preprocess(breast_picture()[:, ::-1]).geometries[0]
+    geometry = preprocess(breast_picture()[:, ::-1]).geometry
     left, top, right, bottom = geometry.crop
     whole = Box(x=left, y=top, width=right - left, height=bottom - top)
     assert geometry.to_canvas(whole) == pytest.approx((0, 0, 100, 100))
@@ -109,35 +109,10 @@ def test_a_box_maps_through_crop_and_flip() -> None:
     assert geometry.to_canvas(chest_wall)[0] == pytest.approx(0)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
-def test_two_frames_are_the_crop_and_the_whole_picture(fit: str) -> None:
-    one = Preprocess.breast(96, 64).model_copy(update={"fit": fit})
-    both = one.model_copy(update={"frames": 2})
-    picture = breast_picture()[:, ::-1]
-    crop, prepared = one(picture), both(picture)
-    assert both.shape == prepared.pixels.shape == (96, 128)
-    np.testing.assert_array_equal(prepared.pixels[:, :64], crop.pixels)
-    # Contrast is that of the breast; what is not breast is black, and the chest wall left.
-    right = as_float(prepared.pixels[:, 64:])
-    assert right.max() > 0.9
-    assert not right[:, 40:].any()
-    cropped, whole = prepared.geometries
-    assert cropped == crop.geometries[0]
-    assert whole.crop == (0, 0, 320, 320)
-    spot = Box(x=240, y=160, width=10, height=5)
-    expected = (78, 48, 80, 49.5) if fit == "stretch" else (78, 48, 80, 49)
-    assert whole.to_canvas(spot) == pytest.approx(expected)
-
-
-def test_the_whole_picture_stands_beside_a_crop_only() -> None:
-    with pytest.raises(ValidationError, match="crop = true"):
-        Preprocess(frames=2)
-
-
 def test_an_empty_picture_is_used_whole_and_said_so() -> None:
     prepared = Preprocess.breast(96, 64)(np.zeros((200, 100), np.float32))
     assert "no breast was found: the whole picture is used" in prepared.warnings
-    assert prepared.geometries[0].crop == (0, 0, 100, 200)
+    assert prepared.geometry.crop == (0, 0, 100, 200)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (17, 400), (400, 17), (333, 111)])

@@ -197,6 +197,7 @@ def test_a_network_learns_what_is_there_to_learn(
 ONE_CYCLE = [
     *("optimizer=adamw", "schedule=one_cycle", "moving_average=0.9", "monitor=auc"),
     *("label_smoothing=0.1", "test_time_flips=true", "epochs=3", "preprocess.height=32"),
+    "augment.vertical_flip=true",
     *("preprocess.width=32", "threshold=youden"),
 ]
 
@@ -262,7 +263,7 @@ def test_earlier_stages_move_less() -> None:
     def stepped(decay: float) -> dict[str, float]:
         keras.utils.set_random_seed(0)
         changes = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
-        network = build(read_recipe("accurate", [*changes, "frozen_stages=0"]))
+        network = build(read_recipe("lesions", [*changes, "frozen_stages=0"]))
         network.compile(keras.optimizers.SGD(1.0), "binary_crossentropy")
         before = {w.path: np.array(w.numpy()) for w in network.trainable_weights}
         images, labels = np.ones((4, 64, 32, 1), np.float32), np.ones((4, 1), np.float32)

@@ -19,37 +19,19 @@ def augmented(images: Pixels, augment: Augment, generator: np.random.Generator) 
 
 
 def augmented_alike(
-    images: Pixels,
-    masks: Pixels,
-    augment: Augment,
-    generator: np.random.Generator,
-    frames: int = 1,
+    images: Pixels, masks: Pixels, augment: Augment, generator: np.random.Generator
 ) -> tuple[Pixels, Pixels]:
     """Return changed copies of `images`, and of `masks` moved along with them.
 
-    Masks are of the images' size, or empty. Where `frames` pictures stand side by side, each draws
-    its own changes and stays in its place.
+    Masks are of the images' size, or empty.
     """
     if augment == Augment():
         return images, masks
-    changed = [
+    pairs = [
         _augment_one(image, mask, augment, generator)
-        for image, mask in zip(_apart(images, frames), _apart(masks, frames), strict=True)
+        for image, mask in zip(images, masks, strict=True)
     ]
-    moved, moved_masks = (np.stack(pictures) for pictures in zip(*changed, strict=True))
-    return _side_by_side(moved, frames), _side_by_side(moved_masks, frames)
-
-
-def _apart(images: Pixels, frames: int) -> Pixels:
-    count, height, width = images.shape
-    parted = images.reshape(count, height, frames, width // frames)
-    return np.moveaxis(parted, 2, 1).reshape(count * frames, height, width // frames)
-
-
-def _side_by_side(pictures: Pixels, frames: int) -> Pixels:
-    count, height, width = pictures.shape
-    rows = np.moveaxis(pictures.reshape(count // frames, frames, height, width), 1, 2)
-    return rows.reshape(count // frames, height, frames * width)
+    return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
 
 def _augment_one(

@@ -30,7 +30,6 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         labels: 0 or 1, (images,).
         batch_size: images a batch.
         augment: random changes.
-        frames: pictures that stand side by side on a canvas, each changed by itself.
         mixup: pairs are mixed with a share drawn from Beta(mixup, mixup), 0 is off (Zhang et al.
             2018, ICLR).
         patients: whose image each is: an epoch then draws as many images as there are, so that
@@ -51,7 +50,6 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         batch_size: int,
         *,
         augment: Augment | None = None,
-        frames: int = 1,
         mixup: float = 0.0,
         patients: Sequence[str] | None = None,
         breasts: Sequence[str] | None = None,
@@ -65,7 +63,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         self._pixels, self._labels, self._batch_size = pixels, labels, batch_size
         self._augment, self._mixup, self._seed = augment or Augment(), mixup, seed
         self._labels_too, self._boxes, self._places = labels_too, boxes, places
-        self._frozen, self._frames = frozen, frames
+        self._frozen = frozen
         self._share = None if patients is None else _equal_shares(labels, patients)
         self._views = None if breasts is None else _views(breasts)
         self._epoch = 0
@@ -103,7 +101,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         images = self._pixels.take(chosen)
         masks = none if self._boxes is None else self._boxes.masks(chosen.tolist())
         if generator is not None:
-            images, masks = augmented_alike(images, masks, self._augment, generator, self._frames)
+            images, masks = augmented_alike(images, masks, self._augment, generator)
         return images[..., np.newaxis], masks
 
     def _shuffled(self) -> NDArray[np.intp]:

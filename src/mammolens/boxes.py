@@ -37,7 +37,7 @@ class CanvasBoxes:
         drawn = np.zeros((len(indices), *self.shape), dtype=np.float32)
         for mask, index in zip(drawn, indices, strict=True):
             for left, top, right, bottom in self.rectangles[index]:
-                mask[top:bottom, left:right] = 1
+                mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 1
         return drawn
 
 
@@ -53,20 +53,9 @@ def canvas_boxes(
         zip(boxed, work, strict=True), "Placing boxes", len(boxed), visible=progress
     ):
         if isinstance(prepared, Prepared):
-            found[index] = tuple(
-                _within(geometry.content, geometry.to_canvas(box))
-                for box in manifest.mammograms[index].boxes
-                for geometry in prepared.geometries
-            )
+            placed = [prepared.geometry.to_canvas(b) for b in manifest.mammograms[index].boxes]
+            found[index] = tuple(tuple(map(round, box)) for box in placed)  # type: ignore[misc]
     return CanvasBoxes(preprocess.shape, tuple(found))
-
-
-def _within(frame: Rectangle, box: tuple[float, float, float, float]) -> Rectangle:
-    left, top, right, bottom = frame
-    across = (min(max(round(edge), left), right) for edge in box[::2])
-    down = (min(max(round(edge), top), bottom) for edge in box[1::2])
-    (x0, x1), (y0, y1) = across, down
-    return x0, y0, x1, y1
 
 
 def cells(masks: Pixels, rows: int, columns: int) -> Pixels:

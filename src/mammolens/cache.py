@@ -8,11 +8,13 @@ processes may fill one cache at a time and an interrupted one loses at most a sh
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,9 @@ from mammolens.reading import read_image
 
 _SHARD = 512  # images
 
+Place = tuple[NDArray[Any], int]
+"""A shard, and the row in it."""
+
 
 @dataclass(frozen=True, eq=False)
 class CachedPixels:
@@ -33,20 +38,26 @@ class CachedPixels:
 
     Attributes:
         errors: for each file, why it has no pixels, or None.
+        digests: of the content of each file.
         shape: (height, width).
     """
 
     errors: tuple[str | None, ...]
+    digests: tuple[str, ...]
     shape: tuple[int, int]
-    _places: tuple[tuple[NDArray[np.uint16], int] | None, ...]
+    _places: tuple[Place | None, ...]
 
     def __len__(self) -> int:
         return len(self._places)
 
     def subset(self, indices: Sequence[int]) -> "CachedPixels":
         """Return the pixels of some of the files, in the order of `indices`."""
-        errors = tuple(self.errors[index] for index in indices)
-        return CachedPixels(errors, self.shape, tuple(self._places[index] for index in indices))
+        return CachedPixels(
+            tuple(self.errors[index] for index in indices),
+            tuple(self.digests[index] for index in indices),
+            self.shape,
+            tuple(self._places[index] for index in indices),
+        )
 
     def take(self, indices: Sequence[int] | NDArray[np.intp]) -> Pixels:
         """Return pixels of the files at `indices`: float32 (images, height, width) in [0, 1].
@@ -72,17 +83,18 @@ def prepared_pixels(
     """
     folder = cache_folder() / "pixels" / _key(preprocess)
     with ThreadPoolExecutor(cores()) as pool:
-        digests = list(pool.map(_hash_or_reason, paths))
-    known = _read_index(folder)
+        hashed = list(pool.map(_hash_or_reason, paths))
+    known = read_shards(folder)
     wanted = {
         digest: path
-        for path, (digest, error) in zip(paths, digests, strict=True)
+        for path, (digest, error) in zip(paths, hashed, strict=True)
         if error is None and digest not in known
     }
     failed = _fill(folder, wanted, preprocess, progress=progress)
-    known = _read_index(folder) if wanted else known
-    errors = tuple(error or failed.get(digest) for digest, error in digests)
-    return CachedPixels(errors, preprocess.shape, tuple(known.get(d) for d, _ in digests))
+    known = read_shards(folder) if wanted else known
+    errors = tuple(error or failed.get(digest) for digest, error in hashed)
+    digests = tuple(digest for digest, _ in hashed)
+    return CachedPixels(errors, digests, preprocess.shape, tuple(map(known.get, digests)))
 
 
 def prepare(path: Path, preprocess: Preprocess) -> Prepared | str:
@@ -105,21 +117,32 @@ def _hash_or_reason(path: Path) -> tuple[str, str | None]:
         return "", f"{path}: cannot be opened ({error.strerror})."
 
 
-def _read_index(folder: Path) -> dict[str, tuple[NDArray[np.uint16], int]]:
-    """Return for each content hash the shard that holds its pixels, and the row there."""
-    index: dict[str, tuple[NDArray[np.uint16], int]] = {}
+def read_shards(folder: Path) -> dict[str, Place]:
+    """Return for each key the shard that holds its array, memory-mapped, and the row there."""
+    index: dict[str, Place] = {}
     for listing in sorted(folder.glob("*.json")):
-        digests = json.loads(listing.read_text(encoding="utf-8"))
-        if digests:
+        keys = json.loads(listing.read_text(encoding="utf-8"))
+        if keys:
             shard = np.load(listing.with_suffix(".npy"), mmap_mode="r")
-            index |= {digest: (shard, row) for row, digest in enumerate(digests)}
+            index |= {key: (shard, row) for row, key in enumerate(keys)}
     return index
+
+
+def write_shards(folder: Path, made: Iterable[tuple[str, NDArray[Any]]], size: int) -> None:
+    """Write keys and their arrays, of one shape, in shards of `size` as they come."""
+    coming = iter(made)
+    while part := list(islice(coming, size)):
+        keys, arrays = zip(*part, strict=True)
+        name = uuid.uuid4().hex
+        with written_whole(folder / f"{name}.npy") as temporary:
+            np.save(temporary, np.stack(arrays))
+        write_text(folder / f"{name}.json", json.dumps(keys))
 
 
 def _fill(
     folder: Path, wanted: dict[str, Path], preprocess: Preprocess, *, progress: bool
 ) -> dict[str, str]:
-    """Prepare what is wanted, write it in shards, and return why some could not be."""
+    """Prepare what is wanted, write it, and return why some could not be."""
     work = map_in_order(partial(prepare, preprocess=preprocess), list(wanted.values()))
     results = tracked(
         zip(wanted, work, strict=True),
@@ -128,24 +151,13 @@ def _fill(
         visible=progress and bool(wanted),
     )
     failed: dict[str, str] = {}
-    digests: list[str] = []
-    levels: list[NDArray[np.uint16]] = []
-    for digest, prepared in results:
-        if isinstance(prepared, str):
-            failed[digest] = prepared
-            continue
-        digests.append(digest)
-        levels.append(prepared.pixels)
-        if len(digests) == _SHARD:
-            _write_shard(folder, digests, levels)
-            digests, levels = [], []
-    if digests:
-        _write_shard(folder, digests, levels)
+
+    def readable() -> Iterator[tuple[str, NDArray[np.uint16]]]:
+        for digest, prepared in results:
+            if isinstance(prepared, str):
+                failed[digest] = prepared
+            else:
+                yield digest, prepared.pixels
+
+    write_shards(folder, readable(), _SHARD)
     return failed
-
-
-def _write_shard(folder: Path, digests: list[str], levels: list[NDArray[np.uint16]]) -> None:
-    name = uuid.uuid4().hex
-    with written_whole(folder / f"{name}.npy") as temporary:
-        np.save(temporary, np.stack(levels))
-    write_text(folder / f"{name}.json", json.dumps(digests))

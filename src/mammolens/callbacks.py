@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from mammolens.efficientnet_lite import STAGES, layers_by_stage
 from mammolens.networks import ATTENTION
@@ -171,14 +172,18 @@ class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships
         better = logs["val_loss"] < self._best
         self._best = min(self._best, logs["val_loss"])
         if self._visible:
-            self._bar.console.print(
-                f"epoch {epoch + 1:3d}   training loss {logs['loss']:.4f}  AUC {logs['auc']:.3f}   "
-                f"validation loss {logs['val_loss']:.4f}  AUC {logs['val_auc']:.3f}"
-                f"{'  best so far' if better else ''}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            say_epoch(epoch + 1, logs, self._bar.console, "  best so far" if better else "")
 
     def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
         """Stop the bar."""
         self._bar.stop()
+
+
+def say_epoch(number: int, logs: Mapping[str, float], console: Console, remark: str = "") -> None:
+    """Print what an epoch was like, on one line."""
+    console.print(
+        f"epoch {number:3d}   training loss {logs['loss']:.4f}  AUC {logs['auc']:.3f}   "
+        f"validation loss {logs['val_loss']:.4f}  AUC {logs['val_auc']:.3f}{remark}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -151,7 +151,7 @@ def export(  # noqa: PLR0913 - what answers, how, where to, and what it was fitt
 def served_network(*networks: Network, recipe: Recipe) -> Network:
     """Return them as one that answers: with a map where all can have one, and mirror images."""
     mapped = ensemble([with_score_map(network) or network for network in networks])
-    return with_flips(mapped) if recipe.test_time_flips else mapped
+    return with_flips(mapped, recipe.augment) if recipe.test_time_flips else mapped
 
 
 def export_run(
@@ -196,7 +196,8 @@ def _member(folder: Path, first: Run) -> Network:
             f"{folder}: learnt from other images or splits than {first.folder}, so that one may "
             "know what the other is calibrated on. Train both on the same manifest."
         )
-    for field in ("preprocess", "test_time_flips"):
+    flips = ("augment",) if first.recipe.test_time_flips else ()
+    for field in ("preprocess", "test_time_flips", *flips):
         if getattr(run.recipe, field) != getattr(first.recipe, field):
             raise RunError(
                 f"{folder}: its recipe has another {field} than that of {first.folder}, and an "

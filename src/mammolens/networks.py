@@ -13,7 +13,7 @@ from keras import layers, ops
 
 from mammolens.efficientnet_lite import STAGES, efficientnet_lite, layers_by_stage
 from mammolens.errors import RecipeError
-from mammolens.recipe import Recipe
+from mammolens.recipe import Augment, Recipe
 
 Network = Any
 """A `keras.Model`; Keras ships no type information."""
@@ -63,9 +63,7 @@ def baseline_cnn(
     return keras.Model(image, probability, name="baseline_cnn")
 
 
-def score_map_network(
-    body: Network, pooling: str = "mean_max", dropout: float = 0.0, frames: int = 1
-) -> Network:
+def score_map_network(body: Network, pooling: str = "mean_max", dropout: float = 0.0) -> Network:
     """Return a backbone with a head that scores every place and pools the scores into one.
 
     In: as `body`. Out: (images, 1), the probability of tumor: the sigmoid of one pooled logit. The
@@ -75,38 +73,12 @@ def score_map_network(
         body: from pixels to features (images, rows, columns, channels).
         pooling: one of `POOLINGS`.
         dropout: share of features dropped, whole channels at a time.
-        frames: how many pictures stand side by side; each is pooled alone, and their mean counts.
-
-    Raises:
-        RecipeError: a place of the map would lie across two frames.
     """
     features = layers.SpatialDropout2D(dropout)(body.output) if dropout else body.output
-    if features.shape[2] % frames:
-        raise RecipeError(
-            f"preprocess.width: {frames} frames make {features.shape[2]} columns of places, which "
-            "do not part evenly. Set it to a multiple of 32."
-        )
     logits = layers.Conv2D(1, 1, name=LOGITS)(features)
-    weighs = pooling == "attention"
-    weights = layers.Conv2D(1, 1, name=ATTENTION)(features) if weighs else logits
-    parts = [
-        POOLINGS[pooling](*pair)
-        for pair in zip(_framed(logits, frames), _framed(weights, frames), strict=True)
-    ]
-    pooled = layers.Average()(parts) if frames > 1 else parts[0]
+    pooled = POOLINGS[pooling](logits, features)
     probability = layers.Activation("sigmoid", name="probability")(pooled)
     return keras.Model(body.input, probability, name=body.name)
-
-
-def _framed(places: Tensor, frames: int) -> list[Tensor]:
-    """Part a map into those of its frames, left to right."""
-    if frames == 1:
-        return [places]
-    width = places.shape[2] // frames
-    return [
-        layers.Cropping2D(((0, 0), (number * width, (frames - 1 - number) * width)))(places)
-        for number in range(frames)
-    ]
 
 
 def has_layer(network: Network, name: str) -> bool:
@@ -122,8 +94,8 @@ def _max(logits: Tensor, _: Tensor) -> Tensor:
     return layers.GlobalMaxPooling2D()(logits)
 
 
-def _mean_max(logits: Tensor, weights: Tensor) -> Tensor:
-    return layers.Average()([_mean(logits, weights), _max(logits, weights)])
+def _mean_max(logits: Tensor, features: Tensor) -> Tensor:
+    return layers.Average()([_mean(logits, features), _max(logits, features)])
 
 
 # Layers, not operations: a network saved as HDF5 opens again only if it is made of layers.
@@ -153,13 +125,14 @@ def _top_k(logits: Tensor, _: Tensor) -> Tensor:
     return MeanOfHighest()(layers.Reshape((-1,))(logits))
 
 
-def _attention(logits: Tensor, weights: Tensor) -> Tensor:
+def _attention(logits: Tensor, features: Tensor) -> Tensor:
     """Mean of places, weighed by attention (Ilse, Tomczak & Welling 2018, ICML).
 
     Attention is linear in the features, so that boxes of lesions can teach it where to look. What
     they teach is sharper than what helps to judge, hence the softening (docs/experiments.md, 24).
     """
-    soft = layers.Rescaling(1 / _SOFTER)(layers.Reshape((-1, 1))(weights))
+    weight = layers.Conv2D(1, 1, name=ATTENTION)(features)
+    soft = layers.Rescaling(1 / _SOFTER)(layers.Reshape((-1, 1))(weight))
     share = layers.Softmax(axis=1)(soft)
     parts = layers.Multiply()([share, layers.Reshape((-1, 1))(logits)])
     return layers.Rescaling(float(parts.shape[1]))(layers.GlobalAveragePooling1D()(parts))
@@ -173,7 +146,7 @@ POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "top_k": _top_k,
     "attention": _attention,
 }
-"""From logits and weights of places, (images, rows, columns, 1) each, to logits (images, 1)."""
+"""From logits (images, rows, columns, 1) and features to pooled logits (images, 1)."""
 
 
 def _baseline(recipe: Recipe) -> Network:
@@ -191,7 +164,7 @@ def _lite(variant: int, recipe: Recipe) -> Network:
         drop_connect=recipe.drop_connect,
         batch_norm_momentum=0.97,
     )
-    return score_map_network(body, recipe.pooling, recipe.dense_dropout, recipe.preprocess.frames)
+    return score_map_network(body, recipe.pooling, recipe.dense_dropout)
 
 
 NETWORKS: dict[str, Callable[[Recipe], Network]] = {
@@ -224,9 +197,7 @@ def _application(recipe: Recipe) -> Network:
             "or take efficientnet_lite0, whose weights come as a package."
         ) from error
     features = keras.Model(image, body.output, name=recipe.network.lower())
-    return score_map_network(
-        features, recipe.pooling, recipe.dense_dropout, recipe.preprocess.frames
-    )
+    return score_map_network(features, recipe.pooling, recipe.dense_dropout)
 
 
 def as_trained(colour: Tensor, name: str) -> Tensor:
@@ -238,13 +209,15 @@ def as_trained(colour: Tensor, name: str) -> Tensor:
     return layers.Rescaling((white - black).tolist(), black.tolist(), name="as_trained")(colour)
 
 
-def with_flips(network: Network) -> Network:
+def with_flips(network: Network, augment: Augment) -> Network:
     """Return a network whose logit and map are averaged over an image and its mirror images.
 
-    Left to right, top to bottom, and both: test-time augmentation, as part of the network.
+    Those that `augment` may make of it: test-time augmentation, as part of the network.
     """
+    if len(augment.mirror_images) == 1:
+        return network
     image = keras.Input(network.input_shape[1:], name="image")
-    answers = [_flipped(network, image, axes) for axes in ((), (1,), (2,), (1, 2))]
+    answers = [_flipped(network, image, axes) for axes in augment.mirror_images]
     return keras.Model(image, _averaged(answers), name=network.name)
 
 

@@ -1,6 +1,5 @@
 """Images in, `Prediction`s out, on ONNX Runtime. All that shapes an answer is in the bundle."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -35,7 +34,7 @@ class Seen:
     """What a worker makes of one picture: all that the network and the answer need, no more."""
 
     levels: NDArray[np.uint16]
-    geometries: tuple[Geometry, ...]
+    geometry: Geometry
     shape: tuple[int, int]
     admitted: bool
     header: Header
@@ -231,7 +230,7 @@ def look(picture: Picture, preprocess: Preprocess, gate: Gate | None) -> Seen | 
         said.append(f"only {width} x {height} pixels: less than the network looks at")
     return Seen(
         prepared.pixels,
-        prepared.geometries,
+        prepared.geometry,
         (height, width),
         gate is None or gate.admits(statistics(image.pixels)),
         image.header or Header(),
@@ -286,22 +285,20 @@ def _on_picture(score_map: Pixels, seen: Seen) -> Pixels:
     scale = min(1.0, THUMBNAIL / max(height, width))
     whole = np.zeros((max(1, round(height * scale)), max(1, round(width * scale))), np.float32)
     canvas_height, canvas_width = seen.levels.shape
+    left, top, right, bottom = seen.geometry.content
     rows, columns = score_map.shape
-    for geometry in seen.geometries:
-        left, top, right, bottom = geometry.content
-        across = (left * columns / canvas_width, right * columns / canvas_width)
-        first, last = math.floor(across[0]), math.ceil(across[1])  # no place of another frame
-        picture = Pillow.fromarray(np.ascontiguousarray(score_map[:, first:last], dtype=np.float32))
-        box = (
-            across[0] - first,
-            top * rows / canvas_height,
-            across[1] - first,
-            bottom * rows / canvas_height,
-        )
-        x0, y0, x1, y1 = (round(edge * scale) for edge in geometry.crop)
-        x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-        placed = np.asarray(picture.resize((x1 - x0, y1 - y0), Pillow.Resampling.BILINEAR, box=box))
-        part = whole[y0:y1, x0:x1]
-        placed = (placed[:, ::-1] if geometry.flipped else placed)[: part.shape[0], : part.shape[1]]
-        np.maximum(part, placed, out=part)
+    box = (
+        left * columns / canvas_width,
+        top * rows / canvas_height,
+        right * columns / canvas_width,
+        bottom * rows / canvas_height,
+    )
+    x0, y0, x1, y1 = (round(edge * scale) for edge in seen.geometry.crop)
+    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+    picture = Pillow.fromarray(np.ascontiguousarray(score_map, dtype=np.float32))
+    placed = np.asarray(picture.resize((x1 - x0, y1 - y0), Pillow.Resampling.BILINEAR, box=box))
+    part = whole[y0:y1, x0:x1]
+    part[:] = (placed[:, ::-1] if seen.geometry.flipped else placed)[
+        : part.shape[0], : part.shape[1]
+    ]
     return np.clip(whole, 0, 1)

@@ -6,7 +6,7 @@ training cache stored and what serving computes are the same to the last bit.
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,14 +71,14 @@ class Prepared:
     """What the network sees, and what was done to get there.
 
     Attributes:
-        pixels: uint16 of `Preprocess.shape`; divide by 65535 for [0, 1] (`as_float`).
-        geometries: where the pixels of each frame came from, left to right.
+        pixels: uint16 of shape (height, width); divide by 65535 for [0, 1] (`as_float`).
+        geometry: where the pixels came from.
         polarity: what was found, or None where the settings do not look.
         warnings: what a user should know before trusting an answer.
     """
 
     pixels: NDArray[np.uint16]
-    geometries: tuple[Geometry, ...]
+    geometry: Geometry
     polarity: Polarity | None = None
     warnings: tuple[str, ...] = ()
 
@@ -87,9 +87,6 @@ class Preprocess(BaseModel):
     """Settings that turn any image into (height, width) pixels.
 
     Take one of the presets, `plain` or `breast`, and change single fields with `model_copy`.
-
-    With `frames` = 2 the canvas is twice as wide: left the crop, which shows most, and right the
-    whole picture, in which a breast has the size and shape it has beside others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,13 +98,6 @@ class Preprocess(BaseModel):
     orient: bool = False
     percentiles: tuple[Percent, Percent] | None = None
     fit: Literal["stretch", "letterbox"] = "stretch"
-    frames: Literal[1, 2] = 1
-
-    @model_validator(mode="after")
-    def _two_frames_differ(self) -> Self:
-        if self.frames > 1 and not self.crop:
-            raise ValueError("frames = 2 sets the whole picture beside the crop: crop = true")
-        return self
 
     @model_validator(mode="after")
     def _percentiles_ascend(self) -> Self:
@@ -138,15 +128,15 @@ class Preprocess(BaseModel):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(height, width) of the canvas: all frames side by side."""
-        return self.height, self.width * self.frames
+        """(height, width) of the canvas."""
+        return self.height, self.width
 
     def __call__(self, pixels: Pixels) -> Prepared:
         """Prepare an image's pixels, float32 of shape (height, width) in [0, 1]."""
         if not (self.mend_polarity or self.crop or self.orient or self.percentiles):
             whole = (0, 0, pixels.shape[1], pixels.shape[0])
             canvas, content = self._place(pixels)
-            return Prepared(_to_levels(canvas), (Geometry(whole, False, content),))
+            return Prepared(_to_levels(canvas), Geometry(whole, False, content))
         return self._prepare_breast(pixels)
 
     def _prepare_breast(self, pixels: Pixels) -> Prepared:
@@ -159,26 +149,21 @@ class Preprocess(BaseModel):
         warnings = _warnings(breast, found, inverted=inverted)
         if breast.area < _NOTHING:
             breast = Breast(np.ones_like(breast.mask), (0.0, 0.0, 1.0, 1.0), False)
-        whole = (0, 0, *pixels.shape[::-1])
-        crop = _crop_box(breast, pixels.shape) if self.crop else whole
+        crop = _crop_box(breast, pixels.shape) if self.crop else (0, 0, *pixels.shape[::-1])
+        left, top, right, bottom = crop
+        cropped = pixels[top:bottom, left:right]
         if self.percentiles:
-            inside = _full_size(_interior(breast.mask), pixels.shape)
-            low, high = _range(_cut(pixels, crop), _cut(inside, crop), self.percentiles)
-            pixels = np.asarray((pixels - low) / max(float(high - low), 1e-6), dtype=np.float32)
+            inside = _full_size(_interior(breast.mask), pixels.shape)[top:bottom, left:right]
+            cropped = _stretch_contrast(cropped, inside, self.percentiles)
         if self.crop:
-            outside = ~_full_size(dilated(breast.mask, _SKIN), pixels.shape)
-            pixels = np.where(outside, np.float32(0), pixels)
+            grown = dilated(breast.mask, _SKIN)
+            outside = ~_full_size(grown, pixels.shape)[top:bottom, left:right]
+            cropped = np.where(outside, np.float32(0), cropped)
         flipped = self.orient and breast.chest_wall_right
-        canvases, geometries = [], []
-        for number, box in enumerate((crop, whole)[: self.frames]):
-            framed = _cut(pixels, box)
-            canvas, content = self._place(framed[:, ::-1] if flipped else framed)
-            left, top, right, bottom = content
-            shift = number * self.width
-            canvases.append(canvas)
-            geometries.append(Geometry(box, flipped, (left + shift, top, right + shift, bottom)))
-        levels = _to_levels(np.concatenate(canvases, axis=1))
-        return Prepared(levels, tuple(geometries), found, warnings)
+        if flipped:
+            cropped = cropped[:, ::-1]
+        canvas, content = self._place(cropped)
+        return Prepared(_to_levels(canvas), Geometry(crop, flipped, content), found, warnings)
 
     def _place(self, pixels: Pixels) -> tuple[Pixels, tuple[int, int, int, int]]:
         """Resize onto the canvas; a letterbox keeps the chest wall (left) at the canvas's left."""
@@ -188,7 +173,7 @@ class Preprocess(BaseModel):
         height = max(1, round(pixels.shape[0] * scale))
         width = max(1, round(pixels.shape[1] * scale))
         top = (self.height - height) // 2
-        canvas = np.zeros((self.height, self.width), dtype=np.float32)
+        canvas = np.zeros(self.shape, dtype=np.float32)
         canvas[top : top + height, :width] = _resize(pixels, height, width)
         return canvas, (0, top, width, top + height)
 
@@ -242,16 +227,9 @@ def _full_size(mask: Mask, shape: tuple[int, ...]) -> Mask:
     return np.asarray(picture, dtype=bool)
 
 
-def _cut(pixels: NDArray[Any], box: tuple[int, int, int, int]) -> NDArray[Any]:
-    left, top, right, bottom = box
-    return pixels[top:bottom, left:right]
-
-
-def _range(
-    pixels: Pixels, inside: Mask, percentiles: tuple[float, float]
-) -> tuple[np.floating, np.floating]:
+def _stretch_contrast(pixels: Pixels, inside: Mask, percentiles: tuple[float, float]) -> Pixels:
     # A quarter million pixels tell percentiles as well as thirty million.
     step = max(1, int(np.sqrt(inside.size / 250_000)))
     sample = pixels[::step, ::step][inside[::step, ::step]]
     low, high = np.percentile(sample if sample.size else pixels, percentiles)
-    return low, high
+    return np.asarray((pixels - low) / max(float(high - low), 1e-6), dtype=np.float32)

@@ -72,7 +72,7 @@ def before_and_after(
         "pixel spacing": spacing or "unknown",
         "age": "unknown" if header.age is None else f"{header.age} years",
         "manufacturer": header.manufacturer or "unknown",
-        "cropped to": "left {}, top {}, right {}, bottom {}".format(*prepared.geometries[0].crop),
+        "cropped to": "left {}, top {}, right {}, bottom {}".format(*prepared.geometry.crop),
         "warnings": "; ".join(said) or "none",
     }
     pictures = [

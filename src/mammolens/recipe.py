@@ -15,6 +15,9 @@ from mammolens.preprocess import Preprocess
 
 PRESETS = {"plain": Preprocess.plain, "breast": Preprocess.breast}
 
+ALL_STAGES = 9
+"""Of a pretrained network."""
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -43,6 +46,13 @@ class Augment(BaseModel):
     gamma: Annotated[float, Field(ge=0, le=2)] = 0.0
     noise: Share = 0.0
 
+    @property
+    def mirror_images(self) -> tuple[tuple[int, ...], ...]:
+        """The axes of (images, height, width, ...) to flip for each picture that flips make."""
+        across = ((), (2,)) if self.horizontal_flip else ((),)
+        down = ((), (1,)) if self.vertical_flip else ((),)
+        return tuple((*one, *other) for one in down for other in across)
+
 
 class Recipe(BaseModel):
     """How to learn. The defaults are the recipe ``baseline``, the original project's training.
@@ -59,8 +69,10 @@ class Recipe(BaseModel):
         convolution_dropout: share dropped after each convolutional block.
         dense_dropout: share dropped before the output.
         drop_connect: share of images for which the last residual block is left out.
-        optimizer: ``adam``, or ``adamw`` with decoupled weight decay.
-        weight_decay: of AdamW.
+        optimizer: ``adam``, or ``adamw`` with decoupled weight decay; or ``lbfgs``: where all but
+            the scores of places is frozen, they are found at once, by logistic regression on each
+            image and its mirror images.
+        weight_decay: of AdamW; of ``lbfgs``, the L2 penalty on features of standard deviation 1.
         learning_rate: at the start; of ``one_cycle``, at its highest.
         schedule: ``plateau`` lowers the rate when validation loss stalls; ``one_cycle`` raises it
             over `warm_up` and lets it fall to zero along a cosine.
@@ -78,7 +90,8 @@ class Recipe(BaseModel):
             tumor need not show in each. Batches are then pairs of views; 0 is off.
         boxes: weight of a third loss, that of the score map against the boxes of lesions, where a
             data set has them; 0 is off.
-        test_time_flips: average the logits of each image and its mirror images.
+        test_time_flips: average the logits of each image and of the mirror images that flips in
+            `augment` make of it.
         batch_size: images a step.
         epochs: at most this many passes over the training images.
         monitor: ``loss`` or ``auc``: what of validation says which epoch is best; ``nothing``
@@ -104,12 +117,12 @@ class Recipe(BaseModel):
     convolution_dropout: Share = 0.25
     dense_dropout: Share = 0.5
     drop_connect: Share = 0.0
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "lbfgs"] = "adam"
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     schedule: Literal["plateau", "one_cycle"] = "plateau"
     warm_up: Share = 0.25
     stage_rates: Annotated[float, Field(gt=0, le=1)] = 1.0
-    frozen_stages: Annotated[int, Field(ge=0, le=9)] = 0
+    frozen_stages: Annotated[int, Field(ge=0, le=ALL_STAGES)] = 0
     label_smoothing: Share = 0.0
     moving_average: Share = 0.0
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -134,6 +147,25 @@ class Recipe(BaseModel):
             raise ValueError("bags take pairs of views: sampling = image, no mixup, an even batch")
         if self.boxes and self.mixup:
             raise ValueError("boxes of two images do not mix: boxes = 0, or mixup = 0")
+        return self
+
+    @model_validator(mode="after")
+    def _one_convex_step(self) -> Self:
+        changes = self.augment.model_copy(update={"horizontal_flip": False, "vertical_flip": False})
+        if self.optimizer == "lbfgs" and (
+            self.frozen_stages < ALL_STAGES
+            or self.pooling not in {"mean", "attention"}
+            or not self.weight_decay
+            or self.monitor != "nothing"
+            or self.sampling != "image"
+            or changes != Augment()
+            or any((self.bags, self.boxes, self.mixup, self.label_smoothing))
+        ):
+            raise ValueError(
+                f"lbfgs needs frozen_stages = {ALL_STAGES}, pooling = mean or attention, a "
+                "weight_decay and monitor = nothing, and has no augmentation but flips, no "
+                "sampling, bags, boxes, mixup or label_smoothing"
+            )
         return self
 
     @field_validator("preprocess", mode="before")

@@ -29,16 +29,13 @@ def with_score_map(network: Network) -> Network | None:
     are weighed by attention, the map is how much each counts, scaled alike.
     """
     if has_layer(network, ATTENTION):
-        rows = network.get_layer(ATTENTION).output.shape[1]
-        frames = [x.output for x in network.layers if isinstance(x, layers.Softmax)]
-        inner = keras.Model(network.input, [network.output, *frames])
+        places = network.get_layer(ATTENTION).output.shape[1:]
+        share = next(x for x in reversed(network.layers) if isinstance(x, layers.Softmax))
+        inner = keras.Model(network.input, [network.output, share.output])
         image = keras.Input(network.input_shape[1:], name="image")
-        probability, *frames = inner(image)  # within, for names of saved layers may be ours, too
-        shares = ops.concatenate(
-            [ops.reshape(x, (-1, rows, x.shape[1] // rows, 1)) for x in frames], 2
-        )
-        of_largest = shares / ops.max(shares, axis=(1, 2), keepdims=True)
-        score_map = of_largest * ops.reshape(probability, (-1, 1, 1, 1))
+        probability, shares = inner(image)  # within, for names of saved layers may be ours, too
+        of_largest = shares / ops.max(shares, axis=1, keepdims=True)
+        score_map = ops.reshape(of_largest, (-1, *places)) * ops.reshape(probability, (-1, 1, 1, 1))
         return keras.Model(image, [probability, score_map], name=network.name)
     if has_layer(network, LOGITS):
         score_map = ops.sigmoid(network.get_layer(LOGITS).output)

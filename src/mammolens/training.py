@@ -12,12 +12,13 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from mammolens.batches import Batches
 from mammolens.boxes import canvas_boxes
 from mammolens.bundle import BundleRecord
 from mammolens.cache import CachedPixels, prepared_pixels
-from mammolens.callbacks import EpochLines, callbacks
+from mammolens.callbacks import EpochLines, callbacks, say_epoch
 from mammolens.errors import DataError
 from mammolens.evaluation import Question, judge, model_of, rules_of
 from mammolens.evaluation.page import write_report
@@ -25,13 +26,14 @@ from mammolens.evaluation.tables import write_predictions
 from mammolens.export import Card, Evidence, export, served_network
 from mammolens.features import Frozen, cut
 from mammolens.figures import learning_curves, save_figure
-from mammolens.files import content_hash, write_text
+from mammolens.files import content_hash, write_text, written_whole
 from mammolens.losses import with_losses
 from mammolens.manifest import Manifest
 from mammolens.networks import LOGITS, Network, build, check_network
 from mammolens.onnx_model import scores_by, to_onnx
 from mammolens.recipe import Recipe
 from mammolens.records import LABEL_NAMES, Level, Prediction, Split
+from mammolens.regression import fit_scores, measures, pooled_features
 from mammolens.runs import (
     BUNDLE,
     CHECKPOINT,
@@ -201,6 +203,8 @@ def fit(
     """
     keras.utils.set_random_seed(recipe.seed)
     network = build(recipe)
+    if recipe.optimizer == "lbfgs":
+        return _fit_at_once(network, manifest, pixels, recipe, folder, progress=progress)
     extra = _extra_inputs(manifest, network, recipe, progress=progress)
     learner = with_losses(network, recipe)
     if recipe.frozen_stages:
@@ -233,6 +237,36 @@ def fit(
     return Learnt(network, history, time.perf_counter() - started, best)
 
 
+def _fit_at_once(
+    network: Network,
+    manifest: Manifest,
+    pixels: CachedPixels,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    progress: bool,
+) -> Learnt:
+    """Fit what has one best answer, and tell of it as of an epoch."""
+    started = time.perf_counter()
+    known = {}
+    for split in (Split.TRAIN, Split.VALID):
+        indices = [index for index, mammogram in enumerate(manifest) if mammogram.split is split]
+        shown = pixels.subset(indices)
+        known[split] = pooled_features(network, shown, recipe, progress=progress)
+    labels = {split: manifest.of_split(split).labels for split in known}
+    fit_scores(network, known[Split.TRAIN], labels[Split.TRAIN], recipe)
+    epoch, later = (measures(network, known[split], labels[split]) for split in known)
+    epoch |= {f"val_{name}": value for name, value in later.items()}
+    with written_whole(folder / HISTORY) as file, file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("epoch", *epoch))
+        writer.writerow((0, *epoch.values()))
+    if progress:
+        say_epoch(1, epoch, Console(stderr=True))
+    history = _read_history(folder / HISTORY)
+    return Learnt(network, history, time.perf_counter() - started, 1)
+
+
 def _extra_inputs(
     manifest: Manifest, network: Network, recipe: Recipe, *, progress: bool
 ) -> dict[str, Any]:
@@ -262,7 +296,6 @@ def _batches(
         chosen.labels,
         recipe.batch_size,
         augment=recipe.augment,
-        frames=recipe.preprocess.frames,
         mixup=recipe.mixup,
         patients=chosen.patients if recipe.sampling == "patient" else None,
         breasts=[m.breast_key for m in chosen] if recipe.bags else None,

@@ -75,8 +75,9 @@ def train(
     )
     for why in run.record.left_out.values():
         warn(f"left out: {why}")
+    epochs = f"{run.record.epochs} epoch{'s' if run.record.epochs > 1 else ''}"
     screen.print(
-        f"Run written to {folder}: {run.record.epochs} epochs in {run.record.seconds:.0f} s, "
+        f"Run written to {folder}: {epochs} in {run.record.seconds:.0f} s, "
         f"epoch {run.record.best_epoch} kept.\nNext: mammolens evaluate {folder}",
         markup=False,
     )
