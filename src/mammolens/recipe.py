@@ -20,6 +20,9 @@ ALL_STAGES = 9
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
+Axes = tuple[tuple[int, ...], ...]
+"""The axes to flip of each of several mirror images."""
+
 
 class Augment(BaseModel):
     """Random changes to training images; all off by default.
@@ -47,7 +50,7 @@ class Augment(BaseModel):
     noise: Share = 0.0
 
     @property
-    def mirror_images(self) -> tuple[tuple[int, ...], ...]:
+    def mirror_images(self) -> Axes:
         """The axes of (images, height, width, ...) to flip for each picture that flips make."""
         across = ((), (2,)) if self.horizontal_flip else ((),)
         down = ((), (1,)) if self.vertical_flip else ((),)

@@ -18,12 +18,9 @@ from mammolens.networks import LOGITS, Network
 from mammolens.onnx_model import INPUT, to_onnx
 from mammolens.parallel import tracked
 from mammolens.preprocess import VERSION, Preprocess
-from mammolens.recipe import Recipe
+from mammolens.recipe import Axes, Recipe
 
 Features = NDArray[np.float32]
-
-Axes = tuple[tuple[int, ...], ...]
-"""The axes to flip of each of several mirror images."""
 
 _SHARD = 64  # images
 

@@ -248,22 +248,21 @@ def _fit_at_once(
 ) -> Learnt:
     """Fit what has one best answer, and tell of it as of an epoch."""
     started = time.perf_counter()
-    known = {}
-    for split in (Split.TRAIN, Split.VALID):
-        indices = [index for index, mammogram in enumerate(manifest) if mammogram.split is split]
-        shown = pixels.subset(indices)
-        known[split] = pooled_features(network, shown, recipe, progress=progress)
-    labels = {split: manifest.of_split(split).labels for split in known}
-    fit_scores(network, known[Split.TRAIN], labels[Split.TRAIN], recipe)
-    epoch, later = (measures(network, known[split], labels[split]) for split in known)
-    epoch |= {f"val_{name}": value for name, value in later.items()}
+    evidence = Evidence(folder.name, manifest, pixels)
+    training, valid = (
+        (pooled_features(network, part.pixels, recipe, progress=progress), part.manifest.labels)
+        for part in map(evidence.of_split, (Split.TRAIN, Split.VALID))
+    )
+    fit_scores(network, *training, recipe)
+    epoch = measures(network, *training)
+    epoch |= {f"val_{name}": value for name, value in measures(network, *valid).items()}
     with written_whole(folder / HISTORY) as file, file.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("epoch", *epoch))
         writer.writerow((0, *epoch.values()))
     if progress:
         say_epoch(1, epoch, Console(stderr=True))
-    history = _read_history(folder / HISTORY)
+    history = {name: [value] for name, value in epoch.items()}
     return Learnt(network, history, time.perf_counter() - started, 1)
 
 
