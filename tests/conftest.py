@@ -25,7 +25,7 @@ settings.load_profile("mammolens")
 # Small networks learn no faster with more threads, and ten times slower on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-REAL = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[2] / "shared"
 
 QUICK = ["epochs=2", "preprocess.height=32", "preprocess.width=32", "learning_rate=1e-3"]
 """Changes to a recipe that make it learn in seconds."""
@@ -40,8 +40,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def _real(name: str) -> Path:
-    folder = REAL / name
+def _shared(name: str) -> Path:
+    folder = SHARED / name
     if not folder.is_dir():
         pytest.skip(f"{folder} is not on this machine")
     return folder
@@ -49,12 +49,18 @@ def _real(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def rsna_breast() -> Path:
-    return _real("rsna_breast")
+    return _shared("data/rsna_breast")
 
 
 @pytest.fixture(scope="session")
 def cbis_ddsm_mass() -> Path:
-    return _real("cbis_ddsm_mass")
+    return _shared("data/cbis_ddsm_mass")
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """Small files from elsewhere that were once read wrongly."""
+    return _shared("cases")
 
 
 @pytest.fixture(scope="session")
