@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 
-from mammolens import metrics
-from mammolens.metrics import Measure, estimate, patient_weights
+from mammolens import decisions, metrics
+from mammolens.intervals import Measure
+from mammolens.metrics import PatientWeights, estimate, patient_weights
 from resampled import COUNT, ONE, SEEDS, Array, drawn_weights, same
 
 Ranking = Callable[[Array, Array], Measure]
@@ -60,12 +61,12 @@ def test_measures_equal_scikit_learn_with_and_without_weights(seed: int, ties: b
 def test_decisions_equal_scikit_learn(seed: int, threshold: float) -> None:
     labels, scores = sample(seed)
     called = (scores >= threshold).astype(int)
-    counts = metrics.confusion(labels, scores, threshold)(ONE)
+    counts = decisions.confusion(labels, scores, threshold)(ONE)
     expected = sklearn_metrics.confusion_matrix(labels, called, labels=[0, 1]).ravel()
     assert [float(count[0]) for count in counts] == expected.tolist()
     measured = {
         name: float(measure(ONE)[0])
-        for name, measure in metrics.decision_measures(labels, scores, threshold).items()
+        for name, measure in decisions.decision_measures(labels, scores, threshold).items()
     }
     assert measured["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, called))
     assert measured["sensitivity"] == pytest.approx(sklearn_metrics.recall_score(labels, called))
@@ -91,20 +92,21 @@ def test_auc_ignores_monotone_transforms_and_mirrors_a_label_swap(seed: int) -> 
 
 
 def test_one_class_alone_has_no_auc() -> None:
-    figure = estimate(metrics.roc_auc(np.ones(200), sample(0)[1]), np.ones((50, 200)))
+    figure = estimate(metrics.roc_auc(np.ones(200), sample(0)[1]), patient_weights(["a"] * 200, 50))
     assert np.isnan(figure.value)
     assert np.isnan(figure.low)
 
 
 def test_images_of_a_patient_are_drawn_together() -> None:
     patients = ["a", "b", "b", "c", "c", "c", "d"]
-    weights = patient_weights(patients, resamples=500, seed=1)
+    weights = patient_weights(patients, resamples=500, seed=1).drawn
     assert weights.shape == (500, 7)
     np.testing.assert_array_equal(weights[:, 1], weights[:, 2])
     np.testing.assert_array_equal(weights[:, 3], weights[:, 5])
     np.testing.assert_array_equal(weights[:, [0, 1, 3, 6]].sum(axis=1), 4)
     np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.15)
-    np.testing.assert_array_equal(weights, patient_weights(patients, resamples=500, seed=1))
+    again = patient_weights(patients, resamples=500, seed=1).drawn
+    np.testing.assert_array_equal(weights, again)
 
 
 def test_intervals_by_patient_are_wider_where_images_of_a_patient_agree() -> None:
@@ -145,7 +147,7 @@ def test_youden_takes_the_best_sum_of_sensitivity_and_specificity() -> None:
     best = metrics.youden_threshold(labels, scores)
 
     def gain(threshold: float) -> float:
-        counts = metrics.confusion(labels, scores, threshold)(ONE)
+        counts = decisions.confusion(labels, scores, threshold)(ONE)
         tn, fp, fn, tp = (float(count[0]) for count in counts)
         return tp / (tp + fn) + tn / (tn + fp)
 
@@ -254,11 +256,12 @@ def test_an_estimate_lies_inside_its_interval(seed: int, name: str) -> None:
 def test_resamples_measured_in_blocks_are_those_measured_at_once() -> None:
     labels, scores = sample(1)
     weights = drawn_weights(1, 201)
+    patients = np.arange(weights.shape[1])
     measure = metrics.partial_auc(labels, scores)
     low, high = np.percentile(measure(weights), [2.5, 97.5])
-    figure = estimate(measure, weights)
+    figure = estimate(measure, PatientWeights(weights, patients))
     assert (figure.low, figure.high) == pytest.approx((low, high))
-    assert np.isnan(estimate(measure, weights[:0]).low)
+    assert np.isnan(estimate(measure, PatientWeights(weights[:0], patients)).low)
 
 
 # Decisions at a threshold
@@ -272,7 +275,7 @@ def test_decision_measures_equal_scikit_learn_with_weights(seed: int, threshold:
     weights = drawn_weights(seed)
     measured = {
         name: measure(weights)
-        for name, measure in metrics.decision_measures(labels, scores, threshold).items()
+        for name, measure in decisions.decision_measures(labels, scores, threshold).items()
     }
     for row, drawn in enumerate(weights):
         ratios = sklearn_metrics.class_likelihood_ratios(labels, called, sample_weight=drawn)
@@ -293,10 +296,10 @@ def test_decision_measures_equal_scikit_learn_with_weights(seed: int, threshold:
 
 def test_ratios_over_nothing_are_not_defined() -> None:
     labels = np.repeat([0.0, 1.0], 100)
-    quiet = {k: m(ONE)[0] for k, m in metrics.decision_measures(labels, labels, 2).items()}
+    quiet = {k: m(ONE)[0] for k, m in decisions.decision_measures(labels, labels, 2).items()}
     assert np.isnan([quiet["mcc"], quiet["positive_likelihood_ratio"], quiet["precision"]]).all()
     assert (quiet["negative_likelihood_ratio"], quiet["negative_predictive_value"]) == (1, 0.5)
-    loud = {k: m(ONE)[0] for k, m in metrics.decision_measures(labels, labels, 0).items()}
+    loud = {k: m(ONE)[0] for k, m in decisions.decision_measures(labels, labels, 0).items()}
     assert np.isnan([loud["negative_likelihood_ratio"], loud["negative_predictive_value"]]).all()
-    alone = metrics.decision_measures(np.ones(200), labels, 0.5)["balanced_accuracy"]
+    alone = decisions.decision_measures(np.ones(200), labels, 0.5)["balanced_accuracy"]
     assert np.isnan(alone(ONE)[0])

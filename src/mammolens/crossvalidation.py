@@ -14,8 +14,9 @@ from mammolens.calibration import logit, sigmoid
 from mammolens.errors import DataError, RecipeError
 from mammolens.export import served_network
 from mammolens.files import write_text, written_whole
+from mammolens.intervals import Measure
 from mammolens.manifest import Manifest
-from mammolens.metrics import Estimate, Measure, estimate, patient_weights, roc_auc
+from mammolens.metrics import Estimate, estimate, patient_weights, roc_auc
 from mammolens.networks import check_network
 from mammolens.onnx_model import scores_by, to_onnx
 from mammolens.recipe import Recipe

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mammolens.metrics import Array, Estimate, Measure, divide, wilson
+from mammolens.intervals import Measure, divide
+from mammolens.metrics import Array, Estimate, wilson
 
 _EDGE = 1e-6  # probabilities are kept this far from 0 and 1 before their logit is taken
 _STEPS = 100

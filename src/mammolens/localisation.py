@@ -13,7 +13,7 @@ from scipy import ndimage, stats
 
 from mammolens.breast import Mask, Pixels, find_breast, polarity, thumbnail
 from mammolens.errors import DataError
-from mammolens.metrics import Estimate, estimate, mean_of, patient_weights
+from mammolens.metrics import Estimate, estimate, mean_of, patient_weights, share_of
 from mammolens.records import LABEL_NAMES, Box
 
 _NOTHING = 0.02  # a breast covers more of a mammogram than this, as `preprocess` has it
@@ -183,7 +183,7 @@ def _localised(figures: _Floats, patients: NDArray[np.str_]) -> Localisation:
     return Localisation(
         images=len(patients),
         patients=len(set(patients.tolist())),
-        hit_rate=estimate(mean_of(hits), weights),
+        hit_rate=estimate(share_of(hits), weights),
         chance_rate=float(chances.mean()),
         iou=estimate(mean_of(ious), weights),
     )

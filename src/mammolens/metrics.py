@@ -6,7 +6,7 @@ Labels are 0 or 1; scores rise with the suspicion of a tumor.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Annotated, NamedTuple
@@ -14,6 +14,8 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BeforeValidator
+
+from mammolens.intervals import Measure, OfRates, Ranking, Share, divide
 
 Array = NDArray[np.float64]
 
@@ -39,15 +41,6 @@ class Estimate:
     high: _Figure
 
 
-class Confusion(NamedTuple):
-    """Weighted counts of the four outcomes, each of shape (resamples,)."""
-
-    true_negatives: Array
-    false_positives: Array
-    false_negatives: Array
-    true_positives: Array
-
-
 class Comparison(NamedTuple):
     """A difference with its interval, and the two-sided p-value of there being none."""
 
@@ -55,36 +48,58 @@ class Comparison(NamedTuple):
     p_value: float
 
 
-Measure = Callable[[Array], Array]
-"""From weights (resamples, images) to values (resamples,)."""
+@dataclass(frozen=True, eq=False)
+class PatientWeights:
+    """Whose each image is, and how often it is drawn when patients are resampled.
+
+    Attributes:
+        drawn: how often, (resamples, images).
+        patients: a number for each patient, (images,).
+    """
+
+    drawn: Array
+    patients: NDArray[np.intp]
+
+    def of(self, chosen: NDArray[np.bool_]) -> "PatientWeights":
+        """Return those of the chosen images alone, (images,)."""
+        return PatientWeights(self.drawn[:, chosen], self.patients[chosen])
 
 
-def patient_weights(patients: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> Array:
+def patient_weights(
+    patients: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
+) -> PatientWeights:
     """Return how often each image is drawn when patients are resampled with replacement.
 
     The cluster bootstrap: images of a patient are drawn together, because they are not
     independent (Field & Welsh 2007, J. R. Stat. Soc. B 69:369).
-
-    Returns:
-        Weights of shape (resamples, images).
     """
     _, members = np.unique(np.asarray(patients), return_inverse=True)
     count = int(members.max()) + 1
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    return np.asarray(draws[:, members], dtype=np.float64)
+    return PatientWeights(np.asarray(draws[:, members], dtype=np.float64), members)
 
 
-def estimate(measure: Measure, weights: Array) -> Estimate:
-    """Return a measure's value on the data and the 2.5th and 97.5th percentile over resamples."""
-    value = float(measure(np.ones((1, weights.shape[1])))[0])
-    blocks = np.array_split(weights, len(weights) // _ROWS + 1)
+def estimate(measure: Measure, weights: PatientWeights) -> Estimate:
+    """Return a measure's value on the data and its 95 % interval.
+
+    That is from the 2.5th to the 97.5th percentile over resamples, but for shares and what follows
+    from them, and for rankings that are nearly perfect: see `Share`, `OfRates` and `Ranking`.
+    """
+    value = float(measure(np.ones((1, len(weights.patients))))[0])
+    if not np.isfinite(value):
+        return Estimate(value, np.nan, np.nan)
+    if isinstance(measure, Share | OfRates):
+        return Estimate(value, *measure.bounds(weights.patients))
+    blocks = np.array_split(weights.drawn, len(weights.drawn) // _ROWS + 1)
     resampled = np.concatenate([measure(block) for block in blocks])
     resampled = resampled[np.isfinite(resampled)]
-    if not len(resampled) or not np.isfinite(value):
+    if not len(resampled):
         return Estimate(value, np.nan, np.nan)
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Estimate(value, float(low), float(high))
+    low, high = map(float, np.percentile(resampled, [2.5, 97.5]))
+    if isinstance(measure, Ranking):
+        low, high = measure.widened(value, (low, high), weights.patients)
+    return Estimate(value, low, high)
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> Measure:
@@ -93,6 +108,9 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> Measure:
     The Mann-Whitney form (Hanley & McNeil 1982, Radiology 143:29).
     """
     label, starts, order = _ranked(labels, scores)
+    tumors = np.asarray(labels, dtype=np.float64)
+    placements = np.empty_like(tumors)
+    placements[tumors == 1], placements[tumors != 1] = _placements(labels, scores)
 
     def measure(weights: Array) -> Array:
         positive, negative = _by_score(weights[:, order], label, starts)
@@ -100,7 +118,7 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> Measure:
         pairs = positive.sum(axis=1) * negative.sum(axis=1)
         return divide((positive * below).sum(axis=1), pairs)
 
-    return measure
+    return Ranking(measure, tumors, placements)
 
 
 def partial_auc(labels: ArrayLike, scores: ArrayLike, lowest_specificity: float = 0.8) -> Measure:
@@ -129,7 +147,7 @@ def partial_auc(labels: ArrayLike, scores: ArrayLike, lowest_specificity: float 
         chance = width**2 / 2
         return (1 + (area - chance) / (width - chance)) / 2
 
-    return measure
+    return Ranking(measure, np.asarray(labels, dtype=np.float64))
 
 
 def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, target: float) -> Measure:
@@ -153,7 +171,7 @@ def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, target: flo
         found = divide((positive * allowed).sum(axis=1), positive.sum(axis=1))
         return np.where(others > 0, found, np.nan)
 
-    return measure
+    return Ranking(measure, np.asarray(labels, dtype=np.float64))
 
 
 def specificity_at_sensitivity(labels: ArrayLike, scores: ArrayLike, target: float) -> Measure:
@@ -178,11 +196,18 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> Measure:
         called = found + np.cumsum(negative[:, ::-1], axis=1)[:, ::-1]
         return divide((divide(found, called, 0) * positive).sum(axis=1), positive.sum(axis=1))
 
-    return measure
+    return Ranking(measure, np.asarray(labels, dtype=np.float64))
+
+
+def share_of(hits: ArrayLike, members: ArrayLike | None = None) -> Share:
+    """Share of images that are hits among those that are members, each (images,) of 0 and 1."""
+    hit = np.asarray(hits, dtype=np.float64)
+    member = np.ones_like(hit) if members is None else np.asarray(members, dtype=np.float64)
+    return Share(hit, member)
 
 
 def mean_of(values: ArrayLike) -> Measure:
-    """Mean of a value of each subject, (subjects,), such as 1 where something holds."""
+    """Mean of a value of each subject, (subjects,); where it is 0 or 1, see `share_of`."""
     value = np.asarray(values, dtype=np.float64)
     return lambda weights: divide(weights @ value, weights.sum(axis=1))
 
@@ -200,59 +225,6 @@ def brier(labels: ArrayLike, probabilities: ArrayLike) -> Measure:
     label = np.asarray(labels, dtype=np.float64)
     squares = (np.asarray(probabilities, dtype=np.float64) - label) ** 2
     return mean_of(squares)
-
-
-def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Callable[..., Confusion]:
-    """Counts at `threshold`: a score at or above it is called tumor."""
-    label = np.asarray(labels, dtype=np.float64)
-    called = (np.asarray(scores, dtype=np.float64) >= threshold).astype(np.float64)
-
-    none, tumor = 1 - label, label
-    outcomes = np.stack(
-        [none * (1 - called), none * called, tumor * (1 - called), tumor * called], axis=1
-    )
-
-    def count(weights: Array) -> Confusion:
-        return Confusion(*(weights @ outcomes).T)
-
-    return count
-
-
-def decision_measures(labels: ArrayLike, scores: ArrayLike, threshold: float) -> dict[str, Measure]:
-    """Return the measures of a yes-or-no decision at `threshold`, by name.
-
-    Precision is the positive predictive value. ``mcc`` is Matthews' correlation coefficient, from
-    -1 to 1 (Matthews 1975, Biochim. Biophys. Acta 405:442). The likelihood ratios are how the odds
-    of a tumor change with a call (positive) and without one (negative), from 0 up (Deeks & Altman
-    2004, BMJ 329:168). A ratio over 0 is NaN, and `estimate` leaves such resamples out.
-    """
-    count = confusion(labels, scores, threshold)
-
-    def of(formula: Callable[[Array, Array, Array, Array], Array]) -> Measure:
-        return lambda weights: formula(*count(weights))
-
-    return {
-        "accuracy": of(lambda tn, fp, fn, tp: divide(tp + tn, tn + fp + fn + tp)),
-        "balanced_accuracy": of(
-            lambda tn, fp, fn, tp: (divide(tp, tp + fn) + divide(tn, tn + fp)) / 2
-        ),
-        "sensitivity": of(lambda _tn, _fp, fn, tp: divide(tp, tp + fn)),
-        "specificity": of(lambda tn, fp, _fn, _tp: divide(tn, tn + fp)),
-        "precision": of(lambda _tn, fp, _fn, tp: divide(tp, tp + fp)),
-        "negative_predictive_value": of(lambda tn, _fp, fn, _tp: divide(tn, tn + fn)),
-        "f1": of(lambda _tn, fp, fn, tp: divide(2 * tp, 2 * tp + fp + fn)),
-        "mcc": of(
-            lambda tn, fp, fn, tp: divide(
-                tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-            )
-        ),
-        "positive_likelihood_ratio": of(
-            lambda tn, fp, fn, tp: divide(tp * (tn + fp), fp * (tp + fn))
-        ),
-        "negative_likelihood_ratio": of(
-            lambda tn, fp, fn, tp: divide(fn * (tn + fp), tn * (tp + fn))
-        ),
-    }
 
 
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -293,9 +265,10 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> Estimate:
 
     Cut at 0 and 1; by sorting, as Sun & Xu 2014 (IEEE Signal Process. Lett. 21:1389). For
     independent subjects: several images of a patient need `patient_weights`. The interval is NaN
-    with fewer than two of a class, and of no width where the classes do not overlap.
+    with fewer than two of a class, and where the classes do not overlap, for then it has no width.
     """
     area, error = _mean_and_error(*_placements(labels, scores))
+    error = error or math.nan
     low, high = np.clip([area - _Z * error, area + _Z * error], 0, 1)
     return Estimate(area, float(low), float(high))
 
@@ -324,12 +297,6 @@ def holm(p_values: ArrayLike) -> Array:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(steps, 1)
     return adjusted
-
-
-def divide(numerator: Array, denominator: Array | float, otherwise: float = np.nan) -> Array:
-    """Divide; `otherwise` where the denominator is 0, for then the measure is not defined."""
-    zero = np.equal(denominator, 0)
-    return np.where(zero, otherwise, numerator / np.where(zero, 1, denominator))
 
 
 def _placements(labels: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from mammolens import metrics
 from mammolens.calibration import DIGITS, Probability, logit, sigmoid
 from mammolens.conformal import Conformal, fit_conformal
+from mammolens.decisions import decision_measures
 from mammolens.manifest import Manifest
 from mammolens.metrics import Estimate
 from mammolens.records import Level
@@ -191,9 +192,13 @@ def unmeasured(threshold: float) -> OperatingPoint:
 
 
 def _operating_point(
-    label: Array, probability: Array, threshold: float, weights: Array, patients: int
+    label: Array,
+    probability: Array,
+    threshold: float,
+    weights: metrics.PatientWeights,
+    patients: int,
 ) -> OperatingPoint:
-    measures = metrics.decision_measures(label, probability, threshold)
+    measures = decision_measures(label, probability, threshold)
     return OperatingPoint(
         threshold=threshold,
         sensitivity=metrics.estimate(measures["sensitivity"], weights),

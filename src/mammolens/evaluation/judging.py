@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from mammolens import curves, metrics
+from mammolens import curves, decisions, metrics
 from mammolens.bundle import BundleRecord
 from mammolens.conformal import Conformal
 from mammolens.errors import DataError
@@ -35,7 +35,7 @@ from mammolens.evaluation.subgroups import references, subgroups
 from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.localisation import Localisation
 from mammolens.manifest import Manifest
-from mammolens.metrics import Array, Estimate
+from mammolens.metrics import Array, Estimate, PatientWeights
 from mammolens.records import LABEL_NAMES, Level, Prediction, Split
 from mammolens.splits import leakage
 from mammolens.triage import OperatingPoints, by_level
@@ -200,7 +200,7 @@ def _at_level(
     )
 
 
-def _discrimination(labels: Array, values: Array, weights: Array) -> dict[str, Estimate]:
+def _discrimination(labels: Array, values: Array, weights: PatientWeights) -> dict[str, Estimate]:
     measures = {
         "roc_auc": metrics.roc_auc(labels, values),
         "average_precision": metrics.average_precision(labels, values),
@@ -222,34 +222,29 @@ def _discrimination(labels: Array, values: Array, weights: Array) -> dict[str, E
     return {name: metrics.estimate(measure, weights) for name, measure in measures.items()}
 
 
-def _decision(labels: Array, values: Array, threshold: float, weights: Array) -> Decision:
-    counts = metrics.confusion(labels, values, threshold)(np.ones((1, len(labels))))
+def _decision(labels: Array, values: Array, threshold: float, weights: PatientWeights) -> Decision:
+    counts = decisions.confusion(labels, values, threshold)(np.ones((1, len(labels))))
     tn, fp, fn, tp = (round(float(count[0])) for count in counts)
     measures = {
         name: metrics.estimate(measure, weights)
-        for name, measure in metrics.decision_measures(labels, values, threshold).items()
+        for name, measure in decisions.decision_measures(labels, values, threshold).items()
     }
-    rates = measures["sensitivity"].value, measures["specificity"].value
+
+    def at_prevalence(prevalence: float) -> PredictiveValues:
+        both = decisions.predictive_values(labels, values, threshold, prevalence)
+        positive, negative = (metrics.estimate(one, weights) for one in both)
+        return PredictiveValues(prevalence=prevalence, positive=positive, negative=negative)
+
     return Decision(
         threshold=threshold,
         confusion=((tn, fp), (fn, tp)),
         measures=measures,
-        at_own_prevalence=_predictive(*rates, float(labels.mean())),
-        at_screening_prevalence=_predictive(*rates, SCREENING_PREVALENCE),
+        at_own_prevalence=at_prevalence(float(labels.mean())),
+        at_screening_prevalence=at_prevalence(SCREENING_PREVALENCE),
     )
 
 
-def _predictive(sensitivity: float, specificity: float, prevalence: float) -> PredictiveValues:
-    called = sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
-    passed = (1 - sensitivity) * prevalence + specificity * (1 - prevalence)
-    return PredictiveValues(
-        prevalence=prevalence,
-        positive=sensitivity * prevalence / called if called > 0 else None,
-        negative=specificity * (1 - prevalence) / passed if passed > 0 else None,
-    )
-
-
-def _calibration(labels: Array, values: Array, weights: Array) -> CalibrationReport:
+def _calibration(labels: Array, values: Array, weights: PatientWeights) -> CalibrationReport:
     parts = curves.brier_decomposition(labels, values)
     measures = {
         "slope": curves.calibration_slope(labels, values),
@@ -272,7 +267,7 @@ def _calibration(labels: Array, values: Array, weights: Array) -> CalibrationRep
 
 
 def _conformal(
-    labels: Array, values: Array, weights: Array, rules: Rules, level: Level
+    labels: Array, values: Array, weights: PatientWeights, rules: Rules, level: Level
 ) -> ConformalReport | None:
     conformal = rules.conformal.get(level)
     if conformal is None:
@@ -285,13 +280,11 @@ def _conformal(
     return ConformalReport(
         promised=1 - conformal.alpha,
         coverage={
-            name: metrics.estimate(
-                metrics.mean_of(covered[labels == label]), weights[:, labels == label]
-            )
+            name: metrics.estimate(metrics.share_of(covered, labels == label), weights)
             for label, name in enumerate(LABEL_NAMES)
         },
-        uncertain=metrics.estimate(metrics.mean_of(~certain), weights),
-        error=metrics.estimate(metrics.mean_of(~covered[certain]), weights[:, certain]),
+        uncertain=metrics.estimate(metrics.share_of(~certain), weights),
+        error=metrics.estimate(metrics.share_of(~covered, certain), weights),
     )
 
 

@@ -54,11 +54,14 @@ class Model(_Part):
 
 
 class PredictiveValues(_Part):
-    """What an answer means at a prevalence, by Bayes from sensitivity and specificity."""
+    """What an answer means at a prevalence, by Bayes from sensitivity and specificity.
+
+    Intervals follow from those of sensitivity and specificity.
+    """
 
     prevalence: float
-    positive: float | None
-    negative: float | None
+    positive: Estimate
+    negative: Estimate
 
 
 class Decision(_Part):
@@ -255,7 +258,7 @@ class Report(_Part):
         mistakes: the most confident ones, false calls and misses by turns.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     mammolens_version: str = __version__
     model: Model
     data: str

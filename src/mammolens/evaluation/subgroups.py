@@ -11,7 +11,7 @@ from mammolens import metrics
 from mammolens.doctor.shortcuts import can_be_judged, metadata_auc
 from mammolens.evaluation.schema import Subgroup
 from mammolens.manifest import Manifest
-from mammolens.metrics import Array, Estimate
+from mammolens.metrics import Array, Estimate, PatientWeights
 from mammolens.records import Mammogram
 
 VARIABLES = (
@@ -120,7 +120,7 @@ def _subgroup(
     rest: NDArray[np.bool_],
     judged: Manifest,
     probabilities: Array,
-    weights: Array,
+    weights: PatientWeights,
 ) -> Subgroup:
     labels = judged.labels
     here = metrics.roc_auc(labels[inside], probabilities[inside])
@@ -130,7 +130,7 @@ def _subgroup(
         return np.asarray(here(drawn[:, inside]) - there(drawn[:, rest]))
 
     found = metrics.estimate(difference, weights)
-    spread = float(np.nanstd(difference(weights)))
+    spread = float(np.nanstd(difference(weights.drawn)))
     patients = {p for p, is_in in zip(judged.patients, inside, strict=True) if is_in}
     return Subgroup(
         variable=variable,
@@ -138,7 +138,7 @@ def _subgroup(
         images=int(inside.sum()),
         patients=len(patients),
         tumors=int(labels[inside].sum()),
-        roc_auc=metrics.estimate(here, weights[:, inside]),
+        roc_auc=metrics.estimate(here, weights.of(inside)),
         difference=found,
         p_value=float(2 * norm.sf(abs(found.value) / spread)) if spread > 0 else 1.0,
         adjusted=1.0,
