@@ -312,6 +312,6 @@ def test_figures_that_were_never_measured_are_not_made_up(bundle: Bundle) -> Non
     empty = point.sensitivity.__class__(math.nan, math.nan, math.nan)
     assert words.interval(empty) == "not measured"
     nothing = {"sensitivity": empty, "specificity": empty, "subjects": 0, "patients": 0}
-    points = {Level.IMAGE: {"as-trained": point.model_copy(update=nothing)}}
+    points = {Level.IMAGE: {"fixed": point.model_copy(update=nothing)}}
     record = bundle.record.model_copy(update={"operating_points": points})
-    assert "Never measured" in words.measured_on(record, "as-trained")
+    assert "Never measured" in words.measured_on(record, "fixed")

@@ -166,13 +166,13 @@ def test_a_bug_with_one_file_becomes_its_error(
 def test_shares_have_the_digits_they_need() -> None:
     assert [words.share(value) for value in (0.005, 0.197, 0.05, 0.0002, 1, 0)] == [
         "0.5 %",
-        "20 %",
+        "19.7 %",
         "5 %",
         "0.02 %",
         "100 %",
         "0 %",
     ]
-    assert words.interval(Estimate(0.9, 0.735, 1.0)) == "90 % (74 % to 100 %)"
+    assert words.interval(Estimate(0.9, 0.735, 1.0)) == "90.0 % (73.5 to 100.0)"
 
 
 def test_a_port_that_is_taken_is_named() -> None:

@@ -117,7 +117,7 @@ def test_predict_ends_well_where_all_got_an_answer(
         said = mammolens("predict", *images, "--model", model, "--out", out, "--quiet")
         assert said.code == 0
         assert "learnt from synthetic mammograms only" in said.err
-        assert "Probability of the image, operating point as-trained" in said.out
+        assert "Probability of the image, operating point fixed" in said.out
         assert "Research use only" in said.out
         written.append(rows_of(out))
     assert written[0] == written[1]
@@ -244,7 +244,7 @@ def test_export_makes_a_bundle_that_answers(
     assert said.code == 0, said.err
     assert "warning: not calibrated: give --data" in said.err
     assert f"Bundle written to {raw}: " in said.out
-    assert "Outputs: probability, score map. Operating points: as-trained." in said.out
+    assert "Outputs: probability, score map. Operating points: fixed." in said.out
     assert open_bundle(raw).record.name == "mine"
     said = mammolens("predict", mixed / "a.png", "--model", raw, "--quiet")
     assert "this model is not calibrated" in said.err

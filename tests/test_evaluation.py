@@ -15,12 +15,12 @@ from mammolens.evaluation.tables import read_predictions, scores_from, write_pre
 from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.manifest import Manifest
 from mammolens.records import Level, Mammogram, Prediction, Split
-from mammolens.triage import AS_TRAINED, unmeasured
+from mammolens.triage import FIXED, unmeasured
 
 # Two test patients with two images each; patient "a" was trained on too.
 LABELS = {"a1": 1, "a2": 1, "b1": 0, "b2": 0, "c1": None, "d1": 1, "t1": 1, "t2": 0}
 PROBABILITIES = {"a1": 0.9, "a2": 0.4, "b1": 0.6, "b2": 0.1, "c1": 0.5, "d1": None}
-HALF = Rules(AS_TRAINED, {level: {AS_TRAINED: unmeasured(0.5)} for level in Level})
+HALF = Rules(FIXED, {level: {FIXED: unmeasured(0.5)} for level in Level})
 
 
 def manifest() -> Manifest:
@@ -97,7 +97,7 @@ def test_every_image_is_judged_or_accounted_for() -> None:
 
 def test_figures_by_image_are_what_hand_and_paper_give() -> None:
     images = report().images
-    decision = images.decisions[AS_TRAINED]
+    decision = images.decisions[FIXED]
     assert decision.confusion == ((1, 1), (1, 1))
     assert images.majority_accuracy == 0.5
     values = {name: figure.value for name, figure in images.discrimination.items()}
@@ -127,13 +127,15 @@ def test_breasts_have_the_mean_of_their_views_and_patients_the_larger_breast() -
 def test_predictive_values_are_rescaled_to_screening() -> None:
     listed, scores = cohort()
     decision = judge(answered(listed, scores), Question(listed), HALF, Model(name="")).images
-    chosen = decision.decisions[AS_TRAINED]
+    chosen = decision.decisions[FIXED]
     (tn, fp), (fn, tp) = chosen.confusion
-    assert chosen.at_own_prevalence.positive == pytest.approx(tp / (tp + fp))
-    assert chosen.at_own_prevalence.negative == pytest.approx(tn / (tn + fn))
+    assert chosen.at_own_prevalence.positive.value == pytest.approx(tp / (tp + fp))
+    assert chosen.at_own_prevalence.negative.value == pytest.approx(tn / (tn + fn))
     rates = tp / (tp + fn), fp / (fp + tn)
     called = rates[0] * 0.005 + rates[1] * 0.995
-    assert chosen.at_screening_prevalence.positive == pytest.approx(rates[0] * 0.005 / called)
+    there = chosen.at_screening_prevalence.positive
+    assert there.value == pytest.approx(rates[0] * 0.005 / called)
+    assert there.low < there.value < there.high
 
 
 def test_conformal_coverage_is_measured_on_what_is_judged() -> None:
@@ -141,7 +143,7 @@ def test_conformal_coverage_is_measured_on_what_is_judged() -> None:
     valid, test = listed.of_split(Split.VALID), listed.of_split(Split.TEST)
     known = dict(zip(listed.paths, scores, strict=True))
     fitted = fit_conformal(valid.labels, [known[path] for path in valid.paths])
-    rules = Rules(AS_TRAINED, HALF.points, {Level.IMAGE: fitted})
+    rules = Rules(FIXED, HALF.points, {Level.IMAGE: fitted})
     images = judge(
         answered(listed, scores), Question(listed, Split.TEST), rules, Model(name="")
     ).images
@@ -167,7 +169,7 @@ def test_curves_start_and_end_where_they_must() -> None:
     assert images.precision_recall.x[0] == 0
     assert images.precision_recall.y[-1] == pytest.approx(80 / 480, abs=1e-4)
     assert images.risk_coverage.x[-1] == 1
-    wrong = 1 - images.decisions[AS_TRAINED].measures["accuracy"].value
+    wrong = 1 - images.decisions[FIXED].measures["accuracy"].value
     assert images.risk_coverage.y[-1] == pytest.approx(wrong, abs=1e-4)
 
 
@@ -186,9 +188,9 @@ def test_the_surest_mistakes_are_named() -> None:
 def test_a_class_that_is_never_called_has_no_precision() -> None:
     quiet = [Prediction.answer(Path(name), 0.1, 0.5) for name in LABELS]
     judged = judge(quiet, question(), HALF, Model(name="run"))
-    decision = judged.images.decisions[AS_TRAINED]
+    decision = judged.images.decisions[FIXED]
     assert np.isnan(decision.measures["precision"].value)
-    assert decision.at_own_prevalence.positive is None
+    assert np.isnan(decision.at_own_prevalence.positive.value)
     assert Report.model_validate_json(judged.model_dump_json()).images.subjects == 5
 
 

@@ -28,7 +28,7 @@ from mammolens.recipe import Recipe, read_recipe
 from mammolens.records import Laterality, Level, Mammogram, Split
 from mammolens.runs import RECIPE, Run
 from mammolens.training import train
-from mammolens.triage import AS_TRAINED, BALANCED, SENSITIVITY_90, SPECIFICITY_90
+from mammolens.triage import BALANCED, FIXED, SENSITIVITY_90, SPECIFICITY_90
 
 CARD = Card("mine", "CC0-1.0")
 CHOSEN = {BALANCED, SENSITIVITY_90, SPECIFICITY_90}
@@ -94,10 +94,10 @@ def test_a_run_has_a_bundle_that_says_what_it_is(run: Run, phantom_manifest: Man
     assert record.preprocess == run.recipe.preprocess
     assert record.outputs.score_map == "score_map"
     assert 0 <= record.parity <= 1e-4
-    assert record.default_operating_point == AS_TRAINED
+    assert record.default_operating_point == FIXED
     for level in Level:
-        assert set(record.operating_points[level]) == {AS_TRAINED, *CHOSEN}
-    fixed = record.operating_points[Level.IMAGE][AS_TRAINED]
+        assert set(record.operating_points[level]) == {FIXED, *CHOSEN}
+    fixed = record.operating_points[Level.IMAGE][FIXED]
     assert fixed.threshold == pytest.approx(float(record.calibration(0.5)))
     assert (fixed.subjects, fixed.patients) == (len(valid), len(set(valid.patients)))
     breasts = record.operating_points[Level.BREAST][BALANCED]
@@ -198,13 +198,13 @@ def test_without_data_a_score_is_shown_as_it_is(saved: Saved, tmp_path: Path) ->
     assert record.gate is None
     assert record.metrics == {}
     assert record.licence == NO_LICENCE
-    assert record.default_operating_point == AS_TRAINED
+    assert record.default_operating_point == FIXED
     for level in Level:
         (point,) = record.operating_points[level].values()
         assert (point.threshold, point.subjects) == (0.5, 0)
         assert np.isnan(point.sensitivity.value)
     text = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
-    assert text["operating_points"]["image"][AS_TRAINED]["sensitivity"]["value"] is None
+    assert text["operating_points"]["image"][FIXED]["sensitivity"]["value"] is None
 
 
 def test_with_data_it_is_calibrated_there(

@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "mammolens"
 
 # A room imports only from floors below its own, or from rooms named before it on its own floor.
 FLOORS = (
-    ("errors", "records"),
+    ("errors", "records", "numerals"),
     (
         "files",
         "parallel",
@@ -34,7 +34,7 @@ FLOORS = (
     ),
     ("phantom_lesions", "phantom"),
     ("manifest", "splits", "sources"),
-    ("metrics", "curves", "localisation", "figures", "answers", "doctor"),
+    ("intervals", "metrics", "decisions", "curves", "localisation", "figures", "answers", "doctor"),
     ("recipe", "calibration", "conformal", "triage", "gate", "bundle", "evaluation"),
     (
         "efficientnet_lite",

@@ -17,7 +17,7 @@ from mammolens.evaluation.page import write_report
 from mammolens.evaluation.plots import draw
 from mammolens.manifest import Manifest
 from mammolens.records import Level, Mammogram, Prediction, Split
-from mammolens.triage import AS_TRAINED, unmeasured
+from mammolens.triage import FIXED, unmeasured
 from test_model_card import HOSTILE, as_written, bare, decision, full, in_json
 
 ALLOWED = ("95 %", "0.5 is", "Lehman et al. 2017, Radiology 283:49")
@@ -36,7 +36,7 @@ def judged() -> Report:
             )
             probability = float(np.clip(0.3 + 0.2 * label + generator.normal(0, 0.15), 0, 1))
             answers.append(Prediction.answer(path, round(probability, 6), 0.5))
-    rules = Rules(AS_TRAINED, {level: {AS_TRAINED: unmeasured(0.5)} for level in Level})
+    rules = Rules(FIXED, {level: {FIXED: unmeasured(0.5)} for level in Level})
     return judge(
         answers, Question(Manifest(tuple(manifest)), Split.TEST, "drawn"), rules, Model(name="x")
     )
@@ -173,7 +173,7 @@ def test_what_is_wrong_comes_first(folder: Path) -> None:
     found = [
         words.index(part)
         for part in (
-            "2 patients judged here and learnt from",
+            "2 patients judged here, and in the training split",
             "synthetic mammograms",
             "1 image without an answer",
             "17 images unlike",

@@ -184,7 +184,7 @@ def test_the_identity_costs_nothing_and_black_pictures_cost_all(
     assert identity.roc_auc == plain.roc_auc
     for row in (plain, identity):
         assert (row.drop.value, row.drop.low, row.drop.high) == (0, 0, 0)
-        assert row.decisions_changed == 0
+        assert row.decisions_changed.value == 0
         assert (row.images, row.patients) == (24, 6)
     answers = list(predictor.predict(some.paths))
     scores = np.array([answer.probability for answer in answers], dtype=np.float64)
@@ -194,7 +194,7 @@ def test_the_identity_costs_nothing_and_black_pictures_cost_all(
     assert black.drop.value == pytest.approx(plain.roc_auc.value - 0.5)
     decisions = {answer.decision for answer in predictor.predict([np.zeros((160, 160), np.uint8)])}
     flipped = np.mean([answer.decision not in decisions for answer in answers])
-    assert black.decisions_changed == pytest.approx(flipped)
+    assert black.decisions_changed.value == pytest.approx(flipped)
     assert blur.drop.value == pytest.approx(plain.roc_auc.value - blur.roc_auc.value)
     assert Robustness.model_validate_json(blur.model_dump_json()) == blur
 
@@ -214,7 +214,7 @@ def test_every_change_is_answered_for_by_the_predictor_itself(
     assert len(rows) == len(PERTURBATIONS) + 1
     for name, change in PERTURBATIONS.items():
         flips = [one != other for one, other in zip(before, answers(change), strict=True)]
-        assert rows[name].decisions_changed == pytest.approx(np.mean(flips)), name
+        assert rows[name].decisions_changed.value == pytest.approx(np.mean(flips)), name
 
 
 def test_a_probability_at_the_threshold_is_a_tumor(
@@ -226,7 +226,7 @@ def test_a_probability_at_the_threshold_is_a_tumor(
     manifest = Manifest((Mammogram(at_threshold, 0), Mammogram(above, 1)))
     darker = PERTURBATIONS["brightness -10 %"]
     rows = auc_under(known, manifest, {"identity": unchanged, "darker": darker})
-    assert [row.decisions_changed for row in rows] == [0, 0, 0.5]
+    assert [row.decisions_changed.value for row in rows] == [0, 0, 0.5]
     assert [row.roc_auc.value for row in rows] == [1, 1, 1]
 
 

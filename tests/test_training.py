@@ -90,8 +90,8 @@ def test_the_saved_model_and_the_bundle_give_what_was_judged(run: Run) -> None:
     np.testing.assert_allclose([a.probability or 0 for a in answers], judged, atol=1e-4)
     assert listed.paths == run.manifest.of_split(Split.TEST).paths
     report = report_of(run)
-    assert report.default_point == "as-trained"
-    assert report.images.decisions["as-trained"].threshold == answers[0].threshold
+    assert report.default_point == "fixed"
+    assert report.images.decisions["fixed"].threshold == answers[0].threshold
 
 
 def test_the_best_weights_are_the_ones_kept(run: Run) -> None:

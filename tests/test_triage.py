@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from mammolens.records import Level
 from mammolens.triage import (
-    AS_TRAINED,
     BALANCED,
+    FIXED,
     SENSITIVITY_90,
     SPECIFICITY_90,
     OperatingPoints,
@@ -89,10 +89,10 @@ def test_one_of_each_is_enough_and_one_class_is_not() -> None:
 
 def test_a_threshold_that_was_fixed_is_measured_too() -> None:
     found = operating_points([1, 1, 0, 0], [0.9, 0.3, 0.6, 0.1], ["a", "b", "c", "c"], 0.5)
-    assert found[AS_TRAINED].threshold == 0.5
-    assert found[AS_TRAINED].sensitivity.value == 0.5
-    assert found[AS_TRAINED].specificity.value == 0.5
-    assert (found[AS_TRAINED].subjects, found[AS_TRAINED].patients) == (4, 3)
+    assert found[FIXED].threshold == 0.5
+    assert found[FIXED].sensitivity.value == 0.5
+    assert found[FIXED].specificity.value == 0.5
+    assert (found[FIXED].subjects, found[FIXED].patients) == (4, 3)
 
 
 def at(sensitive: float, specific: float) -> OperatingPoints:
@@ -105,7 +105,7 @@ def test_uncertain_is_between_ruling_out_and_ruling_in() -> None:
     said = [is_uncertain(p, at(0.2, 0.6)) for p in (0, 0.199999, 0.2, 0.4, 0.599999, 0.6, 1)]
     assert said == [False, False, True, True, True, False, False]
     assert not any(is_uncertain(p, at(0.7, 0.5)) for p in np.linspace(0, 1, 101))
-    assert not is_uncertain(0.4, {AS_TRAINED: points([0.7], [0.4])[BALANCED]})
+    assert not is_uncertain(0.4, {FIXED: points([0.7], [0.4])[BALANCED]})
 
 
 def test_prevalence_by_bayes_formula_worked_by_hand() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from mammolens import numerals
 from mammolens.errors import DataError
 from mammolens.files import written_whole
 from mammolens.records import Prediction
@@ -93,7 +94,7 @@ def answers_table(answers: Sequence[Prediction], hidden: int = 0) -> Table:
     for name in ("image", "probability", "decision", "warnings"):
         table.add_column(name, overflow="fold")
     for answer in shown:
-        probability = "" if answer.probability is None else f"{answer.probability:.4f}"
+        probability = "" if answer.probability is None else numerals.probability(answer.probability)
         decision = answer.decision or f"[red]{escape(_text(answer.error))}[/]"
         decision += " (uncertain)" if answer.uncertain else ""
         said = escape(_text("; ".join(answer.warnings)))

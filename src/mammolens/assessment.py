@@ -34,8 +34,8 @@ from mammolens.reading import read_image
 from mammolens.records import Level, Mammogram, Prediction, Split
 from mammolens.robustness import auc_under, randomised
 from mammolens.triage import (
-    AS_TRAINED,
     BALANCED,
+    FIXED,
     conformal_by_level,
     points_by_level,
     unmeasured,
@@ -165,7 +165,7 @@ def _rules_from(predictions: Sequence[Prediction], question: Question) -> Rules:
     valid = answered(predictions, question.manifest.of_split(Split.VALID))
     apart = question.split in (Split.TRAIN, Split.TEST)
     if not (apart and 0 < valid.labels.sum() < len(valid)):
-        return Rules(AS_TRAINED, {level: {AS_TRAINED: unmeasured(0.5)} for level in Level})
+        return Rules(FIXED, {level: {FIXED: unmeasured(0.5)} for level in Level})
     probabilities = probabilities_of(predictions, valid)
     return Rules(
         BALANCED, points_by_level(valid, probabilities), conformal_by_level(valid, probabilities)

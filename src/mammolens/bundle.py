@@ -24,7 +24,7 @@ from mammolens.gate import Gate
 from mammolens.metrics import Estimate
 from mammolens.preprocess import VERSION, Preprocess
 from mammolens.records import LABEL_NAMES, Level
-from mammolens.triage import OperatingPoints, is_uncertain
+from mammolens.triage import FIXED, OperatingPoints, is_uncertain
 
 MODEL, RECORD = "model.onnx", "bundle.json"
 
@@ -37,6 +37,7 @@ INTENDED_USE = (
 )
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+_RENAMED = {"as-trained": FIXED}  # operating points in bundles of version 0.1.0
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -50,6 +51,7 @@ class TrainingData(BaseModel):
         prevalence: share of validation images with a tumor, at which probabilities are calibrated.
         fingerprint: SHA-256 of the manifest, as far as it is training and validation.
         synthetic: whether the patients are drawn, not real.
+        calibration_only: whether the network learnt elsewhere, and was but calibrated on these.
     """
 
     model_config = _FROZEN
@@ -60,6 +62,27 @@ class TrainingData(BaseModel):
     prevalence: _Share
     fingerprint: str
     synthetic: bool
+    calibration_only: bool = False
+
+
+class Learnt(BaseModel):
+    """How one network was learnt, as far as a report tells of it; the rest is in its run.
+
+    Attributes:
+        network: a name from `networks.NETWORKS`, or of `keras.applications`.
+        data: name of the data set.
+        started_from: what its first weights were.
+        optimizer: as in its recipe.
+        monitor: what of validation chose the epoch: ``loss``, ``auc``, or ``nothing``.
+    """
+
+    model_config = _FROZEN
+
+    network: str
+    data: str
+    started_from: Literal["random weights", "ImageNet weights", "another network"]
+    optimizer: str
+    monitor: Literal["loss", "auc", "nothing"]
 
 
 class Outputs(BaseModel):
@@ -82,6 +105,8 @@ class BundleRecord(BaseModel):
         intended_use: in one sentence.
         licence: of the weights.
         training_data: what it was learnt from, or None where nothing is known.
+        learnt: how each network that answers was learnt; None where it is not recorded, as of
+            files trained elsewhere, and in bundles from before it was.
         preprocess: what is done to an image first.
         preprocess_version: `preprocess.VERSION` when it was trained.
         labels: what outputs 0 and 1 mean.
@@ -107,6 +132,7 @@ class BundleRecord(BaseModel):
     intended_use: str = INTENDED_USE
     licence: str
     training_data: TrainingData | None
+    learnt: tuple[Learnt, ...] | None = None
     preprocess: Preprocess
     preprocess_version: int = VERSION
     labels: tuple[str, str] = LABEL_NAMES
@@ -120,6 +146,21 @@ class BundleRecord(BaseModel):
     metrics: dict[str, Estimate]
     parity: float
     files: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fixed_was_called_as_trained(cls, value: object) -> object:
+        if not isinstance(value, dict) or not isinstance(value.get("operating_points"), dict):
+            return value
+        points = {
+            level: {_RENAMED.get(name, name): point for name, point in named.items()}
+            if isinstance(named, dict)
+            else named
+            for level, named in value["operating_points"].items()
+        }
+        default = value.get("default_operating_point")
+        chosen = _RENAMED.get(default, default) if isinstance(default, str) else default
+        return {**value, "operating_points": points, "default_operating_point": chosen}
 
     @model_validator(mode="after")
     def _every_level_can_decide(self) -> Self:

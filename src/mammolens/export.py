@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mammolens import metrics
 from mammolens.breast import Pixels
-from mammolens.bundle import Bundle, BundleRecord, Outputs, TrainingData, write_bundle
+from mammolens.bundle import Bundle, BundleRecord, Learnt, Outputs, TrainingData, write_bundle
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.calibration import Calibration, fit_calibration
 from mammolens.conformal import Conformal
@@ -32,8 +32,8 @@ from mammolens.runs import MANIFEST, Run, open_run
 from mammolens.score_maps import with_score_map
 from mammolens.sources import read_source
 from mammolens.triage import (
-    AS_TRAINED,
     BALANCED,
+    FIXED,
     by_level,
     conformal_by_level,
     points_by_level,
@@ -62,11 +62,13 @@ class Evidence:
         name: of the data set.
         manifest: labelled images, with splits.
         pixels: theirs, prepared for the network, in the same order.
+        calibration_only: whether the network learnt elsewhere.
     """
 
     name: str
     manifest: Manifest
     pixels: CachedPixels
+    calibration_only: bool = False
 
     def of_split(self, split: Split) -> "Evidence":
         """Return the part in `split`."""
@@ -86,6 +88,7 @@ def export(  # noqa: PLR0913 - what answers, how, where to, and what it was fitt
     evidence: Evidence | None = None,
     scores: NDArray[np.float64] | None = None,
     half: bool = False,
+    learnt: Sequence[Learnt] | None = None,
 ) -> Bundle:
     """Write a bundle into the new folder `out`.
 
@@ -101,6 +104,7 @@ def export(  # noqa: PLR0913 - what answers, how, where to, and what it was fitt
         scores: what the network as it is served makes of the validation images, where that is
             known already.
         half: store weights as 16-bit floats, half the size; the network is rounded alike first.
+        learnt: how each network was learnt, or None where nobody knows.
 
     Raises:
         BundleError: Keras and ONNX Runtime do not agree.
@@ -129,23 +133,38 @@ def export(  # noqa: PLR0913 - what answers, how, where to, and what it was fitt
         conformal = conformal_by_level(valid.manifest, probabilities)
         figures = _figures(valid.manifest, probabilities)
     else:
-        points = {level: {AS_TRAINED: unmeasured(threshold or 0.5)} for level in Level}
+        points = {level: {FIXED: unmeasured(threshold or 0.5)} for level in Level}
     record = BundleRecord(
         name=card.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         licence=card.licence,
         training_data=None if evidence is None else _training_data(evidence),
+        learnt=None if learnt is None else tuple(learnt),
         preprocess=preprocess,
         outputs=Outputs(score_map=OUTPUTS[1] if len(served.outputs) > 1 else None),
         calibration=calibration,
         operating_points=points,
-        default_operating_point=AS_TRAINED if AS_TRAINED in points[Level.IMAGE] else BALANCED,
+        default_operating_point=FIXED if FIXED in points[Level.IMAGE] else BALANCED,
         conformal=conformal,
         gate=None if evidence is None else _gate(evidence.of_split(Split.TRAIN).manifest),
         metrics=figures,
         parity=difference,
     )
     return write_bundle(record, model, out)
+
+
+def learnt_by(recipe: Recipe, data: str) -> Learnt:
+    """Return what a bundle records of how a network was learnt."""
+    started = {"none": "random weights", "imagenet": "ImageNet weights"}
+    return Learnt.model_validate(
+        {
+            "network": recipe.network,
+            "data": data,
+            "started_from": started.get(recipe.initial_weights, "another network"),
+            "optimizer": recipe.optimizer,
+            "monitor": recipe.monitor,
+        }
+    )
 
 
 def served_network(*networks: Network, recipe: Recipe) -> Network:
@@ -183,8 +202,9 @@ def export_run(
         out,
         card,
         others=members,
-        evidence=replace(evidence, name=data or run.record.data),
+        evidence=replace(evidence, name=data or run.record.data, calibration_only=data is not None),
         half=half,
+        learnt=[learnt_by(one.recipe, one.record.data) for one in (run, *map(open_run, others))],
     )
 
 
@@ -242,6 +262,8 @@ def export_file(
             f"--set preprocess.width={width}."
         )
     evidence = _evidence(data, preprocess, progress=progress) if data else None
+    if evidence is not None:
+        evidence = replace(evidence, calibration_only=True)
     return export(network, recipe, out, card, evidence=evidence, half=half)
 
 
@@ -317,6 +339,7 @@ def _training_data(evidence: Evidence) -> TrainingData:
         prevalence=float(np.mean(evidence.manifest.of_split(Split.VALID).labels)),
         fingerprint=used.fingerprint(),
         synthetic=all(m.metadata.get("synthetic") == "1" for m in used),
+        calibration_only=evidence.calibration_only,
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mammolens.files import written_whole
 from mammolens.metrics import Estimate
+from mammolens.numerals import percent
 from mammolens.records import LABEL_NAMES
 
 Points = tuple[Sequence[float], Sequence[float]]
@@ -178,7 +179,7 @@ def confusion_figure(counts: Sequence[Sequence[int]], caption: str) -> Figure:
         axes.text(
             column,
             row,
-            f"{count}\n{share:.0%}",
+            f"{count}\n{percent(share)}",
             ha="center",
             va="center",
             color="white" if share > 0.6 else INK,  # noqa: PLR2004 - legible on the dark end

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from mammolens import numerals
 from mammolens.doctor.findings import Diagnosis, Severity
 from mammolens.evaluation import Report
 from mammolens.evaluation.comparison import Comparison
@@ -79,7 +80,7 @@ def decisions_table(report: Report) -> Table:
     for name, decision in report.images.decisions.items():
         chosen = f"{name} (default)" if name == report.default_point else name
         figures = (show(decision.measures[measure]) for measure in names)
-        table.add_row(chosen, f"{decision.threshold:.3f}", *figures)
+        table.add_row(chosen, numerals.probability(decision.threshold), *figures)
     table.add_section()
     majority = f"{report.images.majority_accuracy:.3f}"
     table.add_row("always the commoner class", "", "", "", "", majority)
@@ -96,7 +97,7 @@ def comparison_table(found: Comparison) -> Table:
         "second": [show(one.second) for one in found.levels.values()],
         "difference, by patient": [show(one.difference) for one in found.levels.values()],
         "difference, DeLong": [show(one.delong) for one in found.levels.values()],
-        "p, DeLong": [f"{one.p_value:.3f}" for one in found.levels.values()],
+        "p, DeLong": [numerals.p_value(one.p_value) for one in found.levels.values()],
     }
     for name, cells in rows.items():
         table.add_row(name, *cells)
@@ -120,8 +121,9 @@ def folds_table(
 def show(figure: Estimate) -> str:
     """Return an estimate as text, such as ``0.652 (0.611 to 0.690)``."""
     if math.isnan(figure.value):
-        return "not defined"
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+        return numerals.NOT_DEFINED
+    value, low, high = map(numerals.figure, (figure.value, figure.low, figure.high))
+    return f"{value} {numerals.interval(low, high)}"
 
 
 def report_warnings(report: Report) -> list[str]:

@@ -23,7 +23,7 @@ from mammolens.errors import DataError
 from mammolens.evaluation import Question, judge, model_of, rules_of
 from mammolens.evaluation.page import write_report
 from mammolens.evaluation.tables import write_predictions
-from mammolens.export import Card, Evidence, export, served_network
+from mammolens.export import Card, Evidence, export, learnt_by, served_network
 from mammolens.features import Frozen, cut
 from mammolens.figures import learning_curves, save_figure
 from mammolens.files import content_hash, write_text, written_whole
@@ -125,7 +125,16 @@ def train(
     scores = {split: scores_by(served, evidence.of_split(split).pixels) for split in judged}
     known = scores[Split.VALID]
     card = Card(recipe.name)
-    bundle = export(learnt.network, recipe, folder / BUNDLE, card, evidence=evidence, scores=known)
+    told = [learnt_by(recipe, evidence.name)]
+    bundle = export(
+        learnt.network,
+        recipe,
+        folder / BUNDLE,
+        card,
+        evidence=evidence,
+        scores=known,
+        learnt=told,
+    )
     _evaluate(folder, evidence, scores, bundle.record, command)
     record = RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -15,12 +15,12 @@ from mammolens.conformal import Conformal, fit_conformal
 from mammolens.decisions import decision_measures
 from mammolens.manifest import Manifest
 from mammolens.metrics import Estimate
-from mammolens.records import Level
+from mammolens.records import LABEL_NAMES, Level
 
 BALANCED = "balanced"
 SENSITIVITY_90, SPECIFICITY_90 = "sensitivity-90", "specificity-90"
-AS_TRAINED = "as-trained"
-"""The threshold that a recipe fixes as a number, such as the original project's 0.5."""
+FIXED = "fixed"
+"""The threshold that is given as a number, such as the original project's 0.5, and not chosen."""
 
 _ENOUGH = 0.9
 
@@ -54,13 +54,13 @@ def operating_points(
     labels: ArrayLike,
     probabilities: ArrayLike,
     patients: Sequence[str],
-    as_trained: float | None = None,
+    fixed: float | None = None,
 ) -> OperatingPoints:
     """Choose thresholds on validation.
 
     ``balanced`` has the largest sensitivity + specificity; ``sensitivity-90`` is the highest
     threshold that finds 90 % of tumors, ``specificity-90`` the lowest that lets 90 % of the others
-    go. `as_trained` is a threshold that is given instead of chosen.
+    go. `fixed` is a threshold that is given instead of chosen.
 
     Raises:
         ValueError: one class only.
@@ -77,8 +77,8 @@ def operating_points(
         SENSITIVITY_90: float(tumors[missed]),
         SPECIFICITY_90: min(1.0, round(float(others[passed - 1]) + 10**-DIGITS, DIGITS)),
     }
-    if as_trained is not None:
-        thresholds[AS_TRAINED] = as_trained
+    if fixed is not None:
+        thresholds[FIXED] = fixed
     weights = metrics.patient_weights(patients)
     return {
         name: _operating_point(label, probability, threshold, weights, len(set(patients)))
@@ -110,6 +110,27 @@ def at_prevalence(probability: float, seen: float, expected: float) -> float:
     """
     shift = logit(expected) - logit(seen)
     return float(sigmoid(logit(probability) + shift))
+
+
+def predictive_value(point: OperatingPoint, decision: str, prevalence: float) -> Estimate:
+    """Return how often a decision is right at a prevalence in (0, 1), by Bayes' rule.
+
+    The ends are those at both low, and at both high, ends of sensitivity and specificity: at least
+    as far apart as an interval of 95 %. NaN where they were not measured, or it is never decided.
+    """
+    called = decision == LABEL_NAMES[1]
+
+    def at(sensitivity: float, specificity: float) -> float:
+        true, false = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+        if not called:
+            true, false = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
+        return true / (true + false) if true + false > 0 else np.nan
+
+    both = point.sensitivity, point.specificity
+    value, low, high = (
+        at(*(getattr(rate, end) for rate in both)) for end in ("value", "low", "high")
+    )
+    return Estimate(value, low, high)
 
 
 def aggregated(

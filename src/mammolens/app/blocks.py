@@ -104,7 +104,8 @@ def prevalences(case: Case, record: BundleRecord, expected: float) -> str:
         for where, share, value in rows
     )
     return f"""<table class="m-table">{body}</table>
-<p class="m-quiet">The same picture and the same model: only how common tumors are differs.</p>"""
+<p class="m-quiet">The same picture and the same model: only how common tumors are differs.
+{escape(words.called_there(case, record, expected))}</p>"""
 
 
 def caption(case: Case, *, mirrored: bool, chosen: bool) -> str:
@@ -163,7 +164,8 @@ def _list(texts: Sequence[str]) -> str:
 def _bar(probability: float, threshold: float) -> str:
     """Draw the probability from 0 to 1, the threshold marked on it."""
     side = "left" if threshold > 0.5 else "right"  # noqa: PLR2004 - text stands where room is
-    told = f"{probability:.4f} on a scale from 0 to 1, threshold at {threshold:.4f}"
+    value, mark = words.probability(probability), words.probability(threshold)
+    told = f"{value} on a scale from 0 to 1, threshold at {mark}"
     return f"""<div class="m-bar" role="img" aria-label="{told}">
 <div class="m-fill" style="width:{100 * probability:.2f}%"></div>
 <div class="m-mark {side}" style="left:{100 * threshold:.2f}%"><span>threshold</span></div>

@@ -3,13 +3,21 @@
 import math
 from collections.abc import Sequence
 
+from mammolens import numerals
 from mammolens.app.cases import Case
 from mammolens.app.uploads import MAX_IMAGES
 from mammolens.bundle import BundleRecord
 from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.metrics import Estimate
 from mammolens.records import LABEL_NAMES, Laterality, Level, View
-from mammolens.triage import AS_TRAINED, BALANCED, SENSITIVITY_90, SPECIFICITY_90, at_prevalence
+from mammolens.triage import (
+    BALANCED,
+    FIXED,
+    SENSITIVITY_90,
+    SPECIFICITY_90,
+    at_prevalence,
+    predictive_value,
+)
 
 DISCLAIMER = "For research use only. Not a medical device."
 SCREENING = 0.005
@@ -40,7 +48,7 @@ _POINTS = {
     BALANCED: "Balanced",
     SENSITIVITY_90: "90 % sensitivity",
     SPECIFICITY_90: "90 % specificity",
-    AS_TRAINED: "As trained",
+    FIXED: "Fixed, not chosen on data",
 }
 _SIDES = {Laterality.LEFT: "Left breast", Laterality.RIGHT: "Right breast"}
 _VIEWS = {
@@ -77,7 +85,7 @@ def class_name(case: Case) -> str:
 
 def probability(value: float | None) -> str:
     """Return a probability with the four digits that the command line shows."""
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else numerals.probability(value)
 
 
 def comparison(case: Case) -> str:
@@ -86,26 +94,22 @@ def comparison(case: Case) -> str:
     where = "Below" if answer.decision == LABEL_NAMES[0] else "At or above"
     point = point_name(answer.operating_point)
     return (
-        f"{where} the threshold {answer.threshold:.4f} of the operating point “{point}”: "
+        f"{where} the threshold {probability(answer.threshold)} of the operating point “{point}”: "
         f"called {answer.decision}."
     )
 
 
 def share(value: float) -> str:
-    """Return a share in percent, with as many digits as it needs: 21 %, 0.5 %, 0.02 %."""
-    percent = 100 * value
-    digits = 0 if percent >= 10 or percent == 0 else 1 if percent >= 0.1 else 2  # noqa: PLR2004
-    text = f"{percent:.{digits}f}"
-    return f"{text.removesuffix('.0')} %"
+    """Return a share in percent, with as many digits as it needs: 21 %, 19.7 %, 0.02 %."""
+    return f"{numerals.percent(value, unit='').removesuffix('.0')} %"
 
 
 def interval(estimate: Estimate) -> str:
     """Return a share with its 95 % interval, or that it was not measured."""
     if math.isnan(estimate.value):
         return "not measured"
-    if math.isnan(estimate.low) or math.isnan(estimate.high):
-        return share(estimate.value)
-    return f"{share(estimate.value)} ({share(estimate.low)} to {share(estimate.high)})"
+    ends = (numerals.percent(end, unit="") for end in (estimate.low, estimate.high))
+    return f"{numerals.percent(estimate.value)} {numerals.interval(*ends)}"
 
 
 def measured_on(record: BundleRecord, point: str) -> str:
@@ -200,6 +204,22 @@ def at_prevalences(
     ]
 
 
+def called_there(case: Case, record: BundleRecord, expected: float) -> str:
+    """Return how often pictures with this decision would be as decided, where tumors are rarer."""
+    answer = case.answer
+    if answer.decision is None:
+        return ""
+    point = record.operating_points[Level.IMAGE][answer.operating_point]
+    found = predictive_value(point, answer.decision, expected)
+    if math.isnan(found.value):
+        return ""
+    right = "have one" if answer.decision == LABEL_NAMES[1] else "have none"
+    return (
+        f"Where {share(expected)} have a tumor, {interval(found)} of all pictures called "
+        f"{answer.decision} {right}, by the sensitivity and specificity above."
+    )
+
+
 def identity(record: BundleRecord) -> list[tuple[str, str]]:
     """Return what tells this model from every other, and how good it was."""
     facts = [
@@ -211,12 +231,12 @@ def identity(record: BundleRecord) -> list[tuple[str, str]]:
     if auc is not None and not math.isnan(auc.value):
         points = record.operating_points[Level.IMAGE]
         number = points[record.default_operating_point].subjects
-        facts.append(
-            ("Validation AUC", f"{auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}), n = {number:,}")
-        )
+        value, low, high = (numerals.figure(one, 2) for one in (auc.value, auc.low, auc.high))
+        facts.append(("Validation AUC", f"{value} {numerals.interval(low, high)}, n = {number:,}"))
     if record.training_data is not None:
         data = record.training_data
-        facts.append(("Learnt from", f"{data.name}, {data.images:,} images"))
+        told = "Calibrated on" if data.calibration_only else "Learnt from"
+        facts.append((told, f"{data.name}, {data.images:,} images"))
     checksum = next(iter(record.files.values()), "")
     return [*facts, ("Licence", record.licence), ("SHA-256", checksum[:12])]
 

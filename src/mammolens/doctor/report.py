@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
+from mammolens import numerals
 from mammolens.breast import thumbnail
 from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table
 from mammolens.files import write_text
@@ -206,8 +207,8 @@ def _across(auc: float) -> str:
 
 def _numbers(estimate: Estimate) -> tuple[str, str]:
     figures = (estimate.value, estimate.low, estimate.high)
-    value, low, high = (f"{x:.3f}" if math.isfinite(x) else "not defined" for x in figures)
-    return value, f"{low} to {high}"
+    value, low, high = map(numerals.figure, figures)
+    return value, numerals.interval(low, high).strip("()")
 
 
 def _table(table: Table) -> str:

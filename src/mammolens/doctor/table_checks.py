@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 from scipy.stats import chi2_contingency, contingency
 
+from mammolens import numerals
 from mammolens.doctor.findings import Finding, Severity, Table
 from mammolens.doctor.image_checks import Examined
 from mammolens.doctor.shortcuts import (
@@ -63,7 +64,7 @@ def _count_table(name: str, groups: dict[str, list[Mammogram]]) -> Table:
     rows = []
     for value in sorted(groups):
         labels = [m.label for m in groups[value] if m.label is not None]
-        share = f"{sum(labels) / len(labels):.1%}" if labels else "-"
+        share = numerals.percent(sum(labels) / len(labels)) if labels else "-"
         patients = len({m.patient_key for m in groups[value]})
         rows.append((value, str(len(groups[value])), str(patients), str(sum(labels)), share))
     columns = (name, "images", "patients", "tumor", "share of tumor")
@@ -136,7 +137,8 @@ def _unbalanced(manifest: Manifest) -> list[Finding]:
                 Finding(
                     code=f"class_balance_{column}",
                     severity=Severity.NOTE,
-                    title=f"The share of tumors runs from {shares.min():.0%} to {shares.max():.0%} "
+                    title=f"The share of tumors runs from {numerals.percent(shares.min())} to "
+                    f"{numerals.percent(shares.max())} "
                     f"by {column} (Cramer's V {strength:.2f})",
                     why=f"Where classes and {column}s go together, one can be told from the other.",
                     mend="Compare within groups; --mend stratifies splits by site and machine.",
@@ -220,12 +222,13 @@ def _shortcuts(examined: Examined) -> list[Finding]:
 
 def _shortcut(code: str, source: str, figure: Estimate) -> Finding:
     tells = figure.low > _TELLS
+    value, low, high = map(numerals.figure, (figure.value, figure.low, figure.high))
     return Finding(
         code=code,
         severity=Severity.WARNING if tells else Severity.NOTE,
-        title=f"The label is told from {source} alone with an AUC of {figure.value:.3f} "
-        f"({figure.low:.3f} to {figure.high:.3f})",
-        why=f"A model that scores {figure.value:.2f} here may only be reading {source}."
+        title=f"The label is told from {source} alone with an AUC of {value} "
+        f"{numerals.interval(low, high)}",
+        why=f"A model that scores {value} here may only be reading {source}."
         if tells
         else "Close to chance: there is little to be learnt from it.",
         mend="Beat it clearly, compare within its strata, and never feed it to a model."

@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 
-from mammolens.evaluation.checklists import CLAIM, TRIPOD_AI
+from mammolens.evaluation.blocks import BY
+from mammolens.evaluation.checklists import (
+    CLAIM,
+    MAKERS,
+    TRIPOD_AI,
+    choice_of_weights,
+    first_weights,
+    networks_that_answer,
+)
 from mammolens.evaluation.numbers import Cited, Form, counted, measure
 from mammolens.evaluation.schema import Report
 from mammolens.records import Level, Split
-
-BY = {Level.IMAGE: "By image", Level.BREAST: "By breast", Level.PATIENT: "By patient"}
+from mammolens.triage import BALANCED, FIXED, SENSITIVITY_90, SPECIFICITY_90
 
 _SIZES = ("subjects", "patients", "tumors")
 _RATES = ("sensitivity", "specificity", "precision")
@@ -16,6 +23,21 @@ _CALIBRATION = ("slope", "in_the_large", "brier", "expected_calibration_error")
 NO_CALIBRATION = """
 Calibration is not defined at every level, for a class is missing.
 """
+POINTS = {
+    BALANCED: ", the threshold with the largest sum of sensitivity and specificity on validation",
+    SENSITIVITY_90: ", the highest threshold that finds nine tenths of tumors on validation",
+    SPECIFICITY_90: ", the lowest threshold that lets nine tenths of the others go on validation",
+    FIXED: ", a threshold that was given, and not chosen on data",
+}
+"""What the names of operating points mean."""
+
+_CALIBRATIONS = {
+    "none": "tried on validation, and best left alone: the score is the probability",
+    "temperature": "temperature scaling, fitted on validation",
+    "platt": "Platt scaling (a logistic curve of the score), fitted on validation",
+    "isotonic": "isotonic (a rising curve of the score), fitted on validation",
+}
+_ALONE = "- A single examination is judged: no earlier images, no history, no symptoms.\n"
 NOT_A_LESION = "A heatmap shows what moved the network. It is not the outline of a lesion."
 
 
@@ -27,15 +49,21 @@ def warnings(report: Report, cite: Cited) -> list[tuple[str, str]]:
         return counted(cite, f"counts.{key}", noun)
 
     errors = {
-        f"{some('patients_also_in_training', 'patient')} judged here and learnt from, too. Every "
-        "figure is too good.": counts.patients_also_in_training > 0,
+        f"{some('patients_also_in_training', 'patient')} judged here, and in the training split, "
+        "too. Of a model that learnt from it every figure is too good.": (
+            counts.patients_also_in_training > 0
+        ),
         "The model learnt from drawn, synthetic mammograms. On real ones its answers mean "
-        "nothing.": bool(report.model.synthetic),
-        "The training split is judged. Figures are too good.": split is Split.TRAIN,
+        "nothing.": bool(report.model.synthetic) and not report.model.calibration_only,
+        "The model was calibrated on drawn, synthetic mammograms. Its probabilities hold for no "
+        "others.": bool(report.model.synthetic) and report.model.calibration_only,
+        "The training split is judged. Of a model that learnt from it every figure is too "
+        "good.": split is Split.TRAIN,
     }
     doubts = {
-        "The validation split is judged, on which epoch, calibration and thresholds were chosen. "
-        "Figures are too good.": split is Split.VALID,
+        f"The validation split is judged. {_chosen_on_validation(report)}": split is Split.VALID,
+        "All images are judged, of whichever split: figures are too good where the model learnt "
+        "from some of them, or was calibrated on some.": split is None,
         "Only one class is present: much is not defined.": counts.tumors in (0, counts.images),
         f"{some('without_answer')} without an answer, left out.": counts.without_answer > 0,
         f"{some('not_like_training')} unlike those that the model learnt from, judged all the "
@@ -48,13 +76,29 @@ def warnings(report: Report, cite: Cited) -> list[tuple[str, str]]:
     ]
 
 
+def _chosen_on_validation(report: Report) -> str:
+    """Say what was chosen on validation, as far as that is recorded."""
+    known = report.model.learnt or ()
+    epoch = any(one.monitor != "nothing" for one in known)
+    chosen = [
+        *(["the epoch"] if epoch else []),
+        *(["calibration"] if report.model.calibration else []),
+        *(["thresholds"] if report.default_point != FIXED else []),
+    ]
+    if not chosen:
+        return "Figures are too good where something was chosen on it."
+    words = " and ".join(filter(None, [", ".join(chosen[:-1]), chosen[-1]]))
+    return f"What was chosen on it: {words}. Figures are too good."
+
+
 def model_card(report: Report) -> str:
     """Return ``model-card.md``: after Mitchell et al. 2019 (FAccT), from the report alone."""
     cite = Cited.of(report, markup=False)
     parts = (
         f"# Model card: {cite('model.name', 'text')}",
         f"""Written by mammolens {report.mammolens_version} from report.json, which has more digits.
-Intervals are 95 %, by bootstrap over patients. **Research use only: not a medical device.**""",
+Intervals are 95 %, and take the images of a patient together. **Research use only: not a medical
+device.**""",
         *(f"**{kind.capitalize()}**: {words}" for kind, words in warnings(report, cite)),
         _details(report, cite),
         _data(report, cite),
@@ -69,23 +113,33 @@ Intervals are 95 %, by bootstrap over patients. **Research use only: not a medic
 
 
 def _details(report: Report, cite: Cited) -> str:
-    use = report.model.intended_use or "Not told. What is judged here is for research only."
+    model = report.model
+    use = model.intended_use or "Not told. What is judged here is for research only."
     refuses = (
-        """
-Files that cannot be read get no answer, with the reason; images that do not look like those it
-learnt from are answered with a warning."""
-        if _has_files(report)
+        "\nFiles that cannot be read get no answer, with the reason." if model.is_bundle else ""
+    )
+    gate = (
+        "\nImages that do not look like mammograms of the data it was made with are marked."
+        if model.gate
         else ""
     )
+    learnt = model.learnt
+    unknown = f"not recorded; {MAKERS}"
+    calibration = _CALIBRATIONS.get(model.calibration or "", "none: what is shown is a raw score")
+    point = report.default_point
     return f"""## Model details
 
-It gives an image a probability of a tumor, and a decision at an operating point. A breast has the
-mean of its views, a patient the larger of the breasts.{refuses}
+It gives an image {"a probability" if model.calibration else "a score"} of a tumor, and a decision \
+at an operating point. A breast has the
+mean of its views, a patient the larger of the breasts.{refuses}{gate}
 
 - Name: {cite("model.name", "text")}
 - Licence: {cite("model.licence", "text")}
-- Calibration: {cite("model.calibration", "text")}
-- Operating point that decides: {cite("default_point", "text")}
+- Networks that answer: {networks_that_answer(learnt) if learnt else unknown}
+- First weights: {first_weights(learnt) if learnt else unknown}
+- Weights kept: {choice_of_weights(learnt) if learnt else unknown}
+- Calibration: {calibration}
+- Operating point that decides: {cite("default_point", "text")}{POINTS.get(point, "")}
 
 ## Intended use
 
@@ -96,10 +150,15 @@ def _data(report: Report, cite: Cited) -> str:
     counts = cite.at("counts")
     judged = f"split {report.split}" if report.split else "all images"
     drawn = {True: "drawn, synthetic", False: "real", None: "not told"}
+    learnt = report.model.learnt
+    elsewhere = report.model.calibration_only or not report.model.training_data
+    names = ", ".join(dict.fromkeys(one.data for one in learnt or ())) or f"not recorded; {MAKERS}"
+    told = f"- Learnt from: {names}\n" if elsewhere else ""
+    kind = "Calibrated on" if report.model.calibration_only else "Data set"
     return f"""## Training data
 
-- Data set: {cite("model.training_data", "text")}
-- Images: {_told(cite, "model.training_images", "count")}
+{told}- {kind}: {cite("model.training_data", "text")}
+- Images in training and validation: {_told(cite, "model.training_images", "count")}
 - Patients: {_told(cite, "model.training_patients", "count")}
 - Share of validation images with a tumor: {_told(cite, "model.training_prevalence", "percent")}
 - Pictures: {drawn[report.model.synthetic]}
@@ -112,7 +171,8 @@ def _data(report: Report, cite: Cited) -> str:
 - Left out without a label: {counts("without_label", "count")}; without an answer: \
 {counts("without_answer", "count")}
 - Not like training images, but judged: {counts("not_like_training", "count")}
-- Patients also in training: {counts("patients_also_in_training", "count")}"""
+- Patients found in the training split of this data set, too: \
+{counts("patients_also_in_training", "count")}"""
 
 
 def _told(cite: Cited, path: str, form: Form) -> str:
@@ -189,7 +249,7 @@ def _robustness(report: Report, cite: Cited) -> str:
             cite(f"robustness.{place}.images", "count"),
             cite.interval(f"robustness.{place}.roc_auc"),
             cite.interval(f"robustness.{place}.drop"),
-            cite(f"robustness.{place}.decisions_changed", "percent"),
+            cite.interval(f"robustness.{place}.decisions_changed", "percent"),
         ]
         for place, one in enumerate(report.robustness)
     ]
@@ -212,6 +272,7 @@ def _localisation(report: Report, cite: Cited) -> str:
 
 def _limits(report: Report, cite: Cited) -> str:
     licence = cite("model.licence", "text")
+    alone = _ALONE if report.model.is_bundle else ""
     synthetic = (
         "- It learnt from synthetic mammograms: on real ones its answers mean nothing.\n"
         if report.model.synthetic
@@ -221,8 +282,7 @@ def _limits(report: Report, cite: Cited) -> str:
 
 {synthetic}- One data set says nothing of other machines, centres, populations or prevalences.
 - Labels are those of the data set. What they call a tumor, and how it was proved, is told there.
-- A single examination is judged: no earlier images, no history, no symptoms.
-- Subgroups are many and small: one that does not stand out has not been shown to be equal.
+{alone}- Subgroups are many and small: one that does not stand out has not been shown to be equal.
 - Predictive values follow the prevalence; those at screening prevalence are re-scaled, not seen.
 - Intervals are of chance in drawing patients, not of training again or of errors in labels.
 
@@ -238,23 +298,17 @@ of patients stay where their owners allow them to be.
 
 
 def _checklists(report: Report) -> str:
-    has_files = _has_files(report)
     texts = []
     for title, source, items in (
         ("TRIPOD+AI", "Collins et al. 2024, BMJ 385:e078378", TRIPOD_AI),
         ("CLAIM 2024", "Tejani et al. 2024, Radiology: Artificial Intelligence 6:e240300", CLAIM),
     ):
-        rows = "\n".join(item.row(has_files=has_files) for item in items)
+        rows = "\n".join(item.row(report) for item in items)
         texts.append(
             f"## {title}\n\n{source}. Topics are short names; read the checklist itself.\n\n"
             f"| Item | Topic | Where |\n|---|---|---|\n{rows}"
         )
     return "\n\n".join(texts)
-
-
-def _has_files(report: Report) -> bool:
-    """Tell a bundle, which says what it learnt from, from a table of scores."""
-    return report.model.training_data is not None
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

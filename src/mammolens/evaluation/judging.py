@@ -150,6 +150,7 @@ def model_of(record: BundleRecord) -> Model:
     learnt = record.training_data
     return Model(
         name=record.name,
+        is_bundle=True,
         licence=record.licence,
         intended_use=record.intended_use,
         training_data=learnt and learnt.name,
@@ -157,7 +158,10 @@ def model_of(record: BundleRecord) -> Model:
         training_patients=learnt and learnt.patients,
         training_prevalence=learnt and learnt.prevalence,
         synthetic=learnt and learnt.synthetic,
-        calibration=record.calibration.method,
+        calibration_only=bool(learnt and learnt.calibration_only),
+        calibration=record.calibration.method if learnt else None,
+        learnt=record.learnt,
+        gate=record.gate is not None,
     )
 
 

@@ -1,15 +1,18 @@
 """How page and card write a report's numbers: looked up in its JSON, never typed or computed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Any, Literal
 
+from mammolens import numerals
 from mammolens.evaluation.schema import Report
 
-Form = Literal["three", "percent", "hundredths", "count", "plain", "p", "text"]
-"""How a value is written: 0.732, 73.2 %, 73.2, 1,234, 0.031245, < 0.001, and a word as it is."""
+Form = Literal["three", "probability", "percent", "hundredths", "count", "plain", "p", "text"]
+"""How a value is written: 0.732, 0.7321, 73.2 %, 73.2, 1,234, 0.031245, < 0.001, and words as
+they are."""
 
 MEASURES: dict[str, tuple[str, Form]] = {
     "roc_auc": ("AUC", "three"),
@@ -48,21 +51,21 @@ def measure(name: str) -> tuple[str, Form]:
 def written(value: object, form: Form) -> str:
     """Return a value of `report.json` as page and card show it; null is not defined."""
     if value is None:
-        return "not told" if form == "text" else "not defined"
+        return "not told" if form == "text" else numerals.NOT_DEFINED
     if form == "text" or not isinstance(value, int | float):
         return str(value)
-    if form == "p" and value < 0.001:  # noqa: PLR2004 - the least that three decimals can tell
-        return "< 0.001"
-    text = {
-        "three": f"{value:.3f}",
-        "p": f"{value:.3f}",
-        "percent": f"{100 * value:.1f} %",
-        "hundredths": f"{100 * value:.1f}",
-        "count": f"{value:,.0f}",
-        "plain": f"{value:.6f}".rstrip("0").rstrip("."),
-    }[form]
-    zero = not any(digit in text for digit in "123456789")
-    return text.lstrip("-") if zero else text.replace("-", "\N{MINUS SIGN}", 1)
+    return _WRITTEN[form](value)
+
+
+_WRITTEN: dict[str, Callable[[float], str]] = {
+    "three": numerals.figure,
+    "probability": numerals.probability,
+    "percent": numerals.percent,
+    "hundredths": partial(numerals.percent, unit=""),
+    "count": "{:,.0f}".format,
+    "plain": lambda value: f"{value:.6f}".rstrip("0").rstrip("."),
+    "p": numerals.p_value,
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ class Cited:
         if here.value("value") is None:
             return value
         bare: Form = "hundredths" if form == "percent" else form
-        bounds = f"({here('low', bare)} to {here('high', bare)})"
+        known = None not in (here.value("low"), here.value("high"))
+        ends = (here("low", bare), here("high", bare)) if known else (numerals.NOT_DEFINED,) * 2
+        bounds = numerals.interval(*ends)
         return (
             f'{value} <span class="interval">{bounds}</span>'
             if self.markup

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from mammolens import __version__
+from mammolens.bundle import Learnt
 from mammolens.localisation import Localisation
 from mammolens.metrics import RESAMPLES, Estimate
 from mammolens.records import Level, Split
@@ -40,9 +41,18 @@ class Counts(_Part):
 
 
 class Model(_Part):
-    """What answered, as far as its bundle tells; other systems' predictions have a name only."""
+    """What answered, as far as its bundle tells; other systems' predictions have a name only.
+
+    Attributes:
+        is_bundle: whether it is a bundle, with its files, and not a table of scores.
+        calibration_only: whether the training data are what it was calibrated on, and what it
+            learnt from is not recorded.
+        learnt: how each network that answers was learnt; None where it is not recorded.
+        gate: whether it tells images that are not like those of the data it was made with.
+    """
 
     name: str
+    is_bundle: bool = False
     licence: str | None = None
     intended_use: str | None = None
     training_data: str | None = None
@@ -50,7 +60,10 @@ class Model(_Part):
     training_patients: int | None = None
     training_prevalence: float | None = None
     synthetic: bool | None = None
+    calibration_only: bool = False
     calibration: str | None = None
+    learnt: tuple[Learnt, ...] | None = None
+    gate: bool = False
 
 
 class PredictiveValues(_Part):
@@ -223,7 +236,7 @@ class Robustness(_Part):
     patients: int
     roc_auc: Estimate
     drop: Estimate
-    decisions_changed: float
+    decisions_changed: Estimate
 
 
 class Mistake(_Part):

@@ -38,6 +38,7 @@ AMONG_HEALTHY = ("difficult_negative_case",)
 
 _AGES = {"under 50": (0, 50), "50 to 59": (50, 60), "60 to 69": (60, 70), "70 and over": (70, 200)}
 _CHANCE = 0.05
+_LEAST_P = 1 / (metrics.RESAMPLES + 1)  # so many resamples can tell no less
 
 
 def references(judged: Manifest) -> dict[str, Estimate]:
@@ -140,7 +141,7 @@ def _subgroup(
         tumors=int(labels[inside].sum()),
         roc_auc=metrics.estimate(here, weights.of(inside)),
         difference=found,
-        p_value=float(2 * norm.sf(abs(found.value) / spread)) if spread > 0 else 1.0,
+        p_value=max(_LEAST_P, float(2 * norm.sf(abs(found.value) / spread))) if spread > 0 else 1.0,
         adjusted=1.0,
         stands_out=False,
     )

@@ -1,0 +1,58 @@
+"""How numbers are written for people: one way each for a figure, a share, a p-value, an interval.
+
+What rounds to 0 or 1, but is not, is never written as if it were.
+"""
+
+import math
+
+MINUS = "\N{MINUS SIGN}"
+NOT_DEFINED, NO_INTERVAL = "not defined", "no interval"
+
+_MOST = 4  # decimals of a percentage
+_LEAST_P = 0.001
+
+
+def figure(value: float, digits: int = 3) -> str:
+    """Return a figure such as an AUC: 0.732."""
+    if not math.isfinite(value):
+        return NOT_DEFINED if math.isnan(value) else f"{'-' * (value < 0)}unbounded"
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def probability(value: float, digits: int = 4) -> str:
+    """Return a probability: 0.7321, and < 0.0001 or > 0.9999 where it only rounds to 0 or 1."""
+    text = f"{value:.{digits}f}"
+    if float(text) in (0, 1) and float(text) != value:
+        least = 10**-digits
+        return f"< {least:.{digits}f}" if value < least else f"> {1 - least:.{digits}f}"
+    return text
+
+
+def percent(share: float, unit: str = " %") -> str:
+    """Return a share in percent: 73.2 %, and 99.97 % or 0.03 % as near 0 and 1 as it takes.
+
+    Args:
+        share: in [0, 1].
+        unit: what stands behind the number.
+    """
+    if math.isnan(share):
+        return NOT_DEFINED
+    distance = 100 * min(share, 1 - share)
+    if not 0 < distance < 1:
+        return f"{100 * share:.1f}{unit}"
+    least = 10.0**-_MOST
+    if distance < least:
+        edge = f"< {least:.{_MOST}f}" if share < least else f"> {100 - least:.{_MOST}f}"
+        return f"{edge}{unit}"
+    return f"{100 * share:.{min(_MOST, -math.floor(math.log10(distance)))}f}{unit}"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value: 0.021, or < 0.001."""
+    return "< 0.001" if value < _LEAST_P else figure(value)
+
+
+def interval(low: str, high: str) -> str:
+    """Return an interval behind its figure: (0.701 to 0.760), or that there is none."""
+    return f"({NO_INTERVAL})" if NOT_DEFINED in (low, high) else f"({low} to {high})"
