@@ -36,7 +36,7 @@ FULL = Prediction(
     patient_id="0007",
     warnings=("black and white were exchanged: mended", "polarity is uncertain"),
 )
-BARE = Prediction.answer(Path("b.png"), 0.75, 0.5)
+BARE = Prediction(Path("b.png"), 0.75, "tumor", 0.5)
 FAILED = Prediction.failure(Path("c, d.png"), 'cut short\nat byte "9"', 0.5)
 ANSWERS = [FULL, BARE, FAILED]
 
@@ -91,7 +91,7 @@ def test_no_answers_are_an_empty_table(tmp_path: Path, suffix: str) -> None:
 def test_many_answers_are_all_there(tmp_path: Path) -> None:
     """More than fit into one chunk of Parquet, and one that fills it exactly."""
     for count in (1000, 2345):
-        many = [Prediction.answer(Path(f"{index}.png"), 0.5, 0.5) for index in range(count)]
+        many = [Prediction(Path(f"{index}.png"), 0.5) for index in range(count)]
         write_answers(many, tmp_path / "answers.parquet")
         paths = list(read(tmp_path / "answers.parquet")["path"])
         assert paths == [f"{index}.png" for index in range(count)]
@@ -174,7 +174,7 @@ def test_the_table_shows_each_answer() -> None:
 
 
 def test_the_table_is_cut_and_says_so() -> None:
-    many = [Prediction.answer(Path(f"{index}.png"), 0.5, 0.5) for index in range(MOST_ROWS + 2)]
+    many = [Prediction(Path(f"{index}.png"), 0.5) for index in range(MOST_ROWS + 2)]
     text = shown(many, hidden=10)
     assert f"{MOST_ROWS - 1}.png" in text
     assert f"{MOST_ROWS}.png" not in text

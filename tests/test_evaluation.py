@@ -12,7 +12,6 @@ from mammolens.evaluation import Model, Question, Report, Rules, judge
 from mammolens.evaluation.comparison import compare
 from mammolens.evaluation.subgroups import subgroups
 from mammolens.evaluation.tables import read_predictions, scores_from, write_predictions
-from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.manifest import Manifest
 from mammolens.records import Level, Mammogram, Prediction, Split
 from mammolens.triage import AS_TRAINED, unmeasured
@@ -42,7 +41,7 @@ def answers() -> list[Prediction]:
     return [
         Prediction.failure(Path(name), "cut short", 0.5)
         if probability is None
-        else Prediction.answer(Path(name), probability, 0.5)
+        else Prediction(Path(name), probability)
         for name, probability in PROBABILITIES.items()
     ]
 
@@ -79,9 +78,7 @@ def cohort(patients: int = 120, seed: int = 0) -> tuple[Manifest, np.ndarray]:
 
 
 def answered(manifest: Manifest, scores: np.ndarray) -> list[Prediction]:
-    return [
-        Prediction.answer(p, float(s), 0.5) for p, s in zip(manifest.paths, scores, strict=True)
-    ]
+    return [Prediction(p, float(s)) for p, s in zip(manifest.paths, scores, strict=True)]
 
 
 def test_every_image_is_judged_or_accounted_for() -> None:
@@ -90,8 +87,8 @@ def test_every_image_is_judged_or_accounted_for() -> None:
     assert (counts.without_label, counts.without_answer) == (1, 1)
     assert counts.patients_also_in_training == 1
     assert counts.not_like_training == 0
-    odd = [Prediction.answer(Path(n), 0.5, 0.5) for n in LABELS]
-    odd[0] = Prediction(odd[0].path, 0.5, "tumor", 0.5, warnings=(NOT_A_MAMMOGRAM,))
+    odd = [Prediction(Path(n), 0.5) for n in LABELS]
+    odd[0] = Prediction(odd[0].path, 0.5, admitted=False)
     assert judge(odd, question(), HALF, Model(name="")).counts.not_like_training == 1
 
 
@@ -184,7 +181,7 @@ def test_the_surest_mistakes_are_named() -> None:
 
 
 def test_a_class_that_is_never_called_has_no_precision() -> None:
-    quiet = [Prediction.answer(Path(name), 0.1, 0.5) for name in LABELS]
+    quiet = [Prediction(Path(name), 0.1) for name in LABELS]
     judged = judge(quiet, question(), HALF, Model(name="run"))
     decision = judged.images.decisions[AS_TRAINED]
     assert np.isnan(decision.measures["precision"].value)
@@ -194,7 +191,7 @@ def test_a_class_that_is_never_called_has_no_precision() -> None:
 
 def test_one_class_alone_has_no_curves_but_a_report() -> None:
     healthy = Manifest(tuple(m for m in manifest() if m.label == 0))
-    found = [Prediction.answer(path, 0.2, 0.5) for path in healthy.paths]
+    found = [Prediction(path, 0.2) for path in healthy.paths]
     images = judge(found, Question(healthy), HALF, Model(name="")).images
     assert images.calibration is None
     assert images.roc.x == ()
@@ -226,9 +223,10 @@ def test_a_machine_on_which_the_model_fails_stands_out_and_chance_does_not() -> 
 
 def test_predictions_are_read_back_as_they_were_judged(tmp_path: Path) -> None:
     write_predictions(answers(), manifest(), tmp_path)
-    read, probabilities = read_predictions(tmp_path)
+    read, probabilities, admitted = read_predictions(tmp_path)
     assert [str(path) for path in read.paths] == ["a1", "a2", "b1", "b2"]
     assert probabilities.tolist() == [0.9, 0.4, 0.6, 0.1]
+    assert admitted.tolist() == [True] * 4
     assert read.patients == ["a", "a", "b", "b"]
     assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == len(PROBABILITIES)
     with pytest.raises(DataError, match=r"holds no predictions\.parquet"):

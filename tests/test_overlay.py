@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mammolens.inputs import find_inputs
-from mammolens.overlay import CAPTION, heat, overlay, write_overlay, write_overlays
+from mammolens.overlay import (
+    LOOKED,
+    RESEARCH,
+    heat,
+    overlay,
+    write_overlay,
+    write_overlays,
+)
 from mammolens.records import Prediction
 
 Floats = NDArray[np.float32]
@@ -80,13 +87,13 @@ def test_the_longer_side_is_limited_and_small_pictures_are_not_blown_up(
 @pytest.mark.parametrize("width", [20, 500])
 def test_a_heatmap_says_what_it_is_not(tmp_path: Path, width: int) -> None:
     out = tmp_path / "new" / "heat.png"
-    write_overlay(full(0.5, 300, width), full(0.1, 3, 5), out)
+    write_overlay(full(0.5, 300, width), full(0.9, 3, 5), out)
     assert list(out.parent.iterdir()) == [out]
     with Image.open(out) as sheet:
         assert sheet.format == "PNG"
         letters = np.asarray(sheet.convert("L"))[300:] > 128
-    assert "Not a lesion outline" in CAPTION
-    assert "Research use only" in CAPTION
+    assert "Not a lesion outline" in LOOKED
+    assert "Research use only" in RESEARCH
     assert 0.01 < letters.mean() < 0.3
     assert not letters[:, -5:].any(), "the caption is cut off"
     assert letters[:, 300:460].any(), "the caption ends too early"

@@ -35,7 +35,7 @@ def judged() -> Report:
                 Mammogram(path, label, Split.TEST, str(patient), laterality=side)  # type: ignore[arg-type]
             )
             probability = float(np.clip(0.3 + 0.2 * label + generator.normal(0, 0.15), 0, 1))
-            answers.append(Prediction.answer(path, round(probability, 6), 0.5))
+            answers.append(Prediction(path, round(probability, 6)))
     rules = Rules(AS_TRAINED, {level: {AS_TRAINED: unmeasured(0.5)} for level in Level})
     return judge(
         answers, Question(Manifest(tuple(manifest)), Split.TEST, "drawn"), rules, Model(name="x")

@@ -202,14 +202,18 @@ def brier(labels: ArrayLike, probabilities: ArrayLike) -> Measure:
     return mean_of(squares)
 
 
-def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Callable[..., Confusion]:
-    """Counts at `threshold`: a score at or above it is called tumor."""
-    label = np.asarray(labels, dtype=np.float64)
-    called = (np.asarray(scores, dtype=np.float64) >= threshold).astype(np.float64)
+def called(scores: ArrayLike, threshold: ArrayLike) -> NDArray[np.bool_]:
+    """Tell which scores are called tumor: those at or above `threshold`, and no others."""
+    return np.asarray(scores, dtype=np.float64) >= np.asarray(threshold, dtype=np.float64)
 
-    none, tumor = 1 - label, label
+
+def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Callable[..., Confusion]:
+    """Counts at `threshold`."""
+    label = np.asarray(labels, dtype=np.float64)
+    tumor = called(scores, threshold).astype(np.float64)
     outcomes = np.stack(
-        [none * (1 - called), none * called, tumor * (1 - called), tumor * called], axis=1
+        [(1 - label) * (1 - tumor), (1 - label) * tumor, label * (1 - tumor), label * tumor],
+        axis=1,
     )
 
     def count(weights: Array) -> Confusion:

@@ -25,8 +25,10 @@ class Counts(_Part):
         patients: theirs.
         tumors: images with the label tumor.
         without_label: left out.
-        without_answer: left out, for they could not be read.
-        not_like_training: answered, though the gate says they are not what the network learnt from.
+        without_answer: left out, for they could not be read, or were not admitted and came
+            without a probability.
+        not_like_training: judged by their probability, though the gate does not admit them: in use
+            they get no decision.
         patients_also_in_training: which makes figures too good.
     """
 
@@ -68,6 +70,9 @@ class Decision(_Part):
         threshold: probability from which a subject is called tumor; chosen elsewhere.
         confusion: [[true negatives, false positives], [false negatives, true positives]].
         measures: of the decision, by name.
+        missing_as_wrong: sensitivity and specificity where each subject that the gate does not
+            admit, and that gets no decision in use, counts as decided wrongly; empty where there
+            is none.
         at_own_prevalence: predictive values in this set.
         at_screening_prevalence: re-scaled to 0.5 %.
     """
@@ -75,6 +80,7 @@ class Decision(_Part):
     threshold: float
     confusion: tuple[tuple[int, int], tuple[int, int]]
     measures: dict[str, Estimate]
+    missing_as_wrong: dict[str, Estimate] = {}
     at_own_prevalence: PredictiveValues
     at_screening_prevalence: PredictiveValues
 
@@ -117,7 +123,8 @@ class ConformalReport(_Part):
     Attributes:
         promised: coverage in each class.
         coverage: share of each class whose set of possible classes holds the truth.
-        uncertain: share of subjects whose set is not just the class decided on.
+        uncertain: share of subjects whose set is not just the class decided on, or that the gate
+            does not admit.
         error: share of wrong answers among the others.
     """
 
@@ -149,6 +156,8 @@ class LevelReport(_Part):
         subjects: how many images, breasts or patients.
         patients: they belong to.
         tumors: subjects with the label tumor.
+        not_admitted: how many without and with a tumor get no decision in use, for the gate admits
+            none of their images; they are judged by their probability.
         majority_accuracy: what always answering the commoner class would reach.
         discrimination: without a threshold, or at a fixed specificity or sensitivity.
         delong: the AUC with DeLong's interval, which takes subjects as independent.
@@ -165,6 +174,7 @@ class LevelReport(_Part):
     subjects: int
     patients: int
     tumors: int
+    not_admitted: tuple[int, int] = (0, 0)
     majority_accuracy: float
     discrimination: dict[str, Estimate]
     delong: Estimate
