@@ -46,7 +46,6 @@ MISTAKES = 12
 """Most confident mistakes that a report names."""
 
 _POINTS = 200  # of a curve
-_RATES = ("sensitivity", "specificity")
 _THRESHOLDS = np.arange(0.01, 0.995, 0.01)  # of the decision curve
 
 
@@ -206,7 +205,7 @@ def _discrimination(labels: Array, values: Array, weights: Array) -> dict[str, E
 
 
 def _decision(subjects: Subjects, threshold: float, weights: Array) -> Decision:
-    labels, values, _, admitted = subjects
+    labels, values, *_ = subjects
     counts = metrics.confusion(labels, values, threshold)(np.ones((1, len(labels))))
     tn, fp, fn, tp = (round(float(count[0])) for count in counts)
     measures = {
@@ -217,8 +216,7 @@ def _decision(subjects: Subjects, threshold: float, weights: Array) -> Decision:
     return Decision(
         threshold=threshold,
         confusion=((tn, fp), (fn, tp)),
-        measures=measures,
-        missing_as_wrong={} if admitted.all() else _missing_as_wrong(subjects, threshold, weights),
+        measures=measures | _missing_as_wrong(subjects, threshold, weights),
         at_own_prevalence=_predictive(*rates, float(labels.mean())),
         at_screening_prevalence=_predictive(*rates, SCREENING_PREVALENCE),
     )
@@ -227,9 +225,14 @@ def _decision(subjects: Subjects, threshold: float, weights: Array) -> Decision:
 def _missing_as_wrong(subjects: Subjects, threshold: float, weights: Array) -> dict[str, Estimate]:
     """Return sensitivity and specificity where subjects without a decision are decided wrongly."""
     labels, values, _, admitted = subjects
+    if admitted.all():
+        return {}
     worst = np.where(admitted, values, np.where(labels == 1, -np.inf, np.inf))
     measures = metrics.decision_measures(labels, worst, threshold)
-    return {name: metrics.estimate(measures[name], weights) for name in _RATES}
+    return {
+        f"{name}_missing_as_wrong": metrics.estimate(measures[name], weights)
+        for name in ("sensitivity", "specificity")
+    }
 
 
 def _predictive(sensitivity: float, specificity: float, prevalence: float) -> PredictiveValues:

@@ -16,8 +16,6 @@ from mammolens.files import write_text
 from mammolens.records import LABEL_NAMES, Level, Split
 
 _COUNTED = ("images", "patients", "tumors")
-_WORST = "missing_as_wrong"
-_MISSING = "where what does not look like a mammogram, and gets no decision in use, counts as wrong"
 _RATES = ("sensitivity", "specificity")
 _ECE = "expected_calibration_error"
 
@@ -185,10 +183,6 @@ def _decisions(report: Report, cite: Cited) -> str:
         fields = (
             _Field("Threshold", "threshold", "plain"),
             *(_measured("measures", key) for key in first.keys("measures")),
-            *(
-                _Field(f"{key.capitalize()}, {_MISSING}", f"{_WORST}.{key}", "percent", spread=True)
-                for key in first.keys(_WORST)
-            ),
             _Field("Prevalence here", "at_own_prevalence.prevalence", "percent"),
             *(
                 _Field(

@@ -69,10 +69,9 @@ class Decision(_Part):
     Attributes:
         threshold: probability from which a subject is called tumor; chosen elsewhere.
         confusion: [[true negatives, false positives], [false negatives, true positives]].
-        measures: of the decision, by name.
-        missing_as_wrong: sensitivity and specificity where each subject that the gate does not
-            admit, and that gets no decision in use, counts as decided wrongly; empty where there
-            is none.
+        measures: of the decision, by name. Where the gate does not admit some subjects, which in
+            use get no decision, two end in ``_missing_as_wrong``: there each of these counts as
+            decided wrongly.
         at_own_prevalence: predictive values in this set.
         at_screening_prevalence: re-scaled to 0.5 %.
     """
@@ -80,7 +79,6 @@ class Decision(_Part):
     threshold: float
     confusion: tuple[tuple[int, int], tuple[int, int]]
     measures: dict[str, Estimate]
-    missing_as_wrong: dict[str, Estimate] = {}
     at_own_prevalence: PredictiveValues
     at_screening_prevalence: PredictiveValues
 
