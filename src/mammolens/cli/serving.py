@@ -64,7 +64,7 @@ def predict(
         first += [answer] if count <= MOST_ROWS else []
     screen.print(answers_table(first, hidden=count - len(first)))
     for what, where in (("Answers", out), ("Heatmaps, not lesion outlines,", overlay)):
-        if where is not None:
+        if where is not None and where.exists():
             screen.print(f"{what} written to {where}", markup=False)
     _say_refused(refused, count, ungated=ungated)
     if failed:
