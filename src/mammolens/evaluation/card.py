@@ -38,9 +38,8 @@ def warnings(report: Report, cite: Cited) -> list[tuple[str, str]]:
         "Figures are too good.": split is Split.VALID,
         "Only one class is present: much is not defined.": counts.tumors in (0, counts.images),
         f"{some('without_answer')} without an answer, left out.": counts.without_answer > 0,
-        f"{some('not_like_training')} unlike those that the model learnt from: judged by "
-        "their probability all the same, but in use they get no decision.": counts.not_like_training
-        > 0,
+        f"{some('not_like_training')} unlike those that the model learnt from, judged all the "
+        "same, but without a decision in use.": counts.not_like_training > 0,
     }
     notes = {f"{some('without_label')} without a label, left out.": counts.without_label > 0}
     graded: dict[str, dict[str, bool]] = {"error": errors, "warning": doubts, "note": notes}
