@@ -19,7 +19,7 @@ from mammolens.answers import (
     written,
 )
 from mammolens.errors import DataError
-from mammolens.records import Laterality, Level, Prediction, View
+from mammolens.records import Laterality, Level, Prediction, Reason, View
 
 FORMATS = (".csv", ".json", ".parquet")
 
@@ -30,13 +30,14 @@ FULL = Prediction(
     threshold=0.5,
     operating_point="balanced",
     uncertain=True,
+    reason=Reason.BOTH,
     level=Level.BREAST,
     laterality=Laterality.LEFT,
     view=View.MLO,
     patient_id="0007",
     warnings=("black and white were exchanged: mended", "polarity is uncertain"),
 )
-BARE = Prediction.answer(Path("b.png"), 0.75, 0.5)
+BARE = Prediction(Path("b.png"), 0.75, "tumor", 0.5)
 FAILED = Prediction.failure(Path("c, d.png"), 'cut short\nat byte "9"', 0.5)
 ANSWERS = [FULL, BARE, FAILED]
 
@@ -68,6 +69,7 @@ def test_every_format_holds_the_same_rows(tmp_path: Path, suffix: str) -> None:
         "operating_point": "balanced",
         "threshold": 0.5,
         "uncertain": True,
+        "reason": "both classes are possible",
         "laterality": "L",
         "view": "MLO",
         "patient_id": "0007",
@@ -75,7 +77,7 @@ def test_every_format_holds_the_same_rows(tmp_path: Path, suffix: str) -> None:
         "error": None,
     }
     assert (rows[1]["probability"], rows[1]["decision"]) == (0.75, "tumor")
-    assert rows[1]["warnings"] is None
+    assert (rows[1]["warnings"], rows[1]["reason"]) == (None, None)
     assert (rows[2]["probability"], rows[2]["decision"]) == (None, None)
     assert (rows[2]["path"], rows[2]["error"]) == ("c, d.png", 'cut short\nat byte "9"')
     assert len(rows) == 3
@@ -91,7 +93,7 @@ def test_no_answers_are_an_empty_table(tmp_path: Path, suffix: str) -> None:
 def test_many_answers_are_all_there(tmp_path: Path) -> None:
     """More than fit into one chunk of Parquet, and one that fills it exactly."""
     for count in (1000, 2345):
-        many = [Prediction.answer(Path(f"{index}.png"), 0.5, 0.5) for index in range(count)]
+        many = [Prediction(Path(f"{index}.png"), 0.5) for index in range(count)]
         write_answers(many, tmp_path / "answers.parquet")
         paths = list(read(tmp_path / "answers.parquet")["path"])
         assert paths == [f"{index}.png" for index in range(count)]
@@ -167,14 +169,37 @@ def shown(answers: list[Prediction], hidden: int = 0) -> str:
 def test_the_table_shows_each_answer() -> None:
     text = shown(ANSWERS)
     assert "0.1235" in text
-    assert "no tumor (uncertain)" in text
+    assert "no tumor (uncertain): both classes are possible" in text
     assert "polarity is uncertain" in text
     assert 'at byte "9"' in text
     assert "Probability of the breast, operating point balanced. Research use only." in text
 
 
+REFUSED = Prediction(
+    Path("flower.jpg"),
+    None,
+    threshold=0.5,
+    uncertain=True,
+    reason=Reason.NOT_A_MAMMOGRAM,
+    admitted=False,
+)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_is_no_mammogram_has_a_reason_and_neither_decision_nor_probability(
+    tmp_path: Path, suffix: str
+) -> None:
+    write_answers([REFUSED, BARE], tmp_path / f"answers{suffix}")
+    row = read(tmp_path / f"answers{suffix}").iloc[0]
+    assert row["decision"] is None or pd.isna(row["decision"])
+    assert pd.isna(row["probability"])
+    assert row["reason"] == "does not look like a mammogram"
+    assert row["uncertain"]
+    assert "none: does not look like a mammogram" in shown([REFUSED])
+
+
 def test_the_table_is_cut_and_says_so() -> None:
-    many = [Prediction.answer(Path(f"{index}.png"), 0.5, 0.5) for index in range(MOST_ROWS + 2)]
+    many = [Prediction(Path(f"{index}.png"), 0.5) for index in range(MOST_ROWS + 2)]
     text = shown(many, hidden=10)
     assert f"{MOST_ROWS - 1}.png" in text
     assert f"{MOST_ROWS}.png" not in text

@@ -26,7 +26,7 @@ from mammolens.app.examples import EXAMPLES, Example, drawn
 from mammolens.app.server import PAGE
 from mammolens.bundle import Bundle, open_bundle, packaged_bundles, write_bundle
 from mammolens.cli import app as command_line
-from mammolens.records import Level
+from mammolens.records import Level, Reason
 from mammolens.triage import at_prevalence
 
 MASS, CALCIFICATIONS, NOTHING, INVERTED, FOUR = EXAMPLES
@@ -196,10 +196,10 @@ def test_an_uncertain_answer_is_called_uncertain(
     write_bundle(record, bundle.model, tmp_path / "bundle")
     text = answer(with_example(opened(monkeypatch, str(tmp_path / "bundle")), MASS))
     assert "Uncertain called tumor" in text
-    assert words.UNCERTAIN in text
+    assert words.UNCERTAIN[Reason.BETWEEN] in text
 
 
-def test_no_weight_is_given_to_an_answer_about_no_mammogram(page: AppTest, bundle: Bundle) -> None:
+def test_nothing_is_decided_about_what_is_no_mammogram(page: AppTest, bundle: Bundle) -> None:
     if bundle.record.gate is None:
         pytest.skip("the bundle that ships has no gate")
     file = io.BytesIO()
@@ -207,10 +207,13 @@ def test_no_weight_is_given_to_an_answer_about_no_mammogram(page: AppTest, bundl
     Image.fromarray(noise).save(file, format="PNG")
     with_files(page, ("noise.png", file.getvalue()))
     text = answer(page)
-    assert words.NO_WEIGHT in text
-    assert text.index(words.NO_WEIGHT) < text.index("probability of a tumor")
+    assert words.NO_DECISION in text
+    for unsaid in ("probability of a tumor", "threshold", "called"):
+        assert unsaid not in text
+    assert not any('class="m-bar"' in block.value for block in page.html)
+    assert not page.select_slider, "nothing to translate to another prevalence"
     with_example(page, MASS)
-    assert words.NO_WEIGHT not in answer(page)
+    assert words.NO_DECISION not in answer(page)
 
 
 def test_inverted_pictures_are_mended_and_it_is_said(page: AppTest) -> None:

@@ -22,6 +22,7 @@ from mammolens.app.uploads import MAX_IMAGES, Upload, admitted, as_inputs, safe_
 from mammolens.app.viewer import figure, shown
 from mammolens.errors import MammolensError
 from mammolens.metrics import Estimate
+from mammolens.overlay import LOOKED
 from mammolens.predictor import Predictor
 from mammolens.records import Laterality, Prediction, View
 
@@ -66,7 +67,7 @@ def test_side_and_view_by_name(name: str, side: Laterality | None, view: View | 
 
 def case(name: str, patient: str | None = None, *, wall_right: bool | None = None) -> Case:
     side, view = side_and_view(name)
-    told = replace(Prediction.answer(Path(name), 0.2, 0.5), patient_id=patient)
+    told = replace(Prediction(Path(name), 0.2), patient_id=patient)
     return Case(told, laterality=side, view=view, chest_wall_right=wall_right)
 
 
@@ -215,7 +216,7 @@ def test_the_report_is_one_page_without_scripts_or_links(predictor: Predictor) -
     assert text.count(words.DISCLAIMER) == 2
     assert text.count("<img ") == 2, "as read, and with the heatmap"
     assert f"{found.answer.probability:.4f}" in text
-    for wanted in (words.SYNTHETIC, words.HEATMAP, "Sensitivity", "Screening", "SHA-256", "@page"):
+    for wanted in (words.SYNTHETIC, LOOKED, "Sensitivity", "Screening", "SHA-256", "@page"):
         assert wanted in text
     assert len(text) < 1_000_000
 

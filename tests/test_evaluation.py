@@ -12,7 +12,6 @@ from mammolens.evaluation import Model, Question, Report, Rules, judge
 from mammolens.evaluation.comparison import compare
 from mammolens.evaluation.subgroups import subgroups
 from mammolens.evaluation.tables import read_predictions, scores_from, write_predictions
-from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.manifest import Manifest
 from mammolens.records import Level, Mammogram, Prediction, Split
 from mammolens.triage import FIXED, unmeasured
@@ -20,6 +19,7 @@ from mammolens.triage import FIXED, unmeasured
 # Two test patients with two images each; patient "a" was trained on too.
 LABELS = {"a1": 1, "a2": 1, "b1": 0, "b2": 0, "c1": None, "d1": 1, "t1": 1, "t2": 0}
 PROBABILITIES = {"a1": 0.9, "a2": 0.4, "b1": 0.6, "b2": 0.1, "c1": 0.5, "d1": None}
+RATES = ("sensitivity", "specificity")
 HALF = Rules(FIXED, {level: {FIXED: unmeasured(0.5)} for level in Level})
 
 
@@ -42,7 +42,7 @@ def answers() -> list[Prediction]:
     return [
         Prediction.failure(Path(name), "cut short", 0.5)
         if probability is None
-        else Prediction.answer(Path(name), probability, 0.5)
+        else Prediction(Path(name), probability)
         for name, probability in PROBABILITIES.items()
     ]
 
@@ -79,9 +79,7 @@ def cohort(patients: int = 120, seed: int = 0) -> tuple[Manifest, np.ndarray]:
 
 
 def answered(manifest: Manifest, scores: np.ndarray) -> list[Prediction]:
-    return [
-        Prediction.answer(p, float(s), 0.5) for p, s in zip(manifest.paths, scores, strict=True)
-    ]
+    return [Prediction(p, float(s)) for p, s in zip(manifest.paths, scores, strict=True)]
 
 
 def test_every_image_is_judged_or_accounted_for() -> None:
@@ -90,8 +88,8 @@ def test_every_image_is_judged_or_accounted_for() -> None:
     assert (counts.without_label, counts.without_answer) == (1, 1)
     assert counts.patients_also_in_training == 1
     assert counts.not_like_training == 0
-    odd = [Prediction.answer(Path(n), 0.5, 0.5) for n in LABELS]
-    odd[0] = Prediction(odd[0].path, 0.5, "tumor", 0.5, warnings=(NOT_A_MAMMOGRAM,))
+    odd = [Prediction(Path(n), 0.5) for n in LABELS]
+    odd[0] = Prediction(odd[0].path, 0.5, admitted=False)
     assert judge(odd, question(), HALF, Model(name="")).counts.not_like_training == 1
 
 
@@ -122,6 +120,43 @@ def test_breasts_have_the_mean_of_their_views_and_patients_the_larger_breast() -
     larger = means.reshape(120, 2).max(axis=1)
     expected = roc_auc_score(labels.reshape(120, 2).max(axis=1), larger)
     assert by_patient.discrimination["roc_auc"].value == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_gets_no_decision_in_use_is_judged_counted_and_once_counted_as_wrong() -> None:
+    listed, scores = cohort(36)
+    odd = [m.path for m in listed if m.label == 1][:8] + [m.path for m in listed if not m.label][:4]
+    fitted = fit_conformal(listed.labels, scores)
+    rules = Rules(FIXED, HALF.points, {Level.IMAGE: fitted})
+    known = answered(listed, scores)
+    marked = [replace(one, admitted=one.path not in odd) for one in known]
+    before = judge(known, Question(listed), rules, Model(name="")).images
+    report = judge(marked, Question(listed), rules, Model(name=""))
+    found = report.images
+    assert (report.counts.images, report.counts.not_like_training) == (144, 12)
+    assert (before.not_admitted, found.not_admitted) == ((0, 0), (4, 8))
+    assert found.discrimination == before.discrimination
+    decision = found.decisions[FIXED]
+    assert decision.confusion == before.decisions[FIXED].confusion
+    right = np.array([(s >= 0.5) == (m.label == 1) for m, s in zip(listed, scores, strict=True)])
+    right &= np.array([m.path not in odd for m in listed])
+    worst = {name: decision.measures[f"{name}_missing_as_wrong"].value for name in RATES}
+    assert worst["sensitivity"] == pytest.approx(right[listed.labels == 1].mean())
+    assert worst["specificity"] == pytest.approx(right[listed.labels == 0].mean())
+    assert not any("missing" in name for name in before.decisions[FIXED].measures)
+    assert found.conformal is not None
+    certain = [
+        fitted.prediction_set(float(s)) == (int(s >= 0.5),) and m.path not in odd
+        for m, s in zip(listed, scores, strict=True)
+    ]
+    assert found.conformal.uncertain.value == pytest.approx(1 - np.mean(certain))
+    assert Report.model_validate_json(report.model_dump_json()).images.not_admitted == (4, 8)
+
+
+def test_an_answer_without_a_probability_is_counted() -> None:
+    """Such as those of a predictor that was not asked for what its gate turns away."""
+    refused = [replace(one, admitted=False, probability=None) for one in answers()[:1]]
+    counts = judge([*refused, *answers()[1:]], question(), HALF, Model(name="")).counts
+    assert (counts.images, counts.without_answer, counts.not_like_training) == (3, 2, 0)
 
 
 def test_predictive_values_are_rescaled_to_screening() -> None:
@@ -186,7 +221,7 @@ def test_the_surest_mistakes_are_named() -> None:
 
 
 def test_a_class_that_is_never_called_has_no_precision() -> None:
-    quiet = [Prediction.answer(Path(name), 0.1, 0.5) for name in LABELS]
+    quiet = [Prediction(Path(name), 0.1) for name in LABELS]
     judged = judge(quiet, question(), HALF, Model(name="run"))
     decision = judged.images.decisions[FIXED]
     assert np.isnan(decision.measures["precision"].value)
@@ -196,7 +231,7 @@ def test_a_class_that_is_never_called_has_no_precision() -> None:
 
 def test_one_class_alone_has_no_curves_but_a_report() -> None:
     healthy = Manifest(tuple(m for m in manifest() if m.label == 0))
-    found = [Prediction.answer(path, 0.2, 0.5) for path in healthy.paths]
+    found = [Prediction(path, 0.2) for path in healthy.paths]
     images = judge(found, Question(healthy), HALF, Model(name="")).images
     assert images.calibration is None
     assert images.roc.x == ()
@@ -228,9 +263,16 @@ def test_a_machine_on_which_the_model_fails_stands_out_and_chance_does_not() -> 
 
 def test_predictions_are_read_back_as_they_were_judged(tmp_path: Path) -> None:
     write_predictions(answers(), manifest(), tmp_path)
-    read, probabilities = read_predictions(tmp_path)
+    read, probabilities, admitted = read_predictions(tmp_path)
+    odd = [replace(one, admitted=str(one.path) != "b1") for one in answers()]
+    write_predictions(odd, manifest(), tmp_path / "odd")
+    assert read_predictions(tmp_path / "odd")[2].tolist() == [True, True, False, True]
+    before = pd.read_parquet(tmp_path / "odd" / "predictions.parquet").drop(columns="admitted")
+    before.to_parquet(tmp_path / "odd" / "predictions.parquet")
+    assert read_predictions(tmp_path / "odd")[2].all(), "written before there was such a column"
     assert [str(path) for path in read.paths] == ["a1", "a2", "b1", "b2"]
     assert probabilities.tolist() == [0.9, 0.4, 0.6, 0.1]
+    assert admitted.tolist() == [True] * 4
     assert read.patients == ["a", "a", "b", "b"]
     assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == len(PROBABILITIES)
     with pytest.raises(DataError, match=r"holds no predictions\.parquet"):

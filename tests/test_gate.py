@@ -12,8 +12,9 @@ from sklearn.datasets import load_digits, load_sample_image
 
 from mammolens import gate as room
 from mammolens.breast import Pixels, find_breast, thumbnail
+from mammolens.bundle import find_bundle, open_bundle
 from mammolens.errors import DataError
-from mammolens.gate import MIN_IMAGES, STATISTICS, Gate, fit_gate, statistics
+from mammolens.gate import MIN_IMAGES, STATISTICS, Gate, fit_gate, is_admitted, statistics
 from mammolens.phantom import VIEWS, draw_patient, draw_view, power_law_noise
 from mammolens.reading import read_image
 
@@ -121,6 +122,36 @@ NO_MAMMOGRAMS: dict[str, Callable[[], Pixels]] = {
 @pytest.mark.parametrize("name", NO_MAMMOGRAMS)
 def test_what_is_no_mammogram_is_turned_away(gate: Gate, name: str) -> None:
     assert not gate.admits(statistics(NO_MAMMOGRAMS[name]()))
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+@pytest.mark.parametrize("scale", [0.25, 1, 3])
+def test_photographs_of_any_size_are_turned_away_by_the_gate_that_ships(
+    name: str, scale: float
+) -> None:
+    shipped = open_bundle(find_bundle("accurate")).record.gate
+    assert shipped is not None
+    grey = Image.fromarray(load_sample_image(name)).convert("L")
+    width, height = (round(scale * side) for side in grey.size)
+    whole = as_read(np.asarray(grey.resize((width, height))))
+    halves = whole[: height // 2], whole[:, : width // 2], whole[height // 2 :]
+    for picture in (whole, whole[::-1], 1 - whole, *halves):
+        assert not shipped.admits(statistics(picture))
+
+
+def test_colour_alone_is_a_reason(
+    gate: Gate, others: list[Pixels], png: Callable[..., Path]
+) -> None:
+    """A phantom is let in, one that is tinted or painted on is not, whatever the gate."""
+    levels = np.rint(others[0] * 255).astype(np.uint8)
+    grey = np.stack([levels] * 3, axis=-1)
+    tinted, painted = grey.copy(), grey.copy()
+    tinted[..., 2] //= 2
+    painted[20:80, 20:80] = (255, 0, 0)
+    for known in (gate, None):
+        assert is_admitted(read_image(png(grey, "grey.png")), known)
+        assert not is_admitted(read_image(png(tinted, "tinted.png")), known)
+        assert not is_admitted(read_image(png(painted, "painted.png")), known)
 
 
 def test_a_piece_of_a_breast_is_turned_away(gate: Gate, others: list[Pixels]) -> None:

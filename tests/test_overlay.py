@@ -4,11 +4,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
 from mammolens.inputs import find_inputs
-from mammolens.overlay import CAPTION, heat, overlay, write_overlay, write_overlays
+from mammolens.overlay import (
+    FAINTEST,
+    LOOKED,
+    RESEARCH,
+    caption,
+    heat,
+    heat_of_size,
+    overlay,
+    write_overlay,
+    write_overlays,
+)
 from mammolens.records import Prediction
 
 Floats = NDArray[np.float32]
@@ -54,6 +67,40 @@ def test_a_picture_without_anything_suspect_stays_as_it_is() -> None:
         np.testing.assert_array_equal(channel, expected)
 
 
+@given(
+    arrays(np.float32, (6, 4), elements=st.floats(0, 1, width=32)),
+    st.tuples(st.integers(16, 90), st.integers(16, 90)),
+)
+def test_no_place_stands_out_exactly_where_no_heat_is_drawn(
+    score_map: Floats, shape: tuple[int, int]
+) -> None:
+    """Wherever a picture gets any colour, its words do not say that nothing is drawn."""
+    quiet = "nothing is drawn" in caption([score_map])
+    assert quiet == bool((heat(score_map)[..., 3] == 0).all())
+    if quiet:
+        assert colourfulness(overlay(full(0.5, *shape), score_map, opacity=1)).max() == 0
+        (drawn,) = heat_of_size(score_map, shape)[..., 3:].reshape(1, -1)
+        assert drawn.max() == 0
+
+
+@pytest.mark.parametrize(
+    ("hottest", "quiet"),
+    [(0, True), (FAINTEST, True), (0.25, False), (0.4, False), (0.5, False), (1, False)],
+)
+def test_the_words_follow_the_heat(hottest: float, *, quiet: bool) -> None:
+    score_map = full(0, 6, 4)
+    score_map[2, 1] = hottest
+    assert ("No place stands out" in caption([full(0, 6, 4), score_map])) == quiet
+    assert (colourfulness(overlay(grey(600, 400), score_map)).max() == 0) == quiet
+
+
+def test_a_map_next_to_black_does_not_overshoot() -> None:
+    """A sharp filter would raise a map of 0.2 beside 0 above it."""
+    score_map = full(0.2, 8, 8)
+    score_map[:4] = 0
+    assert heat_of_size(score_map, (300, 300))[..., 3].max() == 0
+
+
 def test_heat_lies_where_the_map_is_hot_whatever_its_size() -> None:
     score_map = full(0, 6, 4)
     score_map[4, 1] = 1
@@ -80,13 +127,13 @@ def test_the_longer_side_is_limited_and_small_pictures_are_not_blown_up(
 @pytest.mark.parametrize("width", [20, 500])
 def test_a_heatmap_says_what_it_is_not(tmp_path: Path, width: int) -> None:
     out = tmp_path / "new" / "heat.png"
-    write_overlay(full(0.5, 300, width), full(0.1, 3, 5), out)
+    write_overlay(full(0.5, 300, width), full(0.9, 3, 5), out)
     assert list(out.parent.iterdir()) == [out]
     with Image.open(out) as sheet:
         assert sheet.format == "PNG"
         letters = np.asarray(sheet.convert("L"))[300:] > 128
-    assert "Not a lesion outline" in CAPTION
-    assert "Research use only" in CAPTION
+    assert "Not a lesion outline" in LOOKED
+    assert "Research use only" in RESEARCH
     assert 0.01 < letters.mean() < 0.3
     assert not letters[:, -5:].any(), "the caption is cut off"
     assert letters[:, 300:460].any(), "the caption ends too early"

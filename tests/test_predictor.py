@@ -18,7 +18,7 @@ from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.inputs import Input, find_inputs
 from mammolens.predictor import Picture, Predictor, look
 from mammolens.preprocess import as_float
-from mammolens.records import Level, Prediction, Split
+from mammolens.records import Level, Reason, Split
 from mammolens.runs import Run
 
 
@@ -77,11 +77,6 @@ def test_one_answer_an_input_in_order_failures_included(
 def test_nothing_asked_nothing_answered(predictor: Predictor) -> None:
     for level in Level:
         assert list(predictor.predict([], level=level)) == []
-
-
-def test_the_threshold_itself_is_called_tumor() -> None:
-    assert Prediction.answer(Path("a"), 0.5, 0.5).decision == "tumor"
-    assert Prediction.answer(Path("a"), 0.4999, 0.5).decision == "no tumor"
 
 
 def test_serving_sees_the_pixels_of_training_to_the_last_bit(run: Run, trained: Predictor) -> None:
@@ -178,18 +173,21 @@ def test_a_picture_smaller_than_the_canvas_is_doubtful(predictor: Predictor) -> 
     assert large.warnings == ()
 
 
-def test_a_picture_that_is_no_mammogram_is_answered_with_doubt(
-    run: Run, trained: Predictor
-) -> None:
+def test_a_picture_that_is_no_mammogram_gets_no_decision(run: Run, trained: Predictor) -> None:
     """The gate admits what it was fitted on, and not a page of text."""
     page = np.full((160, 160), 255, np.uint8)
     page[20:140:6, 15:145:2] = 0
     admitted = trained.predict(run.manifest.of_split(Split.TRAIN).paths[:20])
     assert sum(NOT_A_MAMMOGRAM in answer.warnings for answer in admitted) <= 1
     (answer,) = trained.predict([page])
-    assert answer.probability is not None
+    assert (answer.probability, answer.decision, answer.score_map) == (None, None, None)
+    assert answer.error is None
+    assert (answer.uncertain, answer.reason) == (True, Reason.NOT_A_MAMMOGRAM)
     assert NOT_A_MAMMOGRAM in answer.warnings
-    assert answer.uncertain
+    (asked,) = trained.predict([page], gated=False)
+    assert asked.probability is not None
+    assert (asked.decision, asked.reason) == (None, Reason.NOT_A_MAMMOGRAM)
+    assert asked.warnings == answer.warnings
 
 
 def test_a_point_is_chosen_by_name(predictor: Predictor) -> None:

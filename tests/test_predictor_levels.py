@@ -7,8 +7,11 @@ import pytest
 from PIL import Image
 
 from brightness import bundle, flat
+from mammolens.bundle import open_bundle, packaged_bundles
+from mammolens.gate import NOT_A_MAMMOGRAM
+from mammolens.phantom import draw_patient, draw_view
 from mammolens.predictor import NO_SIDE, Predictor
-from mammolens.records import Laterality, Level, Prediction, View
+from mammolens.records import Laterality, Level, Prediction, Reason, View
 from test_dicom import mammogram, save
 
 VIEWS = {
@@ -119,3 +122,34 @@ def test_the_order_of_files_makes_no_difference(
     for name, answer in by_name(list(predictor.predict(mixed, level=level))).items():
         assert answer.probability == expected[name].probability
         assert answer.decision == expected[name].decision
+
+
+@pytest.mark.parametrize("level", [Level.BREAST, Level.PATIENT])
+def test_what_is_no_mammogram_has_no_say_in_its_breast(tmp_path: Path, level: Level) -> None:
+    """Noise that a header calls a view of the same breast."""
+    gate = open_bundle(packaged_bundles()["phantom"]).record.gate
+    predictor = Predictor.load(bundle(tmp_path / "bundle", gate=gate).folder)
+    breast, noise = draw_patient(0, 1).left, np.random.default_rng(0)
+    pictures = {
+        view: draw_view(breast, view, size=200).pixels.astype(np.uint16) * 16
+        for view in (View.CC, View.MLO)
+    } | {View.ML: noise.integers(0, 4096, (200, 180)).astype(np.uint16)}
+    paths = [tmp_path / f"{view}.dcm" for view in pictures]
+    for path, (view, stored) in zip(paths, pictures.items(), strict=True):
+        dataset = mammogram(stored, bits=12, PatientID="ann", ViewPosition=view)
+        dataset.ImageLaterality = "L"
+        save(path, dataset)
+    *alone, refused = predictor.predict(paths)
+    mean = np.mean([one.probability or 0 for one in alone])
+    cc, mlo, noisy = predictor.predict(paths, level=level)
+    assert cc.probability == mlo.probability == pytest.approx(mean, abs=1e-6)
+    assert noisy.level is level
+    for one in (refused, noisy):
+        assert (one.probability, one.decision, one.score_map) == (None, None, None)
+        assert (one.uncertain, one.reason) == (True, Reason.NOT_A_MAMMOGRAM)
+        assert NOT_A_MAMMOGRAM in one.warnings
+        assert one.threshold == predictor.threshold(one.level)
+    cc_again, _, asked = predictor.predict(paths, level=level, gated=False)
+    assert cc_again.probability == cc.probability
+    assert asked.probability is not None
+    assert (asked.decision, asked.reason) == (None, Reason.NOT_A_MAMMOGRAM)

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from html_page import Page
 from mammolens.evaluation import Model, Question, Report, Rules, judge
 from mammolens.evaluation import page as page_module
-from mammolens.evaluation.page import write_report
+from mammolens.evaluation.page import _page, write_report
 from mammolens.evaluation.plots import draw
 from mammolens.manifest import Manifest
 from mammolens.records import Level, Mammogram, Prediction, Split
@@ -23,8 +23,8 @@ from test_model_card import HOSTILE, as_written, bare, decision, full, in_json
 ALLOWED = ("95 %", "0.5 is", "Lehman et al. 2017, Radiology 283:49")
 
 
-def judged() -> Report:
-    """What `judge` makes of drawn probabilities."""
+def judged(odd: str = "") -> Report:
+    """What `judge` makes of drawn probabilities; the picture `odd` is not admitted."""
     generator = np.random.default_rng(1)
     manifest, answers = [], []
     for patient in range(30):
@@ -35,7 +35,8 @@ def judged() -> Report:
                 Mammogram(path, label, Split.TEST, str(patient), laterality=side)  # type: ignore[arg-type]
             )
             probability = float(np.clip(0.3 + 0.2 * label + generator.normal(0, 0.15), 0, 1))
-            answers.append(Prediction.answer(path, round(probability, 6), 0.5))
+            admitted = path.name != odd
+            answers.append(Prediction(path, round(probability, 6), admitted=admitted))
     rules = Rules(FIXED, {level: {FIXED: unmeasured(0.5)} for level in Level})
     return judge(
         answers, Question(Manifest(tuple(manifest)), Split.TEST, "drawn"), rules, Model(name="x")
@@ -68,6 +69,18 @@ def read(folder: Path, name: str) -> tuple[str, Page, dict[str, Any]]:
 
 
 EACH = pytest.mark.parametrize("name", ["full", "bare", "judged"])
+
+
+def test_what_gets_no_decision_in_use_is_said_and_counted_as_wrong_once() -> None:
+    report = judged("0_L.png")
+    assert report.images.not_admitted == (0, 1)
+    text = " ".join(_page(report, {}, ()).split())
+    said = (
+        "Sensitivity, counting as wrong what gets no decision in use",
+        "all the same, but without a decision in use",
+    )
+    assert all(part in text for part in said)
+    assert not any(part in _page(judged(), {}, ()) for part in said)
 
 
 @EACH

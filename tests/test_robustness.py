@@ -17,7 +17,7 @@ from mammolens.errors import BundleError, DataError
 from mammolens.evaluation import Robustness
 from mammolens.localisation import breast_mask, rank_correlation
 from mammolens.manifest import Manifest
-from mammolens.metrics import estimate, patient_weights, roc_auc
+from mammolens.metrics import called, estimate, patient_weights, roc_auc
 from mammolens.phantom import draw_patient, draw_view
 from mammolens.predictor import Predictor
 from mammolens.reading import read_image
@@ -192,8 +192,10 @@ def test_the_identity_costs_nothing_and_black_pictures_cost_all(
     assert plain.roc_auc == wanted, "what the predictor answers for the files"
     assert black.roc_auc.value == 0.5
     assert black.drop.value == pytest.approx(plain.roc_auc.value - 0.5)
-    decisions = {answer.decision for answer in predictor.predict([np.zeros((160, 160), np.uint8)])}
-    flipped = np.mean([answer.decision not in decisions for answer in answers])
+    (empty,) = predictor.predict([np.zeros((160, 160), np.uint8)], gated=False)
+    assert empty.probability is not None
+    calls = called([*scores, empty.probability], predictor.threshold())
+    flipped = np.mean(calls[:-1] != calls[-1])
     assert black.decisions_changed.value == pytest.approx(flipped)
     assert blur.drop.value == pytest.approx(plain.roc_auc.value - blur.roc_auc.value)
     assert Robustness.model_validate_json(blur.model_dump_json()) == blur

@@ -80,7 +80,7 @@ def test_a_run_opens_again_as_it_was(run: Run, phantom_manifest: Manifest) -> No
 
 
 def test_the_saved_model_and_the_bundle_give_what_was_judged(run: Run) -> None:
-    listed, judged = read_predictions(run.folder / "evaluation" / "test")
+    listed, judged, _ = read_predictions(run.folder / "evaluation" / "test")
     paths = listed.paths
     prepared = [run.recipe.preprocess(read_image(path).pixels).pixels for path in paths]
     network, predictor = run.load_network(), Predictor.load(run.folder)

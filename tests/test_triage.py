@@ -1,20 +1,27 @@
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammolens.records import Level
+from mammolens.conformal import Conformal
+from mammolens.manifest import Manifest
+from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Reason
 from mammolens.triage import (
     BALANCED,
     FIXED,
     SENSITIVITY_90,
     SPECIFICITY_90,
+    Decision,
     OperatingPoints,
+    Rules,
     aggregated,
     at_prevalence,
-    is_uncertain,
+    by_level,
+    decide,
+    decided,
     operating_points,
 )
 
@@ -102,10 +109,100 @@ def at(sensitive: float, specific: float) -> OperatingPoints:
 
 
 def test_uncertain_is_between_ruling_out_and_ruling_in() -> None:
-    said = [is_uncertain(p, at(0.2, 0.6)) for p in (0, 0.199999, 0.2, 0.4, 0.599999, 0.6, 1)]
-    assert said == [False, False, True, True, True, False, False]
-    assert not any(is_uncertain(p, at(0.7, 0.5)) for p in np.linspace(0, 1, 101))
-    assert not is_uncertain(0.4, {FIXED: points([0.7], [0.4])[BALANCED]})
+    wide, crossed = at(0.2, 0.6), at(0.7, 0.5)
+    said = [made(p, wide).reason for p in (0, 0.199999, 0.2, 0.4, 0.599999, 0.6, 1)]
+    assert said == [None, None, *[Reason.BETWEEN] * 3, None, None]
+    assert not any(made(p, crossed).uncertain for p in np.linspace(0, 1, 101).tolist())
+    only = {FIXED: points([0.7], [0.4])[BALANCED]}
+    assert decide(0.4, Level.IMAGE, FIXED, by_image(only)) == Decision("no tumor", False, None)
+
+
+def by_image(found: OperatingPoints, conformal: Conformal | None = None) -> Rules:
+    fitted = {} if conformal is None else {Level.IMAGE: conformal}
+    return Rules(next(iter(found)), {Level.IMAGE: found}, fitted)
+
+
+def made(
+    probability: float | None, found: OperatingPoints, conformal: Conformal | None = None
+) -> Decision:
+    """What the point ``sensitivity-90`` makes of a probability."""
+    return decide(probability, Level.IMAGE, SENSITIVITY_90, by_image(found, conformal))
+
+
+def test_the_threshold_itself_is_called_tumor() -> None:
+    assert made(0.5, at(0.5, 0.5)).decision == "tumor"
+    assert made(0.499999, at(0.5, 0.5)).decision == "no tumor"
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "probability", "expected"),
+    [
+        ((0.5, 0.7), 0.1, Decision("no tumor", False, None)),
+        ((0.5, 0.7), 0.4, Decision("tumor", True, Reason.BOTH)),
+        ((0.5, 0.7), 0.29, Decision("no tumor", False, None)),
+        ((0.5, 0.7), 0.9, Decision("tumor", False, None)),
+        ((0.35, 0.4), 0.32, Decision("tumor", True, Reason.AGAINST)),
+        ((0.2, 0.75), 0.27, Decision("no tumor", True, Reason.AGAINST)),
+        ((0.2, 0.4), 0.5, Decision("tumor", True, Reason.NEITHER)),
+        ((0.2, 0.4), 0.25, Decision("no tumor", True, Reason.NEITHER)),
+    ],
+)
+def test_a_decision_is_certain_only_where_its_class_alone_is_possible(
+    thresholds: tuple[float, float], probability: float, expected: Decision
+) -> None:
+    fitted = Conformal(alpha=0.1, thresholds=thresholds, subjects=(50, 50))
+    assert made(probability, at(0.3, 0.9), fitted) == expected
+
+
+@given(SIX_DIGITS, st.tuples(SIX_DIGITS, SIX_DIGITS), st.tuples(SIX_DIGITS, SIX_DIGITS))
+def test_a_decision_has_a_reason_exactly_where_it_is_uncertain(
+    probability: float, thresholds: tuple[float, float], of_points: tuple[float, float]
+) -> None:
+    fitted = Conformal(alpha=0.1, thresholds=thresholds, subjects=(50, 50))
+    for conformal in (None, fitted):
+        rules = by_image(at(*of_points), conformal)
+        for point, threshold in zip((SENSITIVITY_90, SPECIFICITY_90), of_points, strict=True):
+            found = decide(probability, Level.IMAGE, point, rules)
+            assert found.decision == LABEL_NAMES[probability >= threshold]
+            assert found.uncertain == (found.reason is not None)
+            refused = decide(probability, Level.IMAGE, point, rules, admitted=False)
+            assert refused == Decision(None, True, Reason.NOT_A_MAMMOGRAM)
+            assert decide(None, Level.IMAGE, point, rules, admitted=False) == refused
+            assert decide(None, Level.IMAGE, point, rules) == Decision(None, False, None)
+
+
+def test_deciding_again_leaves_nothing_of_the_decision_before() -> None:
+    rules = by_image(at(0.2, 0.6))
+    first = decided(Prediction(Path("a"), 0.4), Level.IMAGE, SENSITIVITY_90, rules)
+    assert (first.decision, first.uncertain, first.threshold) == ("tumor", True, 0.2)
+    certain = by_image({FIXED: points([0.7], [0.4])[BALANCED]})
+    again = decided(first, Level.IMAGE, FIXED, certain)
+    assert (again.decision, again.uncertain, again.reason) == ("no tumor", False, None)
+    assert (again.threshold, again.operating_point) == (0.7, FIXED)
+
+
+def test_what_is_not_admitted_has_no_say_unless_nothing_else_is_there() -> None:
+    listed = Manifest(
+        tuple(
+            Mammogram(
+                path=Path(name),
+                label=int(name.startswith("annL")),  # type: ignore[arg-type]
+                patient_id=name[:3],
+                laterality=name[3],  # type: ignore[arg-type]
+            )
+            for name in ("annLcc", "annLmlo", "annRcc", "beaLcc", "beaLmlo")
+        )
+    )
+    scores = np.array([0.2, 0.8, 0.9, 0.4, 0.6])
+    admitted = [True, False, False, False, False]
+    found = by_level(listed, scores, admitted)
+    assert found[Level.IMAGE].probabilities.tolist() == scores.tolist()
+    assert found[Level.BREAST].probabilities.tolist() == [0.2, 0.9, 0.5]
+    assert found[Level.BREAST].admitted.tolist() == [True, False, False]
+    assert found[Level.PATIENT].probabilities.tolist() == [0.2, 0.5]
+    assert found[Level.PATIENT].labels.tolist() == [1, 0]
+    assert found[Level.PATIENT].admitted.tolist() == [True, False]
+    assert by_level(listed, scores)[Level.BREAST].probabilities.tolist() == [0.5, 0.9, 0.5]
 
 
 def test_prevalence_by_bayes_formula_worked_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ COLUMNS = (
     "operating_point",
     "threshold",
     "uncertain",
+    "reason",
     "laterality",
     "view",
     "patient_id",
@@ -30,6 +32,8 @@ COLUMNS = (
     "error",
 )
 """Of every file of predictions: the fields of `Prediction`, without the map."""
+
+_TEXTS = ("path", "level", "reason", "laterality", "view", "patient_id", "warnings", "error")
 
 MOST_ROWS = 50
 """Rows that the table shows."""
@@ -44,7 +48,8 @@ def row_of(answer: Prediction) -> Row:
     """Return a prediction as plain text, numbers and None, by column."""
     row = {name: getattr(answer, name) for name in COLUMNS}
     row["warnings"] = "; ".join(answer.warnings) or None
-    for name in ("path", "level", "laterality", "view", "patient_id", "warnings", "error"):
+    row["threshold"] = None if math.isnan(answer.threshold) else answer.threshold
+    for name in _TEXTS:
         row[name] = None if row[name] is None else _text(row[name])
     return row
 
@@ -95,11 +100,20 @@ def answers_table(answers: Sequence[Prediction], hidden: int = 0) -> Table:
         table.add_column(name, overflow="fold")
     for answer in shown:
         probability = "" if answer.probability is None else numerals.probability(answer.probability)
-        decision = answer.decision or f"[red]{escape(_text(answer.error))}[/]"
-        decision += " (uncertain)" if answer.uncertain else ""
+        decision = escape(_text(_decision(answer)))
+        decision = decision if answer.error is None else f"[red]{decision}[/]"
         said = escape(_text("; ".join(answer.warnings)))
         table.add_row(escape(_text(answer.path)), probability, decision, said)
     return table
+
+
+def _decision(answer: Prediction) -> str:
+    """Return what is decided, whether it is to be relied on, and why not."""
+    if answer.error is not None:
+        return answer.error
+    doubt = " (uncertain)" if answer.decision and answer.uncertain else ""
+    why = f": {answer.reason}" if answer.reason else ""
+    return f"{answer.decision or 'none'}{doubt}{why}"
 
 
 @contextmanager

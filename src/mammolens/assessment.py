@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from mammolens.bundle import write_bundle
-from mammolens.evaluation import Model, Question, Report, Rules, judge, model_of, rules_of
+from mammolens.evaluation import Model, Question, Report, Rules, judge, model_of
 from mammolens.evaluation.judging import answered, common_folder, probabilities_of
 from mammolens.evaluation.page import write_report
 from mammolens.evaluation.tables import scores_from, write_predictions
@@ -96,7 +96,8 @@ def assess(
     """
     images = question.images
     looked, predictions = _Looked(), []
-    answers = predictor.predict(images.paths, progress=progress)
+    # What the gate does not admit is judged, too: see `evaluation.judging`.
+    answers = predictor.predict(images.paths, gated=False, progress=progress)
     for mammogram, answer in zip(images, answers, strict=True):
         looked.add(mammogram, answer)
         predictions.append(replace(answer, score_map=None))  # thousands of maps would not fit
@@ -104,7 +105,7 @@ def assess(
     report = judge(
         predictions,
         question,
-        rules_of(record, predictor.operating_point),
+        record.rules(predictor.operating_point),
         model_of(record),
         localisation=looked.figures(),
     )

@@ -24,7 +24,7 @@ from mammolens.gate import Gate
 from mammolens.metrics import Estimate
 from mammolens.preprocess import VERSION, Preprocess
 from mammolens.records import LABEL_NAMES, Level
-from mammolens.triage import FIXED, OperatingPoints, is_uncertain
+from mammolens.triage import FIXED, OperatingPoints, Rules
 
 MODEL, RECORD = "model.onnx", "bundle.json"
 
@@ -169,19 +169,10 @@ class BundleRecord(BaseModel):
             raise ValueError("every level needs the same operating points, the default among them")
         return self
 
-    def is_uncertain(self, probability: float, level: Level, operating_point: str) -> bool:
-        """Tell whether a decision is not to be relied on.
-
-        It is certain where the prediction set holds the class decided on and no other: so at most
-        a share alpha of either class gets an answer that is certain and wrong. A set that is
-        empty, holds both classes, or only the one that the operating point decides against, makes
-        it uncertain. Without prediction sets, `triage.is_uncertain` tells.
-        """
-        points = self.operating_points[level]
-        if level not in self.conformal:
-            return is_uncertain(probability, points)
-        decided = int(probability >= points[operating_point].threshold)
-        return self.conformal[level].prediction_set(probability) != (decided,)
+    def rules(self, operating_point: str | None = None) -> Rules:
+        """Return how probabilities become answers, at this point where none is named later."""
+        point = operating_point or self.default_operating_point
+        return Rules(point, self.operating_points, self.conformal)
 
 
 @dataclass(frozen=True, eq=False)

@@ -172,15 +172,15 @@ def _report(judged: Sequence[_Judged], name: str, command: str) -> CrossValidati
     folds: dict[Level, tuple[Estimate, ...]] = {}
     for level in Level:
         subjects = [by_level(fold.manifest, fold.scores)[level] for fold in judged]
-        ends = np.cumsum([len(labels) for labels, _, _ in subjects])
-        measures = [roc_auc(labels, scores) for labels, scores, _ in subjects]
+        ends = np.cumsum([len(labels) for labels, *_ in subjects])
+        measures = [roc_auc(labels, scores) for labels, scores, *_ in subjects]
         figures[level] = estimate(
             _mean_of(measures, ends),
-            patient_weights([patient for *_, patients in subjects for patient in patients]),
+            patient_weights([patient for one in subjects for patient in one.patients]),
         )
         folds[level] = tuple(
-            estimate(measure, patient_weights(patients))
-            for measure, (*_, patients) in zip(measures, subjects, strict=True)
+            estimate(measure, patient_weights(one.patients))
+            for measure, one in zip(measures, subjects, strict=True)
         )
     return CrossValidation(
         data=name,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mammolens.intervals import Measure, divide
-from mammolens.metrics import Array, Estimate, wilson
+from mammolens.metrics import Array, Estimate, called, wilson
 
 _EDGE = 1e-6  # probabilities are kept this far from 0 and 1 before their logit is taken
 _STEPS = 100
@@ -172,11 +172,11 @@ def net_benefit(
     threshold = np.asarray(thresholds, dtype=np.float64)
     if not np.all((threshold >= 0) & (threshold < 1)):
         raise ValueError(f"thresholds must be in [0, 1), not {threshold}")
-    called = np.asarray(probabilities, dtype=np.float64) >= threshold[:, None]
+    calls = called(probabilities, threshold[:, None])
     odds = threshold / (1 - threshold)
     weights = _class_weights(label, prevalence)
     tumor, none = weights * label, weights * (1 - label)
-    return NetBenefit(called @ tumor - odds * (called @ none), tumor.sum() - odds * none.sum())
+    return NetBenefit(calls @ tumor - odds * (calls @ none), tumor.sum() - odds * none.sum())
 
 
 def risk_coverage(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> RiskCoverage:
@@ -195,11 +195,11 @@ def risk_coverage(labels: ArrayLike, probabilities: ArrayLike, threshold: float)
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be in [0, 1], not {threshold}")
     probability = np.asarray(probabilities, dtype=np.float64)
-    called = probability >= threshold
-    room = np.where(called, 1 - threshold, threshold)
+    calls = called(probability, threshold)
+    room = np.where(calls, 1 - threshold, threshold)
     confidence = divide(np.abs(probability - threshold), room, 0)
     _, member, count = np.unique(-confidence, return_inverse=True, return_counts=True)
-    wrong = np.bincount(member, weights=called != (np.asarray(labels) == 1))
+    wrong = np.bincount(member, weights=calls != (np.asarray(labels) == 1))
     answered = np.cumsum(count)
     return RiskCoverage(answered / len(probability), np.cumsum(wrong) / answered)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mammolens.intervals import Measure, OfRates, Share, divide
-from mammolens.metrics import share_of
+from mammolens.metrics import called, share_of
 
 Array = NDArray[np.float64]
 
@@ -23,14 +23,11 @@ class Confusion(NamedTuple):
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Callable[..., Confusion]:
-    """Counts at `threshold`: a score at or above it is called tumor."""
+    """Counts at `threshold`."""
     label = np.asarray(labels, dtype=np.float64)
-    called = (np.asarray(scores, dtype=np.float64) >= threshold).astype(np.float64)
-
+    call = called(scores, threshold).astype(np.float64)
     none, tumor = 1 - label, label
-    outcomes = np.stack(
-        [none * (1 - called), none * called, tumor * (1 - called), tumor * called], axis=1
-    )
+    outcomes = np.stack([none * (1 - call), none * call, tumor * (1 - call), tumor * call], axis=1)
 
     def count(weights: Array) -> Confusion:
         return Confusion(*(weights @ outcomes).T)
@@ -47,10 +44,10 @@ def decision_measures(labels: ArrayLike, scores: ArrayLike, threshold: float) ->
     2004, BMJ 329:168). A ratio over 0 is NaN.
     """
     label = np.asarray(labels, dtype=np.float64)
-    called = (np.asarray(scores, dtype=np.float64) >= threshold).astype(np.float64)
+    call = called(scores, threshold).astype(np.float64)
     prevalence = label.mean() if len(label) else math.nan
     count = confusion(labels, scores, threshold)
-    rates = _rates(label, called)
+    rates = _rates(label, call)
 
     def of(
         counted: Callable[[Array, Array, Array, Array], Array],
@@ -64,15 +61,15 @@ def decision_measures(labels: ArrayLike, scores: ArrayLike, threshold: float) ->
         return np.asarray(sensitivity * prevalence + (1 - specificity) * (1 - prevalence))
 
     return {
-        "accuracy": share_of(called == label),
+        "accuracy": share_of(call == label),
         "balanced_accuracy": of(
             lambda tn, fp, fn, tp: (divide(tp, tp + fn) + divide(tn, tn + fp)) / 2,
             lambda found, passed: (found + passed) / 2,
         ),
         "sensitivity": rates[0],
         "specificity": rates[1],
-        "precision": share_of(label, called),
-        "negative_predictive_value": share_of(1 - label, 1 - called),
+        "precision": share_of(label, call),
+        "negative_predictive_value": share_of(1 - label, 1 - call),
         "f1": of(
             lambda tn, fp, fn, tp: divide(2 * tp, 2 * tp + fp + fn),  # noqa: ARG005
             lambda found, passed: divide(2 * prevalence * found, calls(found, passed) + prevalence),
@@ -108,7 +105,7 @@ def predictive_values(
     """
     rates = _rates(
         np.asarray(labels, dtype=np.float64),
-        (np.asarray(scores, dtype=np.float64) >= threshold).astype(np.float64),
+        called(scores, threshold).astype(np.float64),
     )
 
     def positive(found: Array, passed: Array) -> Array:
@@ -125,5 +122,5 @@ def predictive_values(
     return of(positive), of(negative)
 
 
-def _rates(label: Array, called: Array) -> tuple[Share, Share]:
-    return share_of(called, label), share_of(1 - called, 1 - label)
+def _rates(label: Array, call: Array) -> tuple[Share, Share]:
+    return share_of(call, label), share_of(1 - call, 1 - label)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.calibration import Calibration, fit_calibration
 from mammolens.conformal import Conformal
 from mammolens.errors import BundleError, DataError, ImageError, RunError, reason
-from mammolens.gate import MIN_IMAGES, Gate, fit_gate, statistics
+from mammolens.gate import MIN_IMAGES, Gate, fit_gate, is_admitted, statistics
 from mammolens.manifest import Manifest
 from mammolens.networks import Network, ensemble, with_flips
 from mammolens.onnx_model import OUTPUTS, parity, round_weights, scores_by, to_onnx
@@ -267,6 +268,12 @@ def export_file(
     return export(network, recipe, out, card, evidence=evidence, half=half)
 
 
+def admitted(paths: Sequence[Path], gate: Gate | None) -> list[bool]:
+    """Tell which images a bundle with this gate would decide about."""
+    with ThreadPoolExecutor(cores()) as pool:  # not processes: each would first import Keras
+        return list(pool.map(partial(_is_admitted, gate=gate), paths))
+
+
 def open_keras(path: Path) -> Network:
     """Open a `.h5` or `.keras` file as a network of ours: grey in, one probability out.
 
@@ -319,7 +326,7 @@ def _evidence(data: str, preprocess: Preprocess, *, progress: bool) -> Evidence:
 
 
 def _figures(valid: Manifest, probabilities: NDArray[np.float64]) -> dict[str, metrics.Estimate]:
-    labels, values, patients = by_level(valid, probabilities)[Level.BREAST]
+    labels, values, patients, _ = by_level(valid, probabilities)[Level.BREAST]
     breasts = metrics.patient_weights(patients)
     images = metrics.patient_weights(valid.patients)
     precision = metrics.average_precision(valid.labels, probabilities)
@@ -356,6 +363,13 @@ def _statistics(path: Path) -> NDArray[np.float32] | None:
         return statistics(read_image(path).pixels)
     except ImageError:
         return None
+
+
+def _is_admitted(path: Path, gate: Gate | None) -> bool:
+    try:
+        return is_admitted(read_image(path), gate)
+    except ImageError:
+        return True  # it went away after its pixels were cached: it is judged by them
 
 
 def _drawn(preprocess: Preprocess) -> Pixels:

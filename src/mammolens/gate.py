@@ -28,6 +28,7 @@ from mammolens.breast import (
     thumbnail,
 )
 from mammolens.errors import DataError
+from mammolens.images import Image
 
 Vector = NDArray[np.float64]
 
@@ -193,11 +194,19 @@ def fit_gate(statistics: NDArray[np.float32], reject: float = 0.005) -> Gate:
     return gate.model_copy(update={"threshold": max(_LIMIT, bounded)})
 
 
+def is_admitted(image: Image, gate: Gate | None) -> bool:
+    """Tell whether an image as read looks like a mammogram: it is grey, and passes the gate.
+
+    Mammograms have no colour, whatever a network learnt from: without a gate, that alone counts.
+    """
+    return not image.colour and (gate is None or gate.admits(statistics(image.pixels)))
+
+
 def statistics(pixels: Pixels) -> NDArray[np.float32]:
     """Describe an image as read, float32 (height, width) in [0, 1], by STATISTICS finite numbers.
 
     A negative has the same ones; a mirror image, or one stretched to another ratio of height to
-    width, has nearly the same. Colour is not looked at: `Image.colour` tells of it.
+    width, has nearly the same. Colour is not looked at: `is_admitted` does.
     """
     scene = _scene(pixels)
     return np.asarray(

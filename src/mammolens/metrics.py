@@ -227,6 +227,11 @@ def brier(labels: ArrayLike, probabilities: ArrayLike) -> Measure:
     return mean_of(squares)
 
 
+def called(scores: ArrayLike, threshold: ArrayLike) -> NDArray[np.bool_]:
+    """Tell which scores are called tumor: those at or above `threshold`, and no others."""
+    return np.asarray(scores, dtype=np.float64) >= np.asarray(threshold, dtype=np.float64)
+
+
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the score with the largest sensitivity + specificity (Youden 1950, Cancer 3:32).
 

@@ -14,14 +14,14 @@ from PIL import Image as Pillow
 from mammolens.breast import THUMBNAIL, Pixels
 from mammolens.bundle import Bundle, find_bundle, open_bundle
 from mammolens.errors import BundleError, ImageError, reason
-from mammolens.gate import NOT_A_MAMMOGRAM, Gate, statistics
+from mammolens.gate import NOT_A_MAMMOGRAM, Gate, is_admitted
 from mammolens.images import Header, Image, check_size
 from mammolens.inputs import Input
 from mammolens.parallel import FEW, cores, map_in_order, tracked
 from mammolens.preprocess import Geometry, Preprocess, as_float
 from mammolens.reading import read_image
-from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction
-from mammolens.triage import OperatingPoint, aggregated
+from mammolens.records import Level, Mammogram, Prediction
+from mammolens.triage import aggregated, decided
 
 Picture = Path | Input | NDArray[np.generic]
 """A file, a file in an archive, or an array (height, width): float in [0, 1], uint8 or uint16."""
@@ -75,10 +75,15 @@ class Predictor:
 
     def threshold(self, level: Level = Level.IMAGE) -> float:
         """Return the probability from which an answer is tumor, in [0, 1]."""
-        return self._point(level).threshold
+        return self.bundle.record.operating_points[level][self.operating_point].threshold
 
     def predict(
-        self, pictures: Sequence[Picture], *, level: Level = Level.IMAGE, progress: bool = False
+        self,
+        pictures: Sequence[Picture],
+        *,
+        level: Level = Level.IMAGE,
+        gated: bool = True,
+        progress: bool = False,
     ) -> Iterator[Prediction]:
         """Yield one `Prediction` a picture, in order; one that cannot be read yields its reason.
 
@@ -86,6 +91,16 @@ class Predictor:
         bounded. The network sees one picture at a time, so that an answer does not depend on its
         company. At the level of breasts or patients, all pictures are looked at before the first
         answer, and those of one breast or patient get the same.
+
+        A picture that does not look like a mammogram gets no decision and has no say in that of
+        its breast or patient. Its probability and map, which mean nothing, are left out.
+
+        Args:
+            pictures: files, files in archives, or arrays.
+            level: what the answers are about.
+            gated: False gives the probability and map of such pictures, too, each alone; there is
+                no decision all the same.
+            progress: show a bar.
         """
         record = self.bundle.record
         work = map_in_order(partial(look, preprocess=record.preprocess, gate=record.gate), pictures)
@@ -93,13 +108,18 @@ class Predictor:
         shown = tracked(named, "Predicting", len(pictures), visible=progress)
         # Where other processes decode meanwhile, they are left half of the cores.
         ready = self if len(pictures) <= FEW else replace(self, _session=self._beside_others)
-        answers = ((ready._answer(name, seen), seen) for name, seen in shown)  # noqa: SLF001
+        answers = (
+            (ready._answer(name, seen, gated=gated), seen)  # noqa: SLF001
+            for name, seen in shown
+        )
         joined = (
             iter(answers)
             if level is Level.IMAGE
-            else self._together([(answer, _light(seen)) for answer, seen in answers], level)
+            else _together([(answer, _light(seen)) for answer, seen in answers], level)
         )
-        yield from (_placed(answer, seen) for answer, seen in joined)
+        rules = record.rules()
+        for answer, seen in joined:
+            yield _placed(decided(answer, level, self.operating_point, rules), seen)
 
     def score(self, levels: NDArray[np.uint16]) -> tuple[float, Pixels | None]:
         """Return the network's raw score in [0, 1] and its score map for one prepared picture.
@@ -118,68 +138,24 @@ class Predictor:
     def _beside_others(self) -> onnxruntime.InferenceSession:
         return _opened(self.bundle, max(1, cores() // 2))
 
-    def _point(self, level: Level) -> OperatingPoint:
-        return self.bundle.record.operating_points[level][self.operating_point]
-
-    def _answer(self, name: Path, seen: Seen | str) -> Prediction:
+    def _answer(self, name: Path, seen: Seen | str, *, gated: bool) -> Prediction:
+        """Return what the network says of one picture; nothing is decided yet."""
         if isinstance(seen, str):
-            failure = Prediction.failure(name, seen, self.threshold())
-            return replace(failure, operating_point=self.operating_point)
-        score, score_map = self.score(seen.levels)
-        probability = float(self.bundle.record.calibration(score))
+            return Prediction.failure(name, seen)
         answer = Prediction(
             path=name,
-            probability=probability,
-            decision=None,
-            threshold=0.0,
+            probability=None,
             laterality=seen.header.laterality,
             view=seen.header.view,
             patient_id=seen.header.patient_id,
             warnings=seen.warnings if seen.admitted else (NOT_A_MAMMOGRAM, *seen.warnings),
-            score_map=score_map,
+            admitted=seen.admitted,
         )
-        return self._decided(answer, Level.IMAGE)
-
-    def _decided(self, answer: Prediction, level: Level) -> Prediction:
-        """Return the answer with what the operating point of `level` makes of its probability."""
-        point, probability = self._point(level), answer.probability or 0.0
-        doubtful = self.bundle.record.is_uncertain(probability, level, self.operating_point)
-        return replace(
-            answer,
-            level=level,
-            threshold=point.threshold,
-            operating_point=self.operating_point,
-            decision=LABEL_NAMES[probability >= point.threshold],
-            uncertain=doubtful or NOT_A_MAMMOGRAM in answer.warnings,
-        )
-
-    def _together(
-        self, answers: list[tuple[Prediction, Seen | str]], level: Level
-    ) -> Iterator[tuple[Prediction, Seen | str]]:
-        """Give all pictures of a breast or patient the answer of their breast or patient."""
-        ready = [(a, a.probability) for a, _ in answers if a.probability is not None]
-        known = [
-            Mammogram(path=a.path, patient_id=a.patient_id, laterality=a.laterality)
-            for a, _ in ready
-        ]
-        joined = aggregated(
-            [probability for _, probability in ready],
-            [mammogram.breast_key for mammogram in known],
-            [mammogram.patient_key for mammogram in known],
-            level,
-        )
-        probabilities = iter(joined.tolist())
-        for answer, seen in answers:
-            if answer.probability is None:
-                yield replace(answer, level=level, threshold=self.threshold(level)), seen
-                continue
-            told = answer.patient_id is not None and answer.laterality is not None
-            joint = replace(
-                answer,
-                probability=next(probabilities),
-                warnings=answer.warnings if told else (*answer.warnings, NO_SIDE),
-            )
-            yield self._decided(joint, level), seen
+        if gated and not seen.admitted:
+            return answer
+        score, score_map = self.score(seen.levels)
+        probability = float(self.bundle.record.calibration(score))
+        return replace(answer, probability=probability, score_map=score_map)
 
 
 def _opened(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
@@ -232,7 +208,7 @@ def look(picture: Picture, preprocess: Preprocess, gate: Gate | None) -> Seen | 
         prepared.pixels,
         prepared.geometry,
         (height, width),
-        gate is None or gate.admits(statistics(image.pixels)),
+        is_admitted(image, gate),
         image.header or Header(),
         tuple(said),
     )
@@ -263,6 +239,30 @@ def _from_array(array: NDArray[np.generic]) -> Image:
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         raise ImageError("an array with values outside [0, 1]: scale it, or give uint8 or uint16.")
     return Image(array.astype(np.float32), "array", 16)
+
+
+def _together(
+    answers: list[tuple[Prediction, Seen | str]], level: Level
+) -> Iterator[tuple[Prediction, Seen | str]]:
+    """Give all pictures of a breast or patient the probability of their breast or patient."""
+    joining = [(a, a.probability) for a, _ in answers if a.admitted and a.probability is not None]
+    known = [
+        Mammogram(path=a.path, patient_id=a.patient_id, laterality=a.laterality) for a, _ in joining
+    ]
+    joined = aggregated(
+        [probability for _, probability in joining],
+        [mammogram.breast_key for mammogram in known],
+        [mammogram.patient_key for mammogram in known],
+        level,
+    )
+    probabilities = iter(joined.tolist())
+    for answer, seen in answers:
+        if not answer.admitted or answer.probability is None:
+            yield answer, seen
+            continue
+        told = answer.patient_id is not None and answer.laterality is not None
+        said = answer.warnings if told else (*answer.warnings, NO_SIDE)
+        yield replace(answer, probability=next(probabilities), warnings=said), seen
 
 
 def _light(seen: Seen | str) -> Seen | str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from mammolens import figures
 from mammolens.breast import UNCERTAIN, Pixels, find_breast, polarity, thumbnail
 from mammolens.errors import ImageError, reason
-from mammolens.gate import NOT_A_MAMMOGRAM, Gate, statistics
+from mammolens.gate import NOT_A_MAMMOGRAM, Gate, is_admitted
 from mammolens.images import Header
 from mammolens.preprocess import Preprocess, as_float
 from mammolens.reading import read_image
@@ -55,9 +55,8 @@ def before_and_after(
     found = polarity(thumbnail(image.pixels))
     header = image.header or Header()
     height, width = image.pixels.shape
-    admitted = gate is None or gate.admits(statistics(image.pixels))
-    said = [*image.warnings, *prepared.warnings]
-    said += [] if admitted else [NOT_A_MAMMOGRAM]
+    said = [] if is_admitted(image, gate) else [NOT_A_MAMMOGRAM]
+    said += [*image.warnings, *prepared.warnings]
     spacing = f"{header.spacing[0]} x {header.spacing[1]} mm" if header.spacing else None
     facts = {
         "file": str(path),

@@ -1,6 +1,7 @@
 """The words of the house: a mammogram, a box in it, a prediction of it. Reads no files."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from enum import StrEnum
@@ -46,6 +47,16 @@ class Level(StrEnum):
     IMAGE = "image"
     BREAST = "breast"
     PATIENT = "patient"
+
+
+class Reason(StrEnum):
+    """Why there is no decision, or why it is not to be relied on; see `triage.decide`."""
+
+    NOT_A_MAMMOGRAM = "does not look like a mammogram"
+    BOTH = "both classes are possible"
+    NEITHER = "neither class is usual"
+    AGAINST = "validation is for the other class"
+    BETWEEN = "between ruling a tumor out and ruling it in"
 
 
 class Split(StrEnum):
@@ -95,30 +106,35 @@ class Mammogram:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer for one input: a probability of tumor and a decision, or else an error.
+    """The answer for one input: a probability of tumor and a decision, or why there is none.
+
+    What it decides is `triage.decided`'s business alone; until then nothing is decided.
 
     Attributes:
         path: the input, as it was named.
-        probability: of tumor, calibrated, in [0, 1], at `level`; None where there is an error.
+        probability: of tumor, calibrated, in [0, 1], at `level`; None where there is an error, and
+            where the input is not admitted, but for those who ask for it all the same.
         decision: one of `LABEL_NAMES`, or None.
-        threshold: a probability at or above it is called tumor.
+        threshold: a probability at or above it is called tumor; NaN until something is decided.
         operating_point: the name of that threshold.
-        uncertain: whether the decision is not to be relied on: the model's validation leaves the
-            other class possible, or the input does not look like what the network learnt from.
+        uncertain: whether there is a probability that is not to be relied on, or would be.
         level: what the probability and decision are of.
         laterality: which breast, where the file says so.
         view: the projection, where the file says so.
         patient_id: where the file says so.
         warnings: what to know before trusting the answer.
         error: why there is no answer.
+        reason: why there is no decision though there is no error, or why it is uncertain.
+        admitted: whether the input looks like a mammogram; of one that does not, nothing is
+            decided, at whatever operating point.
         score_map: float32 (height, width) in [0, 1] over the whole picture, coarser than it: how
             much each place looks like a tumor; None where the network has no map.
     """
 
     path: Path
     probability: float | None
-    decision: str | None
-    threshold: float
+    decision: str | None = None
+    threshold: float = math.nan
     operating_point: str = ""
     uncertain: bool = False
     level: Level = Level.IMAGE
@@ -127,14 +143,11 @@ class Prediction:
     patient_id: str | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    reason: Reason | None = None
+    admitted: bool = True
     score_map: "NDArray[np.float32] | None" = None
 
     @classmethod
-    def answer(cls, path: Path, probability: float, threshold: float) -> "Prediction":
-        """Return the decision that `threshold` makes of a probability in [0, 1]."""
-        return cls(path, probability, LABEL_NAMES[probability >= threshold], threshold)
-
-    @classmethod
-    def failure(cls, path: Path, error: str, threshold: float) -> "Prediction":
+    def failure(cls, path: Path, error: str, threshold: float = math.nan) -> "Prediction":
         """Return the row of an input that got no answer."""
         return cls(path, None, None, threshold, error=error)

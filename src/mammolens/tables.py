@@ -137,5 +137,8 @@ def report_warnings(report: Report) -> list[str]:
     if counts.without_label:
         said.append(f"{counts.without_label} images have no label and are left out")
     if counts.not_like_training:
-        said.append(f"{counts.not_like_training} images do not look like what was learnt from")
+        said.append(
+            f"{counts.not_like_training} images do not look like what was learnt from: they are "
+            "judged all the same, but predict gives them no decision"
+        )
     return said

@@ -20,10 +20,10 @@ from mammolens.bundle import BundleRecord
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.callbacks import EpochLines, callbacks, say_epoch
 from mammolens.errors import DataError
-from mammolens.evaluation import Question, judge, model_of, rules_of
+from mammolens.evaluation import Question, judge, model_of
 from mammolens.evaluation.page import write_report
 from mammolens.evaluation.tables import write_predictions
-from mammolens.export import Card, Evidence, export, learnt_by, served_network
+from mammolens.export import Card, Evidence, admitted, export, learnt_by, served_network
 from mammolens.features import Frozen, cut
 from mammolens.figures import learning_curves, save_figure
 from mammolens.files import content_hash, write_text, written_whole
@@ -32,7 +32,7 @@ from mammolens.manifest import Manifest
 from mammolens.networks import LOGITS, Network, build, check_network
 from mammolens.onnx_model import scores_by, to_onnx
 from mammolens.recipe import Recipe
-from mammolens.records import LABEL_NAMES, Level, Prediction, Split
+from mammolens.records import LABEL_NAMES, Prediction, Split
 from mammolens.regression import fit_scores, measures, pooled_features
 from mammolens.runs import (
     BUNDLE,
@@ -342,13 +342,18 @@ def _evaluate(
     command: str,
 ) -> None:
     """Judge validation and test, each into a folder of its own."""
-    rules = rules_of(record, record.default_operating_point)
-    point = rules.points[Level.IMAGE][rules.default_point]
     for split, raw in scores.items():
         images = evidence.manifest.of_split(split)
-        pairs = zip(images.paths, record.calibration(raw).tolist(), strict=True)
-        answers = [Prediction.answer(*pair, point.threshold) for pair in pairs]
+        known = zip(
+            images.paths,
+            record.calibration(raw).tolist(),
+            admitted(images.paths, record.gate),
+            strict=True,
+        )
+        answers = [
+            Prediction(path, probability, admitted=passes) for path, probability, passes in known
+        ]
         question = Question(evidence.manifest, split, evidence.name, command)
-        report = judge(answers, question, rules, model_of(record))
+        report = judge(answers, question, record.rules(), model_of(record))
         write_predictions(answers, images, folder / EVALUATION / split)
         write_report(report, folder / EVALUATION / split)

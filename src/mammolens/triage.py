@@ -1,9 +1,12 @@
 """From a probability to an answer: operating points, levels, prevalence. NumPy alone.
 
 What is fitted here is fitted on validation, travels in the bundle and is applied when serving.
+`decide` is the one place where an answer is made: whoever serves, shows or judges calls it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +18,7 @@ from mammolens.conformal import Conformal, fit_conformal
 from mammolens.decisions import decision_measures
 from mammolens.manifest import Manifest
 from mammolens.metrics import Estimate
-from mammolens.records import LABEL_NAMES, Level
+from mammolens.records import LABEL_NAMES, Level, Prediction, Reason
 
 BALANCED = "balanced"
 SENSITIVITY_90, SPECIFICITY_90 = "sensitivity-90", "specificity-90"
@@ -48,6 +51,86 @@ class OperatingPoint(BaseModel):
 
 
 OperatingPoints = dict[str, OperatingPoint]
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """How probabilities become answers: fitted on a validation split, never on what is judged.
+
+    Attributes:
+        default_point: the operating point that decides where none is named.
+        points: thresholds, by level and name.
+        conformal: which classes a probability leaves possible, by level; empty where the model
+            has no such sets.
+    """
+
+    default_point: str
+    points: Mapping[Level, OperatingPoints]
+    conformal: Mapping[Level, Conformal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is made of a probability.
+
+    Attributes:
+        decision: one of `LABEL_NAMES`, or None.
+        uncertain: whether it is not to be relied on; an input that is not admitted is uncertain.
+        reason: why it is uncertain, or why there is none; None where it is certain, and where
+            there is no probability to decide by.
+    """
+
+    decision: str | None
+    uncertain: bool
+    reason: Reason | None
+
+
+def decide(
+    probability: float | None, level: Level, point: str, rules: Rules, *, admitted: bool = True
+) -> Decision:
+    """Return what an operating point makes of a probability: the one place that does.
+
+    Nothing is decided about an input that is not admitted. Else a decision is certain where the
+    prediction set holds the class decided on and no other: so at most a share alpha of either
+    class gets an answer that is certain and wrong. A set that is empty, holds both classes, or
+    only the one that the operating point decides against, makes it uncertain.
+
+    Without prediction sets, what lies at or above the threshold that finds 90 % of tumors and
+    below the one that lets 90 % of the others go is uncertain: too high to rule a tumor out, too
+    low to rule it in.
+
+    Args:
+        probability: of tumor, in [0, 1], at `level`; None where there is none.
+        level: what it is of.
+        point: the name of an operating point.
+        rules: of the model.
+        admitted: whether the input looks like a mammogram.
+    """
+    if not admitted:
+        return Decision(None, uncertain=True, reason=Reason.NOT_A_MAMMOGRAM)
+    if probability is None:
+        return Decision(None, uncertain=False, reason=None)
+    points = rules.points[level]
+    label = int(metrics.called(probability, points[point].threshold))
+    if level in rules.conformal:
+        reason = _set_against(rules.conformal[level].prediction_set(probability), label)
+    else:
+        reason = _between(probability, points)
+    return Decision(LABEL_NAMES[label], uncertain=reason is not None, reason=reason)
+
+
+def decided(answer: Prediction, level: Level, point: str, rules: Rules) -> Prediction:
+    """Return a prediction with what `decide` makes of its probability, whatever it was before."""
+    made = decide(answer.probability, level, point, rules, admitted=answer.admitted)
+    return replace(
+        answer,
+        level=level,
+        operating_point=point,
+        threshold=rules.points[level][point].threshold,
+        decision=made.decision,
+        uncertain=made.uncertain,
+        reason=made.reason,
+    )
 
 
 def operating_points(
@@ -84,17 +167,6 @@ def operating_points(
         name: _operating_point(label, probability, threshold, weights, len(set(patients)))
         for name, threshold in thresholds.items()
     }
-
-
-def is_uncertain(probability: float, points: OperatingPoints) -> bool:
-    """Tell whether a probability is too high to rule out and too low to rule in.
-
-    That is: at or above the threshold that finds 90 % of tumors, and below the one that lets 90 %
-    of the others go.
-    """
-    if SENSITIVITY_90 not in points or SPECIFICITY_90 not in points:
-        return False
-    return points[SENSITIVITY_90].threshold <= probability < points[SPECIFICITY_90].threshold
 
 
 def at_prevalence(probability: float, seen: float, expected: float) -> float:
@@ -158,20 +230,53 @@ def aggregated(
     return by_patient[patient]
 
 
+class Subjects(NamedTuple):
+    """Images, breasts or patients: arrays and lists of shape (subjects,).
+
+    Attributes:
+        labels: 1 for tumor, else 0.
+        probabilities: of tumor.
+        patients: whose they are.
+        admitted: whether any of a subject's images looks like a mammogram.
+    """
+
+    labels: Array
+    probabilities: Array
+    patients: list[str]
+    admitted: NDArray[np.bool_]
+
+
 def by_level(
-    manifest: Manifest, probabilities: NDArray[np.float64]
-) -> dict[Level, tuple[NDArray[np.float64], NDArray[np.float64], list[str]]]:
-    """Return labels, probabilities and patients of each image, breast and patient."""
-    breasts = [mammogram.breast_key for mammogram in manifest]
-    keys = {Level.IMAGE: [str(p) for p in manifest.paths], Level.BREAST: breasts}
-    keys[Level.PATIENT] = list(manifest.patients)
+    manifest: Manifest, probabilities: Array, admitted: ArrayLike | None = None
+) -> dict[Level, Subjects]:
+    """Return each image, breast and patient.
+
+    As in serving, images that are not admitted have no say in what is said of their breast or
+    patient. Only where none of its images is admitted do all of them stand for a subject, so that
+    it can be counted.
+
+    Args:
+        manifest: labelled images.
+        probabilities: of tumor, (images,).
+        admitted: which images look like mammograms, (images,); None: all.
+    """
+    everyone = np.ones(len(manifest), dtype=bool)
+    known = everyone if admitted is None else np.asarray(admitted, dtype=bool)
+    breasts = np.asarray([mammogram.breast_key for mammogram in manifest])
+    patients = np.asarray(manifest.patients)
+    paths = np.asarray([str(path) for path in manifest.paths])
+    keys = {Level.IMAGE: paths, Level.BREAST: breasts, Level.PATIENT: patients}
     found = {}
     for level, names in keys.items():
-        values = aggregated(probabilities, breasts, manifest.patients, level)
-        _, first, member = np.unique(np.asarray(names), return_index=True, return_inverse=True)
-        labels = np.zeros(len(first))
+        _, first, member = np.unique(names, return_index=True, return_inverse=True)
+        heard = np.bincount(member, weights=known) > 0
+        speaks = known | ~heard[member]
+        labels, values = np.zeros(len(first)), np.zeros(len(first))
         np.maximum.at(labels, member, manifest.labels)
-        found[level] = (labels, values[first], [manifest.patients[index] for index in first])
+        values[member[speaks]] = aggregated(
+            probabilities[speaks], breasts[speaks].tolist(), patients[speaks].tolist(), level
+        )
+        found[level] = Subjects(labels, values, patients[first].tolist(), heard)
     return found
 
 
@@ -189,7 +294,7 @@ def points_by_level(
     """
     chosen: dict[Level, OperatingPoints] = {}
     found: OperatingPoints = {}
-    for level, (labels, values, patients) in by_level(manifest, probabilities).items():
+    for level, (labels, values, patients, _) in by_level(manifest, probabilities).items():
         if 0 < labels.sum() < len(labels):
             found = operating_points(labels, values, patients, fixed)
         chosen[level] = found
@@ -201,7 +306,9 @@ def conformal_by_level(
 ) -> dict[Level, Conformal]:
     """Fit conformal thresholds on validation at each level; a breast or patient counts once."""
     subjects = by_level(manifest, probabilities)
-    return {level: fit_conformal(labels, values) for level, (labels, values, _) in subjects.items()}
+    return {
+        level: fit_conformal(found.labels, found.probabilities) for level, found in subjects.items()
+    }
 
 
 def unmeasured(threshold: float) -> OperatingPoint:
@@ -210,6 +317,21 @@ def unmeasured(threshold: float) -> OperatingPoint:
     return OperatingPoint(
         threshold=threshold, sensitivity=unknown, specificity=unknown, subjects=0, patients=0
     )
+
+
+def _set_against(possible: tuple[int, ...], label: int) -> Reason | None:
+    """Return why a prediction set does not bear out the class decided on, if it does not."""
+    if possible == (label,):
+        return None
+    return {0: Reason.NEITHER, 1: Reason.AGAINST, 2: Reason.BOTH}[len(possible)]
+
+
+def _between(probability: float, points: OperatingPoints) -> Reason | None:
+    if SENSITIVITY_90 not in points or SPECIFICITY_90 not in points:
+        return None
+    not_out = metrics.called(probability, points[SENSITIVITY_90].threshold)
+    in_ = metrics.called(probability, points[SPECIFICITY_90].threshold)
+    return Reason.BETWEEN if not_out and not in_ else None
 
 
 def _operating_point(

@@ -50,22 +50,21 @@ def limits(record: BundleRecord) -> str:
 def verdict(case: Case) -> str:
     """Return the answer: class, probability, and how it stands to the threshold."""
     answer = case.answer
+    if words.is_unlike(case):
+        return _refusal(case)
     if answer.probability is None:
         return _failure(case)
     tone = "tumor" if answer.decision == LABEL_NAMES[1] else "clear"
     heading, aside = words.class_name(case), ""
-    if words.is_unlike(case):
-        tone, aside = "doubtful", _doubt(words.NO_WEIGHT, words.UNLIKE)
-    elif answer.uncertain:
-        tone, aside = "doubtful", f"<p>{words.UNCERTAIN}</p>"
+    if answer.reason is not None:
+        tone, aside = "doubtful", f"<p>{words.UNCERTAIN[answer.reason]}</p>"
         heading = f"Uncertain <small>called {answer.decision}</small>"
     return f"""<section class="m-verdict {tone}">
-{aside if words.is_unlike(case) else ""}
 <p class="m-over">Class</p><h2>{heading}</h2>
 <p class="m-number"><b>{words.probability(answer.probability)}</b> probability of a tumor</p>
 {_bar(answer.probability, answer.threshold)}
 <p>{words.comparison(case)}</p>
-{"" if words.is_unlike(case) else aside}
+{aside}
 {_warnings(case)}</section>"""
 
 
@@ -111,9 +110,8 @@ def prevalences(case: Case, record: BundleRecord, expected: float) -> str:
 def caption(case: Case, *, mirrored: bool, chosen: bool) -> str:
     """Return the lines above a picture that hangs beside others; `chosen` is shown in full."""
     answer, place = case.answer, " ".join(case.place or ())
-    class_ = answer.decision or "no answer"
-    doubt = "no weight" if words.is_unlike(case) else "uncertain" if answer.uncertain else ""
-    told = [words.probability(answer.probability), class_, doubt, "mirrored" if mirrored else ""]
+    class_, turned = words.class_name(case).lower(), "mirrored" if mirrored else ""
+    told = [words.probability(answer.probability), class_, words.doubt(case), turned]
     return (
         f'<p class="m-caption{" chosen" if chosen else ""}"><b>{place}</b> '
         f"{' · '.join(filter(None, told))}<br><span>{escape(case.name)}</span></p>"
@@ -147,8 +145,10 @@ def _failure(case: Case) -> str:
 <p>{escape(case.answer.error or "")}</p></section>"""
 
 
-def _doubt(heading: str, text: str) -> str:
-    return f'<div class="m-doubt" role="alert"><h2>{heading}</h2><p>{text}</p></div>'
+def _refusal(case: Case) -> str:
+    return f"""<section class="m-verdict doubtful">
+<div class="m-doubt" role="alert"><h2>{words.NO_DECISION}</h2><p>{words.UNLIKE}</p></div>
+{_warnings(case)}</section>"""
 
 
 def _warnings(case: Case) -> str:

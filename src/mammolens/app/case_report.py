@@ -11,7 +11,7 @@ from mammolens.app import blocks, words
 from mammolens.app.cases import Case
 from mammolens.breast import Pixels
 from mammolens.bundle import BundleRecord
-from mammolens.overlay import overlay
+from mammolens.overlay import caption, overlay
 
 _QUALITY = 85  # of JPEG
 
@@ -37,11 +37,15 @@ def case_report(case: Case, record: BundleRecord) -> str:
 <div class="columns"><div>{blocks.verdict(case)}</div>
 <div><h3>Operating point: {words.point_name(answer.operating_point)}</h3>
 {blocks.figures_of(record, answer.operating_point)}
-<h3>Where tumors are as common as</h3>
-{blocks.prevalences(case, record, words.SCREENING)}</div></div></main>
+{_meaning(case, record)}</div></div></main>
 {blocks.footer(record)}
 <p class="disclaimer">{words.DISCLAIMER}</p></body></html>
 """
+
+
+def _meaning(case: Case, record: BundleRecord) -> str:
+    found = blocks.prevalences(case, record, words.SCREENING)
+    return f"<h3>Where tumors are as common as</h3>\n{found}" if found else ""
 
 
 def _pictures(case: Case) -> str:
@@ -51,14 +55,12 @@ def _pictures(case: Case) -> str:
     nothing = np.zeros((1, 1), np.float32)
     shown = _figure(pixels, nothing, "The picture as read")
     if case.answer.score_map is not None:
-        shown += _figure(pixels, case.answer.score_map, words.HEATMAP)
+        shown += _figure(pixels, case.answer.score_map, caption([case.answer.score_map]))
     return f'<div class="pictures">{shown}</div>'
 
 
-def _figure(pixels: Pixels, score_map: Pixels, caption: str) -> str:
+def _figure(pixels: Pixels, score_map: Pixels, said: str) -> str:
     file = io.BytesIO()
     overlay(pixels, score_map).save(file, format="JPEG", quality=_QUALITY)
     source = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return (
-        f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-    )
+    return f'<figure><img src="{source}" alt="{said}"><figcaption>{said}</figcaption></figure>'

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from mammolens import triage
 from mammolens.breast import Pixels, find_breast, polarity, thumbnail
 from mammolens.errors import ImageError, reason
 from mammolens.images import Image
 from mammolens.inputs import Input
 from mammolens.predictor import Predictor
 from mammolens.reading import read_image
-from mammolens.records import LABEL_NAMES, Laterality, Prediction, View
-from mammolens.triage import OperatingPoint
+from mammolens.records import Laterality, Level, Prediction, View
 
 LONGEST = 1400
 """Pixels of the longer side of a picture as it is kept and shown."""
@@ -86,14 +86,9 @@ def look(predictor: Predictor, source: Input) -> Case:
     return Case(Prediction.failure(source.name, told, predictor.threshold()))
 
 
-def decided(case: Case, point: OperatingPoint, name: str) -> Case:
-    """Return the case with the decision that another operating point makes."""
-    probability = case.answer.probability
-    decision = None if probability is None else LABEL_NAMES[probability >= point.threshold]
-    answer = replace(
-        case.answer, decision=decision, threshold=point.threshold, operating_point=name
-    )
-    return replace(case, answer=answer)
+def decided(case: Case, point: str, rules: triage.Rules) -> Case:
+    """Return the case with the answer that another operating point gives."""
+    return replace(case, answer=triage.decided(case.answer, Level.IMAGE, point, rules))
 
 
 def side_and_view(name: str) -> tuple[Laterality | None, View | None]:

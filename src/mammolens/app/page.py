@@ -69,7 +69,7 @@ def _results(
             key="point",
             help="Where the line between tumor and no tumor is drawn.",
         )
-    cases = [decided(case, record.operating_points[Level.IMAGE][point], point) for case in cases]
+    cases = [decided(case, point, record.rules()) for case in cases]
     verdict.html(blocks.subject(cases[number]) + blocks.verdict(cases[number]))
     with answer:
         _meaning(cases[number], record, point)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from mammolens.breast import Pixels
-from mammolens.overlay import heat
+from mammolens.overlay import heat_of_size
 
 CONFIG: dict[str, Any] = {
     "scrollZoom": True,
@@ -97,8 +97,7 @@ def _turned(picture: NDArray[np.uint8], *, mirrored: bool) -> NDArray[np.uint8]:
 def _heat(score_map: Pixels, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     scale = min(1.0, _HEAT_LONGEST / max(shape))
     height, width = (max(1, round(side * scale)) for side in shape)
-    smooth = Pillow.fromarray(np.ascontiguousarray(score_map)).resize((width, height))
-    return heat(np.asarray(smooth))
+    return heat_of_size(score_map, (width, height))
 
 
 def _layer(source: str, width: int, height: int) -> dict[str, Any]:

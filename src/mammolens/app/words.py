@@ -9,7 +9,8 @@ from mammolens.app.uploads import MAX_IMAGES
 from mammolens.bundle import BundleRecord
 from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.metrics import Estimate
-from mammolens.records import LABEL_NAMES, Laterality, Level, View
+from mammolens.overlay import caption
+from mammolens.records import LABEL_NAMES, Laterality, Level, Reason, View
 from mammolens.triage import (
     BALANCED,
     FIXED,
@@ -31,18 +32,27 @@ UNCALIBRATED = (
     "Nothing is known of the data that this model learnt from. Its numbers are raw scores, not "
     "probabilities, and nothing is known of how often they are right."
 )
-NO_WEIGHT = "No weight can be given to this answer"
+NO_DECISION = "No decision"
 UNLIKE = (
     "The picture does not look like the mammograms that the model learnt from. A network answers "
-    "whatever it is shown; here its answer means nothing."
+    "whatever it is shown; what it says of this picture means nothing and is left out."
 )
-UNCERTAIN = (
-    "Uncertain: too high to rule a tumor out at the threshold that finds 90 % of tumors, too low "
-    "to rule it in at the one that lets 90 % of the others go."
-)
-HEATMAP = "Where the network looked. Not a lesion outline."
-FAINTEST = 0.5
-"""Of a score map; what lies below is not drawn, as in `overlay.heat`."""
+UNCERTAIN = {
+    Reason.BOTH: (
+        "Uncertain: on validation, a probability like this was usual with a tumor and without."
+    ),
+    Reason.NEITHER: (
+        "Uncertain: on validation, a probability like this was unusual with a tumor and without."
+    ),
+    Reason.AGAINST: (
+        "Uncertain: on validation, a probability like this was usual for the other class alone."
+    ),
+    Reason.BETWEEN: (
+        "Uncertain: too high to rule a tumor out at the threshold that finds 90 % of tumors, too "
+        "low to rule it in at the one that lets 90 % of the others go."
+    ),
+}
+"""Why a decision is not to be relied on; bundles without prediction sets have the last alone."""
 
 _POINTS = {
     BALANCED: "Balanced",
@@ -63,6 +73,10 @@ _PLAIN = {
     "black and white were exchanged: mended": (
         "Black and white are exchanged in this file. The network saw them put right."
     ),
+    "colour image: turned to grey": (
+        "The picture is in colour, and mammograms have none. If it is one, export it in grey, "
+        "without annotations."
+    ),
     "polarity is uncertain": (
         "It is not clear which of black and white is the background. If the wrong one was chosen, "
         "the answer means little."
@@ -80,7 +94,8 @@ def point_name(name: str) -> str:
 
 def class_name(case: Case) -> str:
     """Return the class as a heading, or that there is none."""
-    return (case.answer.decision or "No answer").capitalize()
+    none = NO_DECISION if is_unlike(case) else "No answer"
+    return (case.answer.decision or none).capitalize()
 
 
 def probability(value: float | None) -> str:
@@ -155,16 +170,22 @@ def entry(number: int, case: Case) -> str:
 def row(case: Case) -> dict[str, str]:
     """Return a case as a row of the table of all answers."""
     answer = case.answer
-    doubt = "no weight" if is_unlike(case) else "uncertain" if answer.uncertain else ""
     return {
         "Picture": case.name,
         "Probability of a tumor": probability(answer.probability),
-        "Class": answer.decision or "no answer",
-        "Doubt": doubt,
+        "Class": class_name(case).lower(),
+        "Doubt": doubt(case),
         "Side": case.laterality or "",
         "View": case.view or "",
         "Remarks": answer.error or " ".join(warnings(case)),
     }
+
+
+def doubt(case: Case) -> str:
+    """Return in a few words why nothing is decided, or why a decision is uncertain."""
+    answer = case.answer
+    uncertain = "uncertain" if answer.decision and answer.uncertain else ""
+    return ": ".join(filter(None, (uncertain, answer.reason)))
 
 
 def cut_short(name: str, images: int) -> str:
@@ -178,15 +199,12 @@ def cut_short(name: str, images: int) -> str:
 def looked(cases: Sequence[Case]) -> str:
     """Return what stands below pictures whose heatmaps are drawn; nothing if there is no map."""
     maps = [case.answer.score_map for case in cases if case.answer.score_map is not None]
-    if not maps:
-        return ""
-    nothing = all(float(one.max()) <= FAINTEST for one in maps)
-    return f"{HEATMAP} No place stands out here, so nothing is drawn." if nothing else HEATMAP
+    return caption(maps) if maps else ""
 
 
 def is_unlike(case: Case) -> bool:
     """Tell whether the picture does not look like a mammogram to the model."""
-    return NOT_A_MAMMOGRAM in case.answer.warnings
+    return not case.answer.admitted
 
 
 def at_prevalences(

@@ -27,9 +27,20 @@ def predict(
     overlay: Annotated[
         Path | None, typer.Option(help="Folder for heatmaps of where the network looked.")
     ] = None,
+    ungated: Annotated[
+        bool,
+        typer.Option(
+            "--ungated",
+            help="Give the probability of what does not look like a mammogram, too: it means "
+            "nothing. There is no decision all the same.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Answer for each image: probability of tumor and a decision. Exit code 1 if any failed."""
+    """Answer for each image: probability of tumor and a decision. Exit code 1 if any failed.
+
+    What does not look like a mammogram gets no decision and no probability; that is no failure.
+    """
     from mammolens.answers import MOST_ROWS, answers_table, check_suffix, written
     from mammolens.inputs import find_inputs
     from mammolens.overlay import write_overlays
@@ -41,22 +52,31 @@ def predict(
         raise BundleError(f"{model}: its network has no score map. Leave out --overlay.")
     introduce(predictor)
     inputs = find_inputs(paths)
-    answers = predictor.predict(inputs, level=level, progress=not quiet)
+    answers = predictor.predict(inputs, level=level, gated=not ungated, progress=not quiet)
     if overlay is not None:
         answers = write_overlays(answers, inputs, overlay)
     if out is not None:
         answers = written(answers, out)
-    first, failed, count = [], 0, 0
+    first, failed, refused, count = [], 0, 0, 0
     for count, answer in enumerate(answers, start=1):
         failed += answer.error is not None
+        refused += not answer.admitted
         first += [answer] if count <= MOST_ROWS else []
     screen.print(answers_table(first, hidden=count - len(first)))
     for what, where in (("Answers", out), ("Heatmaps, not lesion outlines,", overlay)):
-        if where is not None:
+        if where is not None and where.exists():
             screen.print(f"{what} written to {where}", markup=False)
+    _say_refused(refused, count, ungated=ungated)
     if failed:
         warn(f"{failed} of {count} inputs got no answer")
         raise typer.Exit(1)
+
+
+def _say_refused(refused: int, count: int, *, ungated: bool) -> None:
+    """Say how many inputs got no decision without any failure."""
+    if refused:
+        left_out = "their probability means nothing" if ungated else "no probability, no heatmap"
+        warn(f"{refused} of {count} inputs do not look like a mammogram: no decision, {left_out}")
 
 
 def show(

@@ -67,7 +67,7 @@ def warnings(report: Report, cite: Cited) -> list[tuple[str, str]]:
         "Only one class is present: much is not defined.": counts.tumors in (0, counts.images),
         f"{some('without_answer')} without an answer, left out.": counts.without_answer > 0,
         f"{some('not_like_training')} unlike those that the model learnt from, judged all the "
-        "same.": counts.not_like_training > 0,
+        "same, but without a decision in use.": counts.not_like_training > 0,
     }
     notes = {f"{some('without_label')} without a label, left out.": counts.without_label > 0}
     graded: dict[str, dict[str, bool]] = {"error": errors, "warning": doubts, "note": notes}
@@ -170,7 +170,8 @@ def _data(report: Report, cite: Cited) -> str:
 {counts("tumors", "count")} with a tumor
 - Left out without a label: {counts("without_label", "count")}; without an answer: \
 {counts("without_answer", "count")}
-- Not like training images, but judged: {counts("not_like_training", "count")}
+- Not like training images, judged but not decided in use: \
+{counts("not_like_training", "count")}
 - Patients found in the training split of this data set, too: \
 {counts("patients_also_in_training", "count")}"""
 

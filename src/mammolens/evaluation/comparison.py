@@ -1,5 +1,6 @@
 """Two reports on the same images: is one model better than the other, or is it chance?"""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from mammolens import metrics
 from mammolens.errors import DataError
 from mammolens.evaluation.tables import read_predictions
-from mammolens.manifest import Manifest
 from mammolens.metrics import Array, Estimate
 from mammolens.records import Level
-from mammolens.triage import by_level
+from mammolens.triage import Subjects, by_level
 
 
 class Difference(BaseModel):
@@ -62,7 +62,8 @@ def compare(first: Path, second: Path) -> Comparison:
         DataError: a folder is not a report, they judge different images or know different labels,
             or a class is missing.
     """
-    (ours, scores), (theirs, other) = read_predictions(first), read_predictions(second)
+    ours, scores, admitted = read_predictions(first)
+    theirs, others, also = read_predictions(second)
     place = {path: index for index, path in enumerate(theirs.paths)}
     if set(place) != set(ours.paths):
         only = len(set(ours.paths) - set(place)), len(set(place) - set(ours.paths))
@@ -75,18 +76,18 @@ def compare(first: Path, second: Path) -> Comparison:
         raise DataError(f"{first} and {second} know different labels of the same images.")
     if not 0 < ours.labels.sum() < len(ours):
         raise DataError(f"{first}: images of one class only: there is no AUC to compare.")
-    return Comparison(
-        reports=(str(first), str(second)), levels=_by_level(ours, scores, other[order])
-    )
+    subjects = by_level(ours, scores, admitted), by_level(ours, others[order], also[order])
+    return Comparison(reports=(str(first), str(second)), levels=_by_level(*subjects))
 
 
-def _by_level(manifest: Manifest, first: Array, second: Array) -> dict[Level, Difference]:
-    pairs = by_level(manifest, first), by_level(manifest, second)
+def _by_level(
+    first: Mapping[Level, Subjects], second: Mapping[Level, Subjects]
+) -> dict[Level, Difference]:
     found = {}
-    for level in Level:
-        (labels, a, patients), (_, b, _) = (pair[level] for pair in pairs)
+    for level, (labels, probabilities, patients, _) in first.items():
         if 0 < labels.sum() < len(labels):
-            found[level] = _difference(labels, a, b, patients)
+            other = second[level].probabilities
+            found[level] = _difference(labels, probabilities, other, patients)
     return found
 
 

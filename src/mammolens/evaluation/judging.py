@@ -1,11 +1,15 @@
 """Predictions + manifest → `Report`. Read `judge` first.
 
-Images without a label or without an answer are counted and left out of the figures.
+Images without a label or without an answer are counted and left out of the figures. Those that the
+gate does not admit are neither: leaving out what a test cannot evaluate makes it look better than
+it is (Schuetz et al. 2012, BMJ 345:e6717; STARD 2015, item 15). They are judged by what the network
+makes of them, so that figures on the same images stay comparable, are counted by label, and beside
+sensitivity and specificity stands what is left of them where each missing decision is a wrong one.
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,6 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mammolens import curves, decisions, metrics
 from mammolens.bundle import BundleRecord
-from mammolens.conformal import Conformal
 from mammolens.errors import DataError
 from mammolens.evaluation.schema import (
     SCREENING_PREVALENCE,
@@ -32,34 +35,18 @@ from mammolens.evaluation.schema import (
     Report,
 )
 from mammolens.evaluation.subgroups import references, subgroups
-from mammolens.gate import NOT_A_MAMMOGRAM
 from mammolens.localisation import Localisation
 from mammolens.manifest import Manifest
 from mammolens.metrics import Array, Estimate, PatientWeights
 from mammolens.records import LABEL_NAMES, Level, Prediction, Split
 from mammolens.splits import leakage
-from mammolens.triage import OperatingPoints, by_level
+from mammolens.triage import Rules, Subjects, by_level, decide
 
 MISTAKES = 12
 """Most confident mistakes that a report names."""
 
 _POINTS = 200  # of a curve
 _THRESHOLDS = np.arange(0.01, 0.995, 0.01)  # of the decision curve
-
-
-@dataclass(frozen=True, eq=False)
-class Rules:
-    """How probabilities become answers: fitted on a validation split, never on what is judged.
-
-    Attributes:
-        default_point: the operating point that decides where none is named.
-        points: thresholds, by level and name.
-        conformal: by level; empty where the model has none.
-    """
-
-    default_point: str
-    points: Mapping[Level, OperatingPoints]
-    conformal: Mapping[Level, Conformal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +100,7 @@ def judge(
     if not len(judged):
         raise DataError(f"{where} has no labelled image that can be read: nothing to judge.")
     probabilities = probabilities_of(predictions, judged)
-    warned = [NOT_A_MAMMOGRAM in answers[path].warnings for path in judged.paths]
+    admitted = np.array([answers[path].admitted for path in judged.paths], dtype=bool)
     return Report(
         model=model,
         data=question.data,
@@ -125,24 +112,19 @@ def judge(
             patients=len(set(judged.patients)),
             tumors=int(judged.labels.sum()),
             without_label=len(chosen) - len(chosen.labelled()),
-            without_answer=sum(answers[path].error is not None for path in chosen.paths),
-            not_like_training=sum(warned),
+            without_answer=sum(answers[path].probability is None for path in chosen.paths),
+            not_like_training=int((~admitted).sum()),
             patients_also_in_training=_patients_learnt_from(question.manifest, split),
         ),
         levels={
-            level: _at_level(level, labels, values, patients, rules)
-            for level, (labels, values, patients) in by_level(judged, probabilities).items()
+            level: _at_level(level, subjects, rules)
+            for level, subjects in by_level(judged, probabilities, admitted).items()
         },
         references=references(judged),
         subgroups=subgroups(judged, probabilities),
         localisation=localisation,
         mistakes=_mistakes(judged, probabilities, rules),
     )
-
-
-def rules_of(record: BundleRecord, default_point: str) -> Rules:
-    """Return how a bundle turns probabilities into answers."""
-    return Rules(default_point, record.operating_points, record.conformal)
 
 
 def model_of(record: BundleRecord) -> Model:
@@ -167,7 +149,7 @@ def model_of(record: BundleRecord) -> Model:
 
 def answered(predictions: Sequence[Prediction], manifest: Manifest) -> Manifest:
     """Return the images that have a label and an answer."""
-    got = {prediction.path for prediction in predictions if prediction.error is None}
+    got = {prediction.path for prediction in predictions if prediction.probability is not None}
     return manifest.where(lambda m: m.label is not None and m.path in got)
 
 
@@ -177,9 +159,8 @@ def probabilities_of(predictions: Sequence[Prediction], manifest: Manifest) -> N
     return np.array([known[path] for path in manifest.paths], dtype=np.float64)
 
 
-def _at_level(
-    level: Level, labels: Array, values: Array, patients: Sequence[str], rules: Rules
-) -> LevelReport:
+def _at_level(level: Level, subjects: Subjects, rules: Rules) -> LevelReport:
+    labels, values, patients, admitted = subjects
     weights = metrics.patient_weights(patients)
     both = 0 < labels.sum() < len(labels)
     undefined = Estimate(np.nan, np.nan, np.nan)
@@ -188,15 +169,16 @@ def _at_level(
         subjects=len(labels),
         patients=len(set(patients)),
         tumors=int(labels.sum()),
+        not_admitted=tuple(int((~admitted[labels == label]).sum()) for label in (0, 1)),
         majority_accuracy=float(max(labels.mean(), 1 - labels.mean())),
         discrimination=_discrimination(labels, values, weights),
         delong=metrics.delong(labels, values) if both else undefined,
         decisions={
-            name: _decision(labels, values, point.threshold, weights)
+            name: _decision(subjects, point.threshold, weights)
             for name, point in rules.points[level].items()
         },
         calibration=_calibration(labels, values, weights) if both else None,
-        conformal=_conformal(labels, values, weights, rules, level),
+        conformal=_conformal(subjects, weights, rules, level),
         roc=_roc(labels, values) if both else Curve(x=(), y=()),
         precision_recall=_precision_recall(labels, values) if both else Curve(x=(), y=()),
         risk_coverage=_risk_coverage(labels, values, rules, level),
@@ -226,7 +208,8 @@ def _discrimination(labels: Array, values: Array, weights: PatientWeights) -> di
     return {name: metrics.estimate(measure, weights) for name, measure in measures.items()}
 
 
-def _decision(labels: Array, values: Array, threshold: float, weights: PatientWeights) -> Decision:
+def _decision(subjects: Subjects, threshold: float, weights: PatientWeights) -> Decision:
+    labels, values, *_ = subjects
     counts = decisions.confusion(labels, values, threshold)(np.ones((1, len(labels))))
     tn, fp, fn, tp = (round(float(count[0])) for count in counts)
     measures = {
@@ -242,10 +225,25 @@ def _decision(labels: Array, values: Array, threshold: float, weights: PatientWe
     return Decision(
         threshold=threshold,
         confusion=((tn, fp), (fn, tp)),
-        measures=measures,
+        measures=measures | _missing_as_wrong(subjects, threshold, weights),
         at_own_prevalence=at_prevalence(float(labels.mean())),
         at_screening_prevalence=at_prevalence(SCREENING_PREVALENCE),
     )
+
+
+def _missing_as_wrong(
+    subjects: Subjects, threshold: float, weights: PatientWeights
+) -> dict[str, Estimate]:
+    """Return sensitivity and specificity where subjects without a decision are decided wrongly."""
+    labels, values, _, admitted = subjects
+    if admitted.all():
+        return {}
+    worst = np.where(admitted, values, np.where(labels == 1, -np.inf, np.inf))
+    measures = decisions.decision_measures(labels, worst, threshold)
+    return {
+        f"{name}_missing_as_wrong": metrics.estimate(measures[name], weights)
+        for name in ("sensitivity", "specificity")
+    }
 
 
 def _calibration(labels: Array, values: Array, weights: PatientWeights) -> CalibrationReport:
@@ -271,15 +269,16 @@ def _calibration(labels: Array, values: Array, weights: PatientWeights) -> Calib
 
 
 def _conformal(
-    labels: Array, values: Array, weights: PatientWeights, rules: Rules, level: Level
+    subjects: Subjects, weights: PatientWeights, rules: Rules, level: Level
 ) -> ConformalReport | None:
+    labels, values, _, admitted = subjects
     conformal = rules.conformal.get(level)
     if conformal is None:
         return None
-    threshold = rules.points[level][rules.default_point].threshold
-    sets = [conformal.prediction_set(float(value)) for value in values]
-    decided = (values >= threshold).astype(int)  # certain is what `BundleRecord.is_uncertain` has
-    certain = np.array([one == (call,) for one, call in zip(sets, decided, strict=True)])
+    point, pairs = rules.default_point, zip(values.tolist(), admitted, strict=True)
+    made = [decide(value, level, point, rules, admitted=bool(known)) for value, known in pairs]
+    certain = np.array([not one.uncertain for one in made])
+    sets = [conformal.prediction_set(value) for value in values.tolist()]
     covered = np.array([label in one for label, one in zip(labels, sets, strict=True)])
     return ConformalReport(
         promised=1 - conformal.alpha,
@@ -330,7 +329,7 @@ def common_folder(manifest: Manifest) -> Path:
 def _mistakes(judged: Manifest, probabilities: Array, rules: Rules) -> tuple[Mistake, ...]:
     """Name the surest false calls and misses, by turns."""
     threshold = rules.points[Level.IMAGE][rules.default_point].threshold
-    called = probabilities >= threshold
+    called = metrics.called(probabilities, threshold)
     labels = judged.labels == 1
     order = np.argsort(probabilities, kind="stable")
     false_calls = [int(i) for i in order[::-1] if called[i] and not labels[i]]

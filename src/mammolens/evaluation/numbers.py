@@ -26,6 +26,13 @@ MEASURES: dict[str, tuple[str, Form]] = {
     "precision": ("Positive predictive value", "percent"),
     "negative_predictive_value": ("Negative predictive value", "percent"),
     "f1": ("F1", "three"),
+    **{
+        f"{rate}_missing_as_wrong": (
+            f"{rate.capitalize()}, counting as wrong what gets no decision in use",
+            "percent",
+        )
+        for rate in ("sensitivity", "specificity")
+    },
     "mcc": ("Matthews correlation", "three"),
     "positive_likelihood_ratio": ("Positive likelihood ratio", "three"),
     "negative_likelihood_ratio": ("Negative likelihood ratio", "three"),

@@ -26,8 +26,10 @@ class Counts(_Part):
         patients: theirs.
         tumors: images with the label tumor.
         without_label: left out.
-        without_answer: left out, for they could not be read.
-        not_like_training: answered, though the gate says they are not what the network learnt from.
+        without_answer: left out, for they could not be read, or were not admitted and came
+            without a probability.
+        not_like_training: judged by their probability, though the gate does not admit them: in use
+            they get no decision.
         patients_also_in_training: which makes figures too good.
     """
 
@@ -83,7 +85,9 @@ class Decision(_Part):
     Attributes:
         threshold: probability from which a subject is called tumor; chosen elsewhere.
         confusion: [[true negatives, false positives], [false negatives, true positives]].
-        measures: of the decision, by name.
+        measures: of the decision, by name. Where the gate does not admit some subjects, which in
+            use get no decision, two end in ``_missing_as_wrong``: there each of these counts as
+            decided wrongly.
         at_own_prevalence: predictive values in this set.
         at_screening_prevalence: re-scaled to 0.5 %.
     """
@@ -133,7 +137,8 @@ class ConformalReport(_Part):
     Attributes:
         promised: coverage in each class.
         coverage: share of each class whose set of possible classes holds the truth.
-        uncertain: share of subjects whose set is not just the class decided on.
+        uncertain: share of subjects whose set is not just the class decided on, or that the gate
+            does not admit.
         error: share of wrong answers among the others.
     """
 
@@ -165,6 +170,8 @@ class LevelReport(_Part):
         subjects: how many images, breasts or patients.
         patients: they belong to.
         tumors: subjects with the label tumor.
+        not_admitted: how many without and with a tumor get no decision in use, for the gate admits
+            none of their images; they are judged by their probability.
         majority_accuracy: what always answering the commoner class would reach.
         discrimination: without a threshold, or at a fixed specificity or sensitivity.
         delong: the AUC with DeLong's interval, which takes subjects as independent.
@@ -181,6 +188,7 @@ class LevelReport(_Part):
     subjects: int
     patients: int
     tumors: int
+    not_admitted: tuple[int, int] = (0, 0)
     majority_accuracy: float
     discrimination: dict[str, Estimate]
     delong: Estimate

@@ -25,7 +25,7 @@ def write_predictions(predictions: Sequence[Prediction], manifest: Manifest, fol
     """Write what is known of each image of `manifest` that was answered for, as Parquet.
 
     Columns: path, label (0, 1 or missing), patient_id, laterality, view, split, probability,
-    warnings, error. What an operating point decides is in the report, with its threshold.
+    warnings, error, admitted. What an operating point decides is in the report, with its threshold.
     """
     known = {mammogram.path: mammogram for mammogram in manifest}
     rows = [_row(known[one.path], one) for one in predictions if one.path in known]
@@ -34,8 +34,10 @@ def write_predictions(predictions: Sequence[Prediction], manifest: Manifest, fol
         table.astype({"label": "Int8"}).to_parquet(temporary, index=False)
 
 
-def read_predictions(folder: Path) -> tuple[Manifest, NDArray[np.float64]]:
-    """Return the labelled and answered images of a report's folder, and their probabilities.
+def read_predictions(folder: Path) -> tuple[Manifest, NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the labelled images of a report's folder, their probabilities, and which are admitted.
+
+    Of reports from before the last was written, all are taken as admitted.
 
     Raises:
         DataError: the folder holds no such table.
@@ -45,7 +47,10 @@ def read_predictions(folder: Path) -> tuple[Manifest, NDArray[np.float64]]:
         table = pd.read_parquet(path)
         chosen = table[table["label"].notna() & table["probability"].notna()]
         mammograms = tuple(_mammogram(row) for row in chosen.to_dict("records"))
-        return Manifest(mammograms), chosen["probability"].to_numpy(np.float64)
+        probabilities = chosen["probability"].to_numpy(np.float64)
+        everyone = pd.Series(data=True, index=chosen.index)
+        admitted = chosen.get("admitted", everyone).to_numpy(dtype=bool)
+        return Manifest(mammograms), probabilities, admitted
     except FileNotFoundError as error:
         raise DataError(
             f"{folder}: holds no {PREDICTIONS}. Name the folder that mammolens evaluate wrote."
@@ -90,7 +95,7 @@ def scores_from(path: Path, manifest: Manifest) -> list[Prediction]:
             f"{rows[0]['path']}). Paths are those of the data set, or file names."
         )
     nothing = "no row in the table of scores"
-    return [found.get(m.path) or Prediction.failure(m.path, nothing, 0.5) for m in manifest]
+    return [found.get(m.path) or Prediction.failure(m.path, nothing) for m in manifest]
 
 
 def _row(mammogram: Mammogram, answer: Prediction) -> dict[str, object]:
@@ -104,6 +109,7 @@ def _row(mammogram: Mammogram, answer: Prediction) -> dict[str, object]:
         "probability": answer.probability,
         "warnings": "; ".join(answer.warnings),
         "error": answer.error,
+        "admitted": answer.admitted,
     }
 
 
@@ -136,11 +142,11 @@ def _names(named: Path, folder: Path) -> tuple[str, ...]:
 
 def _scored(image: Path, text: str, origin: str) -> Prediction:
     if not text:
-        return Prediction.failure(image, "no probability in the table", 0.5)
+        return Prediction.failure(image, "no probability in the table")
     try:
         probability = float(text)
     except ValueError:
         probability = math.nan
     if not 0 <= probability <= 1:
         raise DataError(f"{origin}: probability {text} is not a number from 0 to 1.")
-    return Prediction.answer(image, probability, 0.5)
+    return Prediction(image, probability)
