@@ -41,8 +41,9 @@ def decoded(data: bytes, syntax: str, options: dict[str, Any]) -> NDArray[Any]:
 
     decoder = pixels.get_decoder(uid.UID(syntax))  # type: ignore[attr-defined]
     source = encaps.encapsulate([data]) if decoder.is_encapsulated else data
-    fixed = {"number_of_frames": 1, "pixel_keyword": "PixelData", "correct_unused_bits": False}
-    return np.asarray(decoder.as_array(source, index=0, pixel_vr="OB", **fixed, **options)[0])
+    fixed = {"number_of_frames": 1, "pixel_keyword": "PixelData", "pixel_vr": "OB"}
+    known: Any = {**fixed, "correct_unused_bits": False, **options}
+    return np.asarray(decoder.as_array(source, index=0, **known)[0])
 
 
 def decoded_apart(data: bytes, syntax: str, options: dict[str, Any]) -> NDArray[Any]:
@@ -56,7 +57,7 @@ def decoded_apart(data: bytes, syntax: str, options: dict[str, Any]) -> NDArray[
     threads = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"], "1")
     paths = os.pathsep.join(os.path.abspath(each) for each in sys.path if each)  # noqa: PTH100
     try:
-        done = subprocess.run(  # noqa: S603 - this interpreter and this module
+        done = subprocess.run(
             [sys.executable, "-P", "-m", "mammolens.decoding"],
             input=json.dumps(order).encode() + b"\n" + data,
             capture_output=True,

@@ -17,7 +17,9 @@ _MARKER = re.compile(rb"\xff([^\x00\xff])")
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # TEM, RSTn and a second SOI: no length follows
 _FRAMES = {*range(0xC0, 0xD0), 0xDE, 0xF7, 0xF9} - {0xC4, 0xC8, 0xCC}
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xF8, 0xFE}
-_HIERARCHY, _SCAN, _END = 0xDE, 0xDA, 0xD9
+_EXACT = {0xC3, 0xC7, 0xCB, 0xCF}
+_JPEG_LS, _HIERARCHY, _SCAN, _END = 0xF7, 0xDE, 0xDA, 0xD9
+_CODING = 0x52
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Frame:
         data: the codestream, from its start marker on.
         shape: (rows, columns, samples).
         bits: of a sample: the largest of all samples.
+        exact: whether it is coded without loss, as far as its header tells.
     """
 
     data: bytes
     shape: tuple[int, int, int]
     bits: int
+    exact: bool
 
 
 def joined(data: bytes) -> bytes:
@@ -60,7 +64,7 @@ def jpeg(data: bytes) -> Frame | None:
     (10918-1 B.1.1). None where the size is not told before the scan: no frame header, several as
     in a hierarchy, or a height that follows later (DNL, B.2.5; LSE, 14495-1 C.2.4.1.4).
     """
-    parts, head = [b"\xff\xd8"], b""
+    parts, head, kind = [b"\xff\xd8"], b"", 0
     place = data.find(_JPEG_START) + 2
     while place > 1 and (found := _MARKER.search(data, place)):
         marker, start = found[1][0], found.start()
@@ -68,23 +72,25 @@ def jpeg(data: bytes) -> Frame | None:
         if marker in _ALONE:
             continue
         if marker == _SCAN:
-            return _jpeg_frame(b"".join(parts) + data[start:], head)
+            near = data[place + 3 + 2 * data[place + 2] :][:1] if place + 2 < len(data) else b""
+            exact = near == b"\0" if kind == _JPEG_LS else kind in _EXACT
+            return _jpeg_frame(b"".join(parts) + data[start:], head, exact=exact)
         place += max(int.from_bytes(data[place : place + 2]), 2)
         if marker in (_END, _HIERARCHY) or (marker in _FRAMES and head):
             break
         if marker in _FRAMES:
-            head = data[found.end() + 2 : place]
+            kind, head = marker, data[found.end() + 2 : place]
         if marker in _FRAMES | _TABLES:
             parts.append(data[start:place])
     return None
 
 
-def _jpeg_frame(data: bytes, head: bytes) -> Frame | None:
+def _jpeg_frame(data: bytes, head: bytes, *, exact: bool) -> Frame | None:
     """Read a frame header (10918-1 B.2.2, 14495-1 C.2.2)."""
     if len(head) < struct.calcsize(">BHHB"):
         return None
     bits, *shape = struct.unpack_from(">BHHB", head)
-    return Frame(data, (shape[0], shape[1], shape[2]), bits) if all(shape) else None
+    return Frame(data, (shape[0], shape[1], shape[2]), bits, exact) if all(shape) else None
 
 
 def jpeg_2000(data: bytes) -> Frame | None:
@@ -123,7 +129,18 @@ def _jpeg_2000_frame(data: bytes) -> Frame | None:
         return None
     rows = max(-(-bottom // y) + (-top // y) for _, _, y in components)
     columns = max(-(-right // x) + (-left // x) for _, x, _ in components)
-    return Frame(data, (rows, columns, samples), max(1 + (b & 0x7F) for b, _, _ in components))
+    bits = max(1 + (depth & 0x7F) for depth, _, _ in components)
+    return Frame(data, (rows, columns, samples), bits, _is_reversible(data))
+
+
+def _is_reversible(data: bytes) -> bool:
+    """Tell whether the COD segment names the 5-3 reversible transform (15444-1 A.6.1)."""
+    place = 2
+    while data[place : place + 1] == b"\xff" and place + 14 <= len(data):
+        if data[place + 1] == _CODING:
+            return data[place + 13] == 1
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return False
 
 
 def run_lengths(data: bytes, size: int, width: int, samples: int) -> bytes:

@@ -96,7 +96,9 @@ def _view_words(dataset: "Dataset") -> list[str]:
     """Return what the header calls the view, the most certain first, as letters and digits."""
     codes = list(dataset.get("ViewCodeSequence") or ())
     holders = (*codes, dataset)
-    codes = [part for each in holders for part in each.get("ViewModifierCodeSequence") or ()] + codes
+    codes = [
+        part for each in holders for part in each.get("ViewModifierCodeSequence") or ()
+    ] + codes
     said = [text(code, kind) for code in codes for kind in ("CodeValue", "LongCodeValue")]
     said += [text(dataset, "ViewPosition"), *(text(code, "CodeMeaning") for code in codes)]
     return [re.sub(r"[^A-Z0-9]", "", (word or "").upper()) for word in said]

@@ -15,8 +15,8 @@ Ends = tuple[int, int]
 CLOSE = 64
 """Values nearer than this part of all there can be are alike, after lossy compression."""
 
-_REACH = 8
-"""How many pixels from an edge lossy compression smears visibly: the width of a block in JPEG."""
+_REACH = 12
+"""How many pixels from an edge lossy compression smears visibly: a block of JPEG and a half."""
 
 _LOSSY = frozenset({
     *("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81"),
@@ -65,9 +65,7 @@ def smeared(stored: NDArray[Any], ends: Ends, span: int) -> NDArray[np.bool_]:
 
     away, window = distance(stored, ends), 2 * _REACH + 1
     close = away <= span // CLOSE
-    edge = ndimage.maximum_filter(close, window) & (
-        2 * away < ndimage.maximum_filter(away, window)
-    )
+    edge = ndimage.maximum_filter(close, window) & (2 * away < ndimage.maximum_filter(away, window))
     parts, _ = ndimage.label(close | edge)
     border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     outside = np.zeros(parts.max() + 1, dtype=bool)

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mammolens.decoding import decoded, decoded_apart
 from mammolens.dicom_frames import Frame, joined, jpeg, jpeg_2000, run_lengths
 from mammolens.dicom_header import text, whole
@@ -20,6 +18,9 @@ _SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FU
 _SAMPLES |= {"YBR_ICT": 3, "YBR_RCT": 3}
 
 _DEEPEST = 16
+
+_OVERSHOOT = 1 / 4
+"""How far lossy compression carries values over the largest, as a part of all: beyond are bits."""
 
 
 def check_storage(path: Path, head: "Dataset") -> None:
@@ -71,19 +72,30 @@ def stored_pixels(path: Path, dataset: "Dataset", syntax: "UID") -> Integers:
     from pydicom import pixels, uid  # noqa: PLC0415
 
     _check_length(path, dataset, native=not syntax.is_encapsulated)
-    if not syntax.is_encapsulated:
-        stored = pixels.utils.pixel_array(dataset, index=0, correct_unused_bits=False)
-    elif syntax == uid.RLELossless:
+    if syntax.is_encapsulated and syntax != uid.RLELossless:
+        return _decoded(path, dataset, syntax)
+    if syntax == uid.RLELossless:
         stored = _unpacked(dataset)
     else:
-        found = jpeg_2000 if syntax in uid.JPEG2000TransferSyntaxes else jpeg
-        stored = _decoded(path, dataset, syntax, found(joined(dataset.PixelData)))
-    coded = syntax.is_encapsulated and syntax != uid.RLELossless
-    low = 0 if coded else _low_bits(dataset)
+        stored = pixels.utils.pixel_array(dataset, index=0, correct_unused_bits=False)
+    low = _low_bits(dataset)
     if low and (stored & (2**low - 1)).any():  # High Bit is wrong, or they are not pixels alone
         raise _unreadable(path, dataset)
-    spare = max(8 * stored.dtype.itemsize - dataset.BitsStored, 0)
+    return _masked(stored, dataset.BitsStored, low)
+
+
+def _masked(stored: Integers, bits: int, low: int = 0) -> Integers:
+    """Return values of `bits` bits, of which `low` others lie below."""
+    spare = max(8 * stored.dtype.itemsize - bits, 0)
     return stored << max(spare - low, 0) >> spare if spare else stored
+
+
+def _clipped(stored: Integers, bits: int) -> Integers:
+    """Return values that lossy compression may have carried somewhat over what `bits` can hold."""
+    span = 2**bits
+    low = -span // 2 if stored.dtype.kind == "i" else 0
+    over = max(low - int(stored.min()), int(stored.max()) - (low + span - 1))
+    return stored.clip(low, low + span - 1) if 0 < over < span * _OVERSHOOT else stored
 
 
 def _check_length(path: Path, head: "Dataset", *, native: bool) -> None:
@@ -124,10 +136,27 @@ def _unpacked(head: "Dataset") -> Integers:
     return decoded(data, uid.ExplicitVRLittleEndian, options)
 
 
-def _decoded(path: Path, head: "Dataset", syntax: "UID", frame: Frame | None) -> Integers:
+def _decoded(path: Path, head: "Dataset", syntax: "UID") -> Integers:
     """Decode a codestream of the header's shape; decoders ask nobody else for it."""
+    from pydicom import uid  # noqa: PLC0415
+
+    data = joined(head.PixelData)
+    frame = jpeg_2000(data) if syntax in uid.JPEG2000TransferSyntaxes else jpeg(data)
     if frame is None:
-        return decoded_apart(joined(head.PixelData), syntax, _options(head))
+        return _masked(decoded_apart(data, syntax, _options(head)), head.BitsStored)
+    _check_frame(path, head, frame)
+    if frame.bits > head.BitsAllocated:
+        head.BitsStored = frame.bits
+    allocated = 8 if frame.bits <= 8 else _DEEPEST  # noqa: PLR2004
+    options = _options(head, bits_allocated=allocated, bits_stored=frame.bits)
+    stored = decoded(frame.data, syntax, options)
+    if not frame.exact:
+        stored = _clipped(stored, head.BitsStored)
+    return _masked(stored, head.BitsStored)
+
+
+def _check_frame(path: Path, head: "Dataset", frame: Frame) -> None:
+    """Refuse a codestream that is not what the header tells of."""
     expected = (head.Rows, head.Columns, whole(head, "SamplesPerPixel", 1))
     if frame.shape != expected or frame.bits > _DEEPEST:
         raise ImageError(
@@ -136,8 +165,3 @@ def _decoded(path: Path, head: "Dataset", syntax: "UID", frame: Frame | None) ->
         )
     if frame.bits > head.BitsStored and _low_bits(head):
         raise _unreadable(path, head)
-    if frame.bits > head.BitsAllocated:
-        head.BitsStored = frame.bits
-    allocated = 8 if frame.bits <= 8 else _DEEPEST  # noqa: PLR2004
-    options = _options(head, bits_allocated=allocated, bits_stored=frame.bits)
-    return decoded(frame.data, syntax, options)
