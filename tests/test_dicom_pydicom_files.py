@@ -100,7 +100,7 @@ def shown_by_pydicom(dataset: Dataset) -> np.ndarray:
         shades = 1 - shades
     if "PixelPaddingValue" in dataset:
         shades[stored == dataset.PixelPaddingValue] = 0
-    return shades
+    return np.asarray(shades)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mammolens.errors import reason
 
-SECONDS = 60
+SECONDS = 30
 """Processor time, and half the time by the clock, that one picture may take."""
 
 MEMORY = 2 * 2**30

@@ -87,13 +87,13 @@ def read_dicom(path: Path) -> Image:
     try:
         # pydicom remarks on odd values of files that it reads all the same; the rest raises.
         with warnings.catch_warnings(action="ignore"):
-            dataset, stored = _read(path)
+            dataset, stored, doubts = _read(path)
             header = header_of(dataset)
             if header.photometric.startswith("MONOCHROME"):
                 pixels, colour = shown(dataset, stored), False
             else:
                 pixels, colour = luma(stored, 2**dataset.BitsStored - 1)
-            said = _warnings(dataset, header, pixels, colour=colour)
+            said = doubts + _warnings(dataset, header, pixels, colour=colour)
     except ImageError:
         raise
     except Exception as error:  # pydicom and its decoders raise whatever they trip over
@@ -104,7 +104,7 @@ def read_dicom(path: Path) -> Image:
     return Image(pixels, "DICOM", dataset.BitsStored, colour, header=header, warnings=said)
 
 
-def _read(path: Path) -> tuple["Dataset", Integers]:
+def _read(path: Path) -> tuple["Dataset", Integers, tuple[str, ...]]:
     """Read and check the header, and only then read, check and decode the pixels as stored."""
     # Whoever reads PNG files need not wait 0.2 s for this import, most of what theirs take.
     from pydicom import filereader, pixels, uid  # noqa: PLC0415
@@ -127,7 +127,7 @@ def _read(path: Path) -> tuple["Dataset", Integers]:
         pixels.get_decoder(syntax)  # type: ignore[attr-defined]  # raises where there is none
         _add_pixel_data(dataset, source)
     dataset.file_meta.TransferSyntaxUID = syntax
-    return dataset, stored_pixels(path, dataset, syntax)
+    return dataset, *stored_pixels(path, dataset, syntax)
 
 
 def _add_pixel_data(dataset: "Dataset", source: BinaryIO) -> None:

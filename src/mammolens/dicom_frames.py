@@ -31,12 +31,14 @@ class Frame:
         shape: (rows, columns, samples).
         bits: of a sample: the largest of all samples.
         exact: whether it is coded without loss, as far as its header tells.
+        ended: whether the marker of its end is there; decoders of JPEG ask for none.
     """
 
     data: bytes
     shape: tuple[int, int, int]
     bits: int
     exact: bool
+    ended: bool = True
 
 
 def joined(data: bytes) -> bytes:
@@ -60,9 +62,9 @@ def _next_item(data: bytes, place: int) -> int:
 def jpeg(data: bytes) -> Frame | None:
     """Read a picture of ISO/IEC 10918-1 (JPEG) or 14495-1 (JPEG-LS) up to its first scan.
 
-    Fill bytes, markers that stand alone, reserved ones and bytes between segments are left out
-    (10918-1 B.1.1). None where the size is not told before the scan: no frame header, several as
-    in a hierarchy, or a height that follows later (DNL, B.2.5; LSE, 14495-1 C.2.4.1.4).
+    Fill bytes, markers that stand alone, reserved ones, empty segments and bytes between segments
+    are left out (10918-1 B.1.1). None where the size is not told before the scan: no frame header,
+    several as in a hierarchy, or a height that follows later (DNL, B.2.5; LSE, 14495-1 C.2.4.1.4).
     """
     parts, head, kind = [b"\xff\xd8"], b"", 0
     place = data.find(_JPEG_START) + 2
@@ -72,25 +74,26 @@ def jpeg(data: bytes) -> Frame | None:
         if marker in _ALONE:
             continue
         if marker == _SCAN:
-            near = data[place + 3 + 2 * data[place + 2] :][:1] if place + 2 < len(data) else b""
-            exact = near == b"\0" if kind == _JPEG_LS else kind in _EXACT
-            return _jpeg_frame(b"".join(parts) + data[start:], head, exact=exact)
+            return _jpeg_frame(b"".join(parts), kind, head, data[start:])
         place += max(int.from_bytes(data[place : place + 2]), 2)
         if marker in (_END, _HIERARCHY) or (marker in _FRAMES and head):
             break
         if marker in _FRAMES:
             kind, head = marker, data[found.end() + 2 : place]
-        if marker in _FRAMES | _TABLES:
+        if marker in _FRAMES | _TABLES and place > found.end() + 2:
             parts.append(data[start:place])
     return None
 
 
-def _jpeg_frame(data: bytes, head: bytes, *, exact: bool) -> Frame | None:
-    """Read a frame header (10918-1 B.2.2, 14495-1 C.2.2)."""
+def _jpeg_frame(before: bytes, kind: int, head: bytes, scan: bytes) -> Frame | None:
+    """Read a frame header (10918-1 B.2.2, 14495-1 C.2.2), and how near a scan of JPEG-LS comes."""
     if len(head) < struct.calcsize(">BHHB"):
         return None
     bits, *shape = struct.unpack_from(">BHHB", head)
-    return Frame(data, (shape[0], shape[1], shape[2]), bits, exact) if all(shape) else None
+    near = scan[5 + 2 * int.from_bytes(scan[4:5]) :][:1]
+    exact = near == b"\0" if kind == _JPEG_LS else kind in _EXACT
+    size = (shape[0], shape[1], shape[2])
+    return Frame(before + scan, size, bits, exact, b"\xff\xd9" in scan) if all(shape) else None
 
 
 def jpeg_2000(data: bytes) -> Frame | None:

@@ -58,8 +58,10 @@ def _low_bits(head: "Dataset") -> int:
     return high + 1 - stored if high < allocated else -1
 
 
-def stored_pixels(path: Path, dataset: "Dataset", syntax: "UID") -> Integers:
-    """Return the pixels as stored: (rows, columns), or (rows, columns, 3) as RGB.
+def stored_pixels(
+    path: Path, dataset: "Dataset", syntax: "UID"
+) -> tuple[Integers, tuple[str, ...]]:
+    """Return the pixels as stored, (rows, columns) or (rows, columns, 3) as RGB, and any doubts.
 
     Bits above Bits Stored, where old files keep overlays, are no pixels: they are left out in
     every encoding, and signed values get their sign from the highest bit stored (PS3.5 8.1.1).
@@ -81,7 +83,7 @@ def stored_pixels(path: Path, dataset: "Dataset", syntax: "UID") -> Integers:
     low = _low_bits(dataset)
     if low and (stored & (2**low - 1)).any():  # High Bit is wrong, or they are not pixels alone
         raise _unreadable(path, dataset)
-    return _masked(stored, dataset.BitsStored, low)
+    return _masked(stored, dataset.BitsStored, low), ()
 
 
 def _masked(stored: Integers, bits: int, low: int = 0) -> Integers:
@@ -136,15 +138,21 @@ def _unpacked(head: "Dataset") -> Integers:
     return decoded(data, uid.ExplicitVRLittleEndian, options)
 
 
-def _decoded(path: Path, head: "Dataset", syntax: "UID") -> Integers:
+def _decoded(path: Path, head: "Dataset", syntax: "UID") -> tuple[Integers, tuple[str, ...]]:
     """Decode a codestream of the header's shape; decoders ask nobody else for it."""
     from pydicom import uid  # noqa: PLC0415
 
     data = joined(head.PixelData)
     frame = jpeg_2000(data) if syntax in uid.JPEG2000TransferSyntaxes else jpeg(data)
     if frame is None:
-        return _masked(decoded_apart(data, syntax, _options(head)), head.BitsStored)
+        return _masked(decoded_apart(data, syntax, _options(head)), head.BitsStored), ()
     _check_frame(path, head, frame)
+    doubts = {
+        f"{frame.bits} bits a pixel where the header has room for {head.BitsAllocated}": (
+            frame.bits > head.BitsAllocated
+        ),
+        "the encoded picture has no end: some of its last rows may be missing": not frame.ended,
+    }
     if frame.bits > head.BitsAllocated:
         head.BitsStored = frame.bits
     allocated = 8 if frame.bits <= 8 else _DEEPEST  # noqa: PLR2004
@@ -152,7 +160,7 @@ def _decoded(path: Path, head: "Dataset", syntax: "UID") -> Integers:
     stored = decoded(frame.data, syntax, options)
     if not frame.exact:
         stored = _clipped(stored, head.BitsStored)
-    return _masked(stored, head.BitsStored)
+    return _masked(stored, head.BitsStored), tuple(each for each, true in doubts.items() if true)
 
 
 def _check_frame(path: Path, head: "Dataset", frame: Frame) -> None:
