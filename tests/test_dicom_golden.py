@@ -217,14 +217,6 @@ def test_signed_padding_however_written(tmp_path: Path, written: int, kind: str)
     assert_shown(tmp_path, dataset, np.where(stored == -2048, 0, shades))
 
 
-def test_bits_above_the_stored_ones_are_left_out(tmp_path: Path) -> None:
-    stored, signed = stored_in(16, 12), stored_in(16, 12, signed=True)
-    overlaid = stored | np.where(np.arange(56) % 2, 0x8000, 0).astype("u2")
-    assert_shown(tmp_path, mammogram(overlaid, 12), stored / 4095)
-    cut = (signed.view("u2") & 0x0FFF).view("i2")  # the sign is not carried upwards
-    assert_shown(tmp_path, mammogram(cut, 12), whole_range(signed, 12))
-
-
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("rescaled", [False, True])
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", "table"])

@@ -1,12 +1,13 @@
 """What a DICOM header says of a mammogram, as `Header`. Odd values are unknown, never an error."""
 
+import math
 import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mammolens.images import Header
-from mammolens.records import Laterality, View
+from mammolens.records import Laterality, Special, View
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -22,6 +23,43 @@ _VIEWS = {
     View.AT: ("399011000", "R102D1", "AT", "AXILLARYTAIL"),
 }
 """SNOMED CT and, retired, SNOMED RT codes; names; meanings: PS3.16 CID 4014 and, for AT, 4015."""
+
+_SPECIAL = {
+    Special.MAGNIFICATION: ("399163009", "R102D6", "MAGNIFICATION"),
+    Special.SPOT_COMPRESSION: ("399055006", "R102D7", "SPOTCOMPRESSION", "SPOT"),
+    Special.IMPLANT_DISPLACED: ("399209000", "R102D5", "IMPLANTDISPLACED"),
+    Special.SPECIMEN: ("127457009", "G8310", "SPECIMEN", "TISSUESPECIMENFROMBREAST"),
+    Special.TANGENTIAL: ("399110001", "R102C2", "TANGENTIAL", "TAN"),
+    Special.CLEAVAGE: ("399161006", "R102D2", "CLEAVAGE", "CV"),
+    Special.ANTERIOR_COMPRESSION: ("441752004", "P200161", "ANTERIORCOMPRESSION"),
+    Special.NIPPLE_IN_PROFILE: ("442581004", "R40AB3", "NIPPLEINPROFILE"),
+    Special.INFRAMAMMARY_FOLD: ("442593008", "R40ABE", "INFRAMAMMARYFOLD"),
+    Special.AXILLARY_TISSUE: ("442580003", "R40AB2", "AXILLARYTISSUE"),
+    Special.ROLLED: (
+        *("399197002", "R102D3", "ROLLEDLATERAL", "399226006", "R102D4", "ROLLEDMEDIAL"),
+        *("414493004", "R102CA", "ROLLEDINFERIOR", "415670009", "R102C9", "ROLLEDSUPERIOR"),
+    ),
+    Special.EXAGGERATED: (
+        *("399192008", "R1024A", "XCCL", "CRANIOCAUDALEXAGGERATEDLATERALLY"),
+        *("399101009", "R1024B", "XCCM", "CRANIOCAUDALEXAGGERATEDMEDIALLY", "XCC"),
+    ),
+    Special.OTHER_PROJECTION: (
+        *("399196006", "R10244", "FB", "CAUDOCRANIAL"),
+        *("399188001", "R102D0", "SIO", "SUPEROLATERALTOINFEROMEDIALOBLIQUE"),
+        *("441555000", "R40AAA", "ISO", "INFEROMEDIALTOSUPEROLATERALOBLIQUE"),
+    ),
+}
+"""As `_VIEWS`, of what is no standard view: PS3.16 CID 4014 and 4015."""
+
+_PADDLES = {
+    Special.MAGNIFICATION: {"MAG", "MAGNIFICATION"},
+    Special.SPOT_COMPRESSION: {"SPOT"},
+    Special.BIOPSY: {"BIOPSY", "LOCALIZATION", "NEEDLE", "STEREO", "STEREOTACTIC"},
+}
+"""Words of Paddle Description (0018,11A4), which has no terms of its own."""
+
+_MAGNIFIED = 1.3
+"""Pictures in contact are magnified by 1.1 at most, magnification views by 1.5 to 2."""
 
 _UNITS_A_YEAR = {"Y": 1, "M": 12, "W": 52, "D": 365}
 """Of an Age String such as ``045Y`` or ``018M`` (PS3.5 6.2)."""
@@ -43,18 +81,84 @@ def header_of(dataset: "Dataset") -> Header:
         spacing=(spacing[0], spacing[1]) if spacing[1:] and min(spacing) > 0 else None,
         for_processing=intent == "FOR PROCESSING" or kind == _FOR_PROCESSING,
         photometric=str(text(dataset, "PhotometricInterpretation")),
+        special=_special(dataset),
         transfer_syntax=dataset.file_meta.TransferSyntaxUID.name,
     )
 
 
 def _view(dataset: "Dataset") -> View | None:
     """Return the view by its modifiers and codes, else by View Position, else by their meanings."""
-    codes = list(dataset.get("ViewCodeSequence") or ())
-    codes = [part for code in codes for part in code.get("ViewModifierCodeSequence") or ()] + codes
-    said = [text(code, "CodeValue") for code in codes] + [text(dataset, "ViewPosition")]
-    said += [text(code, "CodeMeaning") for code in codes]
-    words = [re.sub(r"[^A-Z0-9]", "", (word or "").upper()) for word in said]
+    words = _view_words(dataset)
     return next((view for word in words for view in _VIEWS if word in _VIEWS[view]), None)
+
+
+def _view_words(dataset: "Dataset") -> list[str]:
+    """Return what the header calls the view, the most certain first, as letters and digits."""
+    codes = list(dataset.get("ViewCodeSequence") or ())
+    holders = (*codes, dataset)
+    codes = [
+        part for each in holders for part in each.get("ViewModifierCodeSequence") or ()
+    ] + codes
+    said = [text(code, kind) for code in codes for kind in ("CodeValue", "LongCodeValue")]
+    said += [text(dataset, "ViewPosition"), *(text(code, "CodeMeaning") for code in codes)]
+    return [re.sub(r"[^A-Z0-9]", "", (word or "").upper()) for word in said]
+
+
+def _special(dataset: "Dataset") -> tuple[Special, ...]:
+    """Return what makes this other than a standard view of a whole breast."""
+    words = _view_words(dataset)
+    paddle = set(re.findall(r"[A-Z]+", (text(dataset, "PaddleDescription") or "").upper()))
+    kinds = " ".join(image_type(dataset))
+    told = {
+        Special.IMPLANT: _yes(dataset, "BreastImplantPresent"),
+        Special.PARTIAL: _yes(dataset, "PartialView") or "PartialViewCodeSequence" in dataset,
+        Special.SPECIMEN: "SPECIMEN" in (text(dataset, "BodyPartExamined") or "").upper()
+        or "SpecimenDescriptionSequence" in dataset,
+        Special.MAGNIFICATION: _magnification(dataset) >= _MAGNIFIED,
+        Special.BIOPSY: "STEREO" in kinds or "BIOPSY" in kinds,
+        Special.SUBTRACTION: "SUBTRACT" in kinds or "RECOMBINED" in kinds,
+    }
+    return tuple(
+        each
+        for each in Special
+        if told.get(each)
+        or paddle & _PADDLES.get(each, set())
+        or any(word in _SPECIAL.get(each, ()) for word in words)
+    )
+
+
+def _yes(dataset: "Dataset", keyword: str) -> bool:
+    return (text(dataset, keyword) or "").upper() in ("YES", "Y")
+
+
+def _magnification(dataset: "Dataset") -> float:
+    """Return how much larger the breast is at the detector, by (0018,1114) or by distances."""
+    factor = numbers(dataset, "EstimatedRadiographicMagnificationFactor")
+    detector = numbers(dataset, "DistanceSourceToDetector")
+    breast = numbers(dataset, "DistanceSourceToPatient")
+    if factor or not (detector and breast and breast[0] > 0):
+        return next(iter(factor), 1)
+    return detector[0] / breast[0]
+
+
+def image_type(dataset: "Dataset") -> tuple[str, ...]:
+    """Return the values of Image Type, in capitals."""
+    return tuple(re.findall(r"[A-Z0-9_]+", (text(dataset, "ImageType") or "").upper()))
+
+
+def add_frame_groups(dataset: "Dataset") -> None:
+    """Add what enhanced objects say of their first frame elsewhere, where nothing is said yet.
+
+    What single-frame objects have at the top is in functional groups there (PS3.3 C.7.6.16).
+    """
+    for keyword in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for group in next(iter(dataset.get(keyword) or ()), ()):
+            macro = group.value[0] if group.VR == "SQ" and group.value else ()
+            for element in macro:
+                if element.tag not in dataset:
+                    dataset.add(element)
+    if "FrameLaterality" in dataset and not text(dataset, "ImageLaterality"):
+        dataset.ImageLaterality = dataset.FrameLaterality
 
 
 def text(dataset: "Dataset", keyword: str) -> str | None:
@@ -65,11 +169,28 @@ def text(dataset: "Dataset", keyword: str) -> str | None:
 
 def numbers(dataset: "Dataset", keyword: str) -> tuple[float, ...]:
     """Return an element's finite numbers, or none where it is absent, empty or malformed."""
+    values = values_of(dataset, keyword)
+    return values if np.isfinite(values).all() else ()
+
+
+def values_of(dataset: "Dataset", keyword: str) -> tuple[float, ...]:
+    """Return an element's numbers, NaN for each that is none; a decimal comma counts as a point."""
     try:
-        values = np.atleast_1d(np.asarray(dataset.get(keyword), dtype=np.float64))
-    except (ValueError, TypeError):
-        return ()
-    return tuple(values.tolist()) if np.isfinite(values).all() else ()
+        value = dataset.get(keyword)
+    except (ValueError, TypeError, OverflowError):  # what pydicom says of a malformed number
+        value = dataset.get_item(keyword).value
+    if isinstance(value, bytes):
+        value = value.decode("latin-1").split("\\")
+    if value is None or isinstance(value, str | int | float):
+        value = [] if value in (None, "") else [value]
+    return tuple(_number(str(each)) for each in value)
+
+
+def _number(written: str) -> float:
+    try:
+        return float(written.replace(",", ".").strip(" \0"))
+    except ValueError:
+        return math.nan
 
 
 def whole(dataset: "Dataset", keyword: str, default: int) -> int:

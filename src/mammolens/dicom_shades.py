@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammolens.dicom_header import numbers, text
+from mammolens.dicom_header import numbers, text, values_of
+from mammolens.dicom_padding import CLOSE, distance, is_lossy, padding_of, smeared
 from mammolens.raster import COLOUR_SHARE, COLOUR_TOLERANCE
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ _Values = NDArray[np.float64]
 
 _LUMA = (0.299, 0.587, 0.114)
 
+_RESCALING = ("RescaleSlope", "RescaleIntercept")
+_TABLES = ("ModalityLUTSequence", "VOILUTSequence")
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_DARK = 2 / CLOSE
+
 
 def shown(dataset: "Dataset", stored: Integers) -> _Pixels:
     """Return how a grey image looks: (height, width) in [0, 1]."""
@@ -31,11 +37,17 @@ def shown(dataset: "Dataset", stored: Integers) -> _Pixels:
     inverse = text(dataset, "PresentationLUTShape") == "INVERSE"
     if inverse or dataset.PhotometricInterpretation == "MONOCHROME1":
         looks = 1 - looks
-    looks = np.where(_padding(dataset, levels), 0, looks)
     if not np.isfinite(looks).all():
         raise ValueError("the rescaling or the window is out of all proportion")
     places = np.subtract(stored, least, dtype=np.intp)
-    return looks.astype(np.float32).take(places, mode="clip")
+    if (ends := padding_of(dataset)) is None:
+        return looks.astype(np.float32).take(places, mode="clip")
+    away = distance(levels, ends)
+    pixels = np.where(away, looks, 0).astype(np.float32).take(places, mode="clip")
+    stands_out = looks[away <= span // CLOSE].max(initial=0) > _DARK
+    if stands_out and is_lossy(dataset):
+        pixels[smeared(stored, ends, span)] = 0
+    return pixels
 
 
 def luma(stored: Integers, white: int) -> tuple[_Pixels, bool]:
@@ -49,23 +61,26 @@ def luma(stored: Integers, white: int) -> tuple[_Pixels, bool]:
 
 def _modality(dataset: "Dataset", levels: _Values) -> tuple[_Values, float, float]:
     """Return the modality values of stored `levels`, and the least and the largest there can be."""
-    if dataset.get("ModalityLUTSequence"):
-        values, white = _looked_up(dataset, "ModalityLUTSequence", levels)
+    if table := _table(dataset, "ModalityLUTSequence"):
+        values, white = _looked_up(dataset, table, levels)
         return values, 0, white
     # Some files write 0 for a slope that they do not mean: it would leave nothing to see.
-    slope, intercept = dataset.get("RescaleSlope") or 1, dataset.get("RescaleIntercept") or 0
-    values = levels * float(slope) + float(intercept)
+    slope, intercept = (next(iter(numbers(dataset, each)), 0) for each in _RESCALING)
+    values = levels * (slope or 1) + intercept
     return values, float(values.min()), float(values.max())
 
 
 def _voi(dataset: "Dataset", values: _Values, least: float, largest: float) -> _Values:
     """Return modality values as shades in [0, 1], before any inversion (PS3.3 C.11.2.1)."""
-    if dataset.get("VOILUTSequence"):
-        shades, white = _looked_up(dataset, "VOILUTSequence", values)
+    if table := _table(dataset, "VOILUTSequence"):
+        shades, white = _looked_up(dataset, table, values)
         return shades / white
-    if (window := valid_window(dataset)) is None:
+    window = next(filter(None, _windows(dataset)), None)
+    if window is None:
         return (values - least) / (largest - least)
     function, center, width = window
+    if function not in _FUNCTIONS:
+        raise ValueError(f"VOI LUT Function {function} is not known")
     if function == "SIGMOID":
         return np.asarray(1 / (1 + np.exp(-4 * (values - center) / width)))
     if function == "LINEAR":
@@ -74,44 +89,74 @@ def _voi(dataset: "Dataset", values: _Values, least: float, largest: float) -> _
     return np.clip((values - (center - width / 2)) / max(width, 1e-9), 0, 1)
 
 
-def valid_window(dataset: "Dataset") -> tuple[str, float, float] | None:
-    """Return (function, center, width) of the first window, or None without a valid one."""
-    center, width = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
-    function = text(dataset, "VOILUTFunction") or "LINEAR"
-    if not center or not width or width[0] <= 0 or (function == "LINEAR" and width[0] < 1):
-        return None
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise ValueError(f"VOI LUT Function {function} is not known")
-    return function, center[0], width[0]
+def ignored(dataset: "Dataset") -> tuple[str, ...]:
+    """Return what the header says of shades that cannot be meant and is not heeded."""
+    pairs, table = _windows(dataset), _table(dataset, "VOILUTSequence")
+    said = values_of(dataset, "WindowCenter") or values_of(dataset, "WindowWidth")
+    items = [dataset[each][0] for each in _TABLES if dataset.get(each)]
+    doubts = {
+        "a look-up table in the file is empty: ignored": not all(map(_is_table, items)),
+        "the rescaling in the file is not a number: ignored": np.isnan(
+            [value for each in _RESCALING for value in values_of(dataset, each)]
+        ).any(),
+        "the window in the file is not valid: ignored": said
+        and table is None
+        and (not pairs or pairs[0] is None),
+    }
+    return tuple(doubt for doubt, holds in doubts.items() if holds)
 
 
-def _looked_up(dataset: "Dataset", sequence: str, values: _Values) -> tuple[_Values, float]:
-    """Return what the first table of a sequence makes of `values`, and the table's white.
+def _windows(dataset: "Dataset") -> list[tuple[str, float, float] | None]:
+    """Return (function, center, width) of each window, None for each that is not valid.
+
+    The function counts in small letters, too, and with spaces around it.
+    """
+    function = (text(dataset, "VOILUTFunction") or "LINEAR").upper().replace(" ", "_")
+    least = 1 if function == "LINEAR" else 5e-324
+    centers, widths = values_of(dataset, "WindowCenter"), values_of(dataset, "WindowWidth")
+    return [
+        (function, center, width) if np.isfinite(center) and least <= width < np.inf else None
+        for center, width in zip(centers, widths, strict=False)
+    ]
+
+
+def _table(dataset: "Dataset", sequence: str) -> "Dataset | None":
+    """Return the first table of a sequence. An item without one counts as absent."""
+    return next(filter(_is_table, dataset.get(sequence) or ()), None)
+
+
+def _is_table(item: "Dataset") -> bool:
+    described = len(numbers(item, "LUTDescriptor")) == len(("entries", "first value", "bits"))
+    return described and item.get("LUTData") not in (None, "", b"", [])
+
+
+def _looked_up(dataset: "Dataset", table: "Dataset", values: _Values) -> tuple[_Values, float]:
+    """Return what a table makes of `values`, and the table's white.
 
     Entries of 8 bits may lie two in a word, the earlier in its low byte. Where entries exceed the
     bits that they are said to have, the largest is white (PS3.3 C.11.1.1.1 and C.11.2.1.1).
     """
-    item = dataset[sequence][0]
-    count, first, bits = item.LUTDescriptor
-    count, data = count or 2**16, item.LUTData
+    count, first, bits = map(int, numbers(table, "LUTDescriptor"))
+    count, data = count % 2**16 or 2**16, table.LUTData
     if isinstance(data, bytes):
-        data = np.frombuffer(data, "<u2" if dataset.original_encoding[1] else ">u2")
+        order = "<u2" if dataset.original_encoding[1] else ">u2"
+        data = np.frombuffer(data + b"\0" * (len(data) % 2), order)
     words = np.atleast_1d(data).astype("<u2")
-    packed = bits == 8 and len(words) < count  # noqa: PLR2004
+    packed = bits <= 8 and len(words) < count  # noqa: PLR2004
     entries = (words.view(np.uint8) if packed else words)[:count].astype(np.float64)
     if len(entries) < count:
         raise ValueError(f"a look-up table has {len(entries)} entries of {count}")
-    places = np.clip(np.rint(values) - first, 0, count - 1)
-    return entries[places.astype(np.intp)], max(2.0**bits - 1, float(entries.max()))
+    places = np.clip(np.rint(values) - _first_value(first, count, values), 0, count - 1)
+    white = 2.0**bits - 1 if 0 < bits <= 16 else 1  # noqa: PLR2004
+    return entries[places.astype(np.intp)], max(white, float(entries.max()))
 
 
-def _padding(dataset: "Dataset", levels: _Values) -> NDArray[np.bool_]:
-    """Tell which stored `levels` are background, ends included (PS3.3 C.7.5.1.1.2)."""
-    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
-    if value is None:
-        return np.zeros(levels.shape, dtype=bool)
-    # A value written as unsigned where pixels are signed, or the other way round, is mended.
-    span = 2**dataset.BitsAllocated
-    least = -span // 2 if dataset.PixelRepresentation else 0
-    ends = [(each - least) % span + least for each in (value, value if limit is None else limit)]
-    return np.asarray((levels >= min(ends)) & (levels <= max(ends)))
+def _first_value(written: int, count: int, values: _Values) -> int:
+    """Return the first value that a table maps, signed or not: as it meets most of `values`.
+
+    Which it is depends on the values (PS3.3 C.11.2.1.1), and files get it wrong: DCMTK goes by the
+    values alone, pydicom by what is written.
+    """
+    low, high = values.min(), values.max()
+    meanings = (written, written % 2**16, written % 2**16 - 2**16)
+    return max(meanings, key=lambda first: min(first + count - 1, high) - max(first, low))

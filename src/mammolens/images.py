@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammolens.errors import ImageError
-from mammolens.records import Laterality, View
+from mammolens.records import Laterality, Special, View
 
 MAX_BYTES = 512 * 2**20
 """Largest file that is opened; the largest mammograms are below 100 MB uncompressed."""
@@ -36,6 +36,7 @@ class Header:
         spacing: (row, column) distance between pixels in mm, at the detector.
         for_processing: whether these are raw pixels, not meant to be looked at.
         photometric: (0028,0004), such as ``MONOCHROME2``.
+        special: what makes this other than a standard view of a whole breast, if anything does.
         transfer_syntax: how the pixels are encoded, by its UID's name.
     """
 
@@ -48,6 +49,7 @@ class Header:
     spacing: tuple[float, float] | None = None
     for_processing: bool = False
     photometric: str = "MONOCHROME2"
+    special: tuple[Special, ...] = ()
     transfer_syntax: str = ""
 
 

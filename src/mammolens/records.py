@@ -41,6 +41,31 @@ class View(StrEnum):
     AT = "AT"
 
 
+class Special(StrEnum):
+    """What makes a picture other than a standard view of a whole breast, in plain words.
+
+    By DICOM's view modifiers (PS3.16 CID 4015), views (CID 4014) and attributes of its own.
+    """
+
+    MAGNIFICATION = "magnification"
+    SPOT_COMPRESSION = "spot compression"
+    IMPLANT = "breast implant"
+    IMPLANT_DISPLACED = "implant displaced"
+    PARTIAL = "part of a breast"
+    SPECIMEN = "specimen"
+    BIOPSY = "biopsy or localisation"
+    ROLLED = "rolled"
+    TANGENTIAL = "tangential"
+    CLEAVAGE = "cleavage"
+    EXAGGERATED = "exaggerated craniocaudal"
+    ANTERIOR_COMPRESSION = "anterior compression"
+    NIPPLE_IN_PROFILE = "nipple in profile"
+    INFRAMAMMARY_FOLD = "inframammary fold"
+    AXILLARY_TISSUE = "axillary tissue"
+    OTHER_PROJECTION = "another projection"
+    SUBTRACTION = "contrast-enhanced subtraction"
+
+
 class Level(StrEnum):
     """What an answer is about: one picture, all views of a breast, or both breasts."""
 
