@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mammolens.csv_table import read_rows
 from mammolens.errors import DataError
 from mammolens.files import written_whole
-from mammolens.manifest import Manifest, read_rows
+from mammolens.manifest import Manifest
 from mammolens.records import Laterality, Mammogram, Prediction, Split, View
 
 PREDICTIONS = "predictions.parquet"
