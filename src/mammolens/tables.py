@@ -136,4 +136,4 @@ def report_warnings(report: Report) -> list[str]:
         said.append(f"{counts.without_label} images have no label and are left out")
     if counts.not_like_training:
         said.append(f"{counts.not_like_training} images do not look like what was learnt from")
-    return said
+    return [*said, *report.notes]

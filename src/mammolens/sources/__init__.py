@@ -90,8 +90,8 @@ def _recognised(data: str, *, files: bool) -> tuple[str, str]:
     except (OSError, ValueError) as error:
         why = why_not_opened(path, error).replace("no such file", "no such folder or file")
         raise DataError(
-            f"{data}: {why} Expected a folder of class folders, a CSV with path and label, or 'phantom:200' for "
-            "200 generated patients."
+            f"{data}: {why} Expected a folder of class folders, a CSV with path and label, or "
+            "'phantom:200' for 200 generated patients."
         ) from error
     published = None if files else _of_table(path)
     return (str(path.parent), published) if published else (data, "table")

@@ -33,13 +33,16 @@ def list_data_set(root: Path) -> Listing:
     if listing.left_out and listing.left_out[0].path == root:
         raise DataError(str(listing.left_out[0]))
     packed = [LeftOut(path, f"is {ZIP.name}. {ZIP.remedy}") for path in listing.archives]
-    odd = {path for path in listing.images if str(path) != _text(path)}
-    named = [LeftOut(Path(_text(path)), "its name is no UTF-8. Rename it.") for path in sorted(odd)]
+    odd = [path for path in listing.images if str(path) != _text(path)]
+    named = [LeftOut(path, "its name is no UTF-8. Rename it.") for path in odd]
+    left_out = (
+        LeftOut(Path(_text(one.path)), one.why) for one in (*listing.left_out, *packed, *named)
+    )
     return replace(
         listing,
-        images=tuple(path for path in listing.images if path not in odd),
+        images=tuple(path for path in listing.images if path not in set(odd)),
         archives=(),
-        left_out=tuple(sorted((*listing.left_out, *packed, *named), key=lambda one: one.path)),
+        left_out=tuple(sorted(left_out, key=lambda one: one.path)),
     )
 
 
