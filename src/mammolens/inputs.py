@@ -151,8 +151,8 @@ def _unpacked(outer: Input) -> list[Input]:
         found = [x for role, row in rows for x in (inside(row) if role is Role.ARCHIVE else [row])]
         if found:
             return found
-        others = f", but {len(listed)} other files" if listed else ""
-        return [replace(one, problem=f"the archive holds no image{others}. {_EXPECTED}")]
+        others = f"others: {len(listed)}" if listed else "nothing is in it"
+        return [replace(one, problem=f"the archive holds no image ({others}). {_EXPECTED}")]
 
     return inside(outer)
 

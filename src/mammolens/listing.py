@@ -77,7 +77,10 @@ class Listing:
         """Say what is there where images were expected."""
         if not self.others:
             return "nothing is in it"
-        return f"its {len(self.others)} files are no images, such as {self.others[0].name}"
+        first, count = self.others[0].name, len(self.others)
+        if count == 1:
+            return f"in it is a file that is no image, {first}"
+        return f"in it are {count} files that are no images, such as {first}"
 
 
 def is_litter(name: str) -> bool:
@@ -138,18 +141,25 @@ def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path | 
         key = here.st_dev, here.st_ino
         if key in above:
             return
-        names = sorted(entry.name for entry in os.scandir(folder))
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         yield LeftOut(folder, f"this folder cannot be looked into ({error.strerror}).")
         return
-    for name in names:
-        if is_litter(name):
+    for entry in entries:
+        if is_litter(entry.name):
             continue
-        path = folder / name
-        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where one may not look
-            yield from _files(path, (*above, key))
+        if _is_folder(entry):
+            yield from _files(folder / entry.name, (*above, key))
         else:
-            yield path
+            yield folder / entry.name
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere, or where one may not look
+        return False
 
 
 def _role_on_disk(path: Path) -> Role | LeftOut:
@@ -159,7 +169,8 @@ def _role_on_disk(path: Path) -> Role | LeftOut:
         known = path.suffix.lower() in IMAGE_SUFFIXES | NO_IMAGES
         start = first_bytes(path) if regular and not known else b""
     except OSError as error:
-        link = f"a link to {path.readlink()}: " if path.is_symlink() else ""
+        # Path.is_symlink raises where one may not look.
+        link = f"a link to {path.readlink()}: " if os.path.islink(path) else ""  # noqa: PTH114
         unread = role_of(path.name, None) is Role.OTHER
         return (
             Role.OTHER if unread else LeftOut(path, f"cannot be opened ({link}{error.strerror}).")

@@ -42,7 +42,7 @@ _FILLERS = frozenset(
         *("split", "folder"),
     }
 )
-_NEGATED = re.compile(r"(?:no|non|not|without)(?:evidenceof)?(?P<rest>.+)")
+_NEGATIONS = ("no", "non", "not", "without", "noevidenceof")
 _KIND_OF_TUMOR = re.compile(r"(benign|malignant)(?:tumou?r|lesion)s?")
 
 
@@ -59,8 +59,8 @@ def plain(name: str) -> str:
 def label_named(name: str) -> int | None:
     """Return 1 where a class name plainly means tumor, 0 where it means none, else None."""
     word = plain(name)
-    negated = _NEGATED.fullmatch(word)
-    if word in NO_TUMOR or (negated and negated["rest"] in TUMOR):
+    rests = {word.removeprefix(no) for no in _NEGATIONS if word.startswith(no)}
+    if word in NO_TUMOR or any(rest.isalpha() for rest in rests & TUMOR):
         return 0
     return 1 if word in TUMOR else None
 

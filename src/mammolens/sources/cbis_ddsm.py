@@ -24,6 +24,7 @@ R. S. Lee et al., A curated mammography data set for use in computer-aided detec
 research, Scientific Data 4 (2017) 170177, https://doi.org/10.1038/sdata.2017.177
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def _read_prepared(table: Path, *, files: bool) -> Manifest:
     rows = read_table(table, _PREPARED_COLUMNS)
     paths = [located(table.parent, row["path"]) for row in rows]
     pairs = (
-        (path if not files or path.is_file() else None, _prepared_words(row))
+        (path if not files or os.path.isfile(path) else None, _prepared_words(row))  # noqa: PTH113
         for path, row in zip(paths, rows, strict=True)
     )
     return join(pairs, table, f"its column path says, such as {paths[0]}", files=files)
