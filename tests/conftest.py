@@ -95,13 +95,14 @@ def locked() -> Iterator[Path]:
     top = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - pytest's own folders are for root alone
     with tempfile.TemporaryDirectory(dir=top) as name:
         folder, nobody, me = Path(name), 65534, os.geteuid()
-        folder.chmod(0o777)
         if me == 0:
+            os.chown(folder, nobody, -1)
             os.seteuid(nobody)
         try:
             yield folder
         finally:
             os.seteuid(me)
+            folder.chmod(0o700)
             for path in folder.rglob("*"):
                 path.chmod(0o700)
 

@@ -120,7 +120,7 @@ def test_scores_are_judged_without_any_image(tmp_path: Path) -> None:
     assert report.default_point == NOT_CHOSEN
     assert report.images.decisions[NOT_CHOSEN].threshold == 0.5
     assert "no image was looked at" in report.notes[0]
-    assert "not chosen" in report.notes[1]
+    assert "0.5, and not chosen" in report.notes[1]
     page = (tmp_path / "report" / "report.html").read_text()
     assert report.notes[0] in page
     assert "<img" not in page

@@ -41,7 +41,7 @@ from mammolens.triage import (
     unmeasured,
 )
 
-NOT_CHOSEN = "half, not chosen"
+NOT_CHOSEN = "not-chosen"
 """The operating point of other systems' scores without a validation split: a probability of 0.5."""
 
 _LONGEST = 320  # pixels of a picture in the gallery

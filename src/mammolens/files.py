@@ -116,8 +116,8 @@ def cache_folder() -> Path:
     folder = _chosen_cache()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with tempfile.TemporaryFile(dir=folder):  # the one sure way to know
+            pass
     except OSError as error:
         raise DataError(
             f"{folder}: what is kept between runs goes there, and it cannot be written to "
