@@ -208,6 +208,18 @@ def test_a_cut_archive_stays_and_fails(tmp_path: Path) -> None:
     assert names(archive) == [str(archive)]
 
 
+@pytest.mark.parametrize("cut", [1, 10, 30, 60, 100, 150])
+def test_a_cut_archive_is_not_taken_for_one_within(tmp_path: Path, cut: int) -> None:
+    inner = ("in.zip", inside(("x.png", picture())))
+    content = inside(inner, ("b.png", picture()))
+    (tmp_path / "a.zip").write_bytes(content[:-cut])
+    assert names(tmp_path / "a.zip") == [str(tmp_path / "a.zip")]
+    with pytest.raises(ImageError, match=r"a\.zip: the archive is damaged, cut short or locked"):
+        levels(find_inputs([tmp_path / "a.zip"]))
+    (tmp_path / "b.exe.zip").write_bytes(b"MZ program" + content)
+    assert len(find_inputs([tmp_path / "b.exe.zip"])) == 2
+
+
 def test_an_archive_made_anew_is_read_anew(tmp_path: Path) -> None:
     archive = packed(tmp_path / "a.zip", "x.png", content=picture(10))
     assert levels(find_inputs([archive])) == [10]

@@ -26,6 +26,7 @@ MAX_ARCHIVES = 1000
 """Archives within one archive that are opened."""
 
 _EXPECTED = "Expected PNG, JPEG, TIFF, PGM, BMP, WebP or DICOM files, or ZIP archives of them."
+_END = 22  # bytes of the end record, without its comment
 _LONGEST = 60  # characters of a name, where a file is unpacked
 
 # zipfile has no one error for a directory, or for content, that makes no sense.
@@ -145,6 +146,7 @@ def _unpacked(outer: Input) -> list[Input]:
         try:
             archive = one.opened()
             listed = archive.infolist()
+            _check_end(archive)
         except _DAMAGED as error:
             return [replace(one, problem=_damaged(error))]
         rows = _members(one, archive, listed)
@@ -155,6 +157,28 @@ def _unpacked(outer: Input) -> list[Input]:
         return [replace(one, problem=f"the archive holds no image ({others}). {_EXPECTED}")]
 
     return inside(outer)
+
+
+def _check_end(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive whose end is lost and that ends with, or within, another one's directory.
+
+    zipfile takes the last end record that it finds (APPNOTE.TXT 4.3.16) for that of the whole, be
+    it of an archive within: then files lie before the first, and bytes after the record.
+
+    Raises:
+        zipfile.BadZipFile: it is so.
+    """
+    stream = archive.fp
+    first = min((member.header_offset for member in archive.infolist()), default=0)
+    if stream is None or first == 0:
+        return
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - _END - 0xFFFF))
+    tail = stream.read()
+    place = tail.rfind(b"PK\x05\x06")
+    comment = int.from_bytes(tail[place + _END - 2 : place + _END], "little")
+    if place + _END + comment != len(tail):
+        raise zipfile.BadZipFile("its directory is lost")
 
 
 def _members(
