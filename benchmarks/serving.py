@@ -24,9 +24,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mammolens.listing import list_folder
 from mammolens.parallel import cores, map_in_order
 from mammolens.predictor import Predictor, look
-from mammolens.reading import looks_like_image
 from mammolens.sources.phantom import write_phantoms
 
 STARTS = 5
@@ -168,7 +168,7 @@ def main(scratch: Path, given: list[Path]) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    images = sorted(filter(looks_like_image, folder.rglob("*"))) if folder else []
+    images = list(list_folder(folder).images) if folder else []
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["MAMMOLENS_CACHE"] = f"{temporary}/cache"
         main(Path(temporary), images)

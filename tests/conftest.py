@@ -1,6 +1,7 @@
 """What many tests share: real images where there are any, small phantoms, a cache of their own."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +85,26 @@ def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> "Run":
     folder = tmp_path_factory.mktemp("runs") / "quick"
     recipe = read_recipe("baseline", [*QUICK, "preprocess.preset=breast"])
     return train(read_source(str(phantoms)), recipe, folder, command="mammolens train phantoms")
+
+
+@pytest.fixture
+def locked() -> Iterator[Path]:
+    """A folder in which the rights of files and folders hold, for the superuser, too."""
+    if not hasattr(os, "seteuid"):
+        pytest.skip("this system has no such rights")
+    top = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - pytest's own folders are for root alone
+    with tempfile.TemporaryDirectory(dir=top) as name:
+        folder, nobody, me = Path(name), 65534, os.geteuid()
+        if me == 0:
+            os.chown(folder, nobody, -1)
+            os.seteuid(nobody)
+        try:
+            yield folder
+        finally:
+            os.seteuid(me)
+            folder.chmod(0o700)
+            for path in folder.rglob("*"):
+                path.chmod(0o700)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from mammolens.records import LABEL_NAMES
+from test_dicom import gradient, save
+from test_dicom import mammogram as dicom_of
 
 
 def mammolens(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -119,6 +121,42 @@ def test_manifest_writes_splits_by_patient(phantoms: Path, tmp_path: Path) -> No
     assert all(len(splits) == 1 for splits in splits_by_patient.values())
 
 
+def test_what_is_left_out_is_named_and_in_the_exit_code(tmp_path: Path) -> None:
+    for number, name in enumerate(("0/IM1", "0/IM2", "1/more/IM3")):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        save(tmp_path / "set" / name, dicom_of(gradient(12) >> number, bits=12))
+    out = tmp_path / "data.csv"
+    assert mammolens("manifest", tmp_path / "set", out).returncode == 0
+    (tmp_path / "set" / "1" / "x.heic").touch()
+    (tmp_path / "set" / "1" / "Thumbs.db").touch()
+    answer = mammolens("manifest", tmp_path / "set", out)
+    assert answer.returncode == 1
+    assert f"left out: {tmp_path}/set/1/x.heic: is an HEIC or AVIF picture" in answer.stderr
+    assert "Thumbs.db" not in answer.stderr
+    assert len(out.read_text().splitlines()) == 4
+    answer = mammolens("doctor", tmp_path / "set", "--json", "--quiet")
+    assert answer.returncode == 1
+    found = {one["code"]: one for one in json.loads(answer.stdout)["findings"]}
+    assert found["left_out"]["files"] == [str(tmp_path / "set" / "1" / "x.heic")]
+    assert "unreadable" not in found
+
+
+def test_scores_are_judged_where_no_image_is(tmp_path: Path) -> None:
+    rows = [f"{n}.png,{('normal', 'cancer')[n % 2]},p{n // 2}" for n in range(12)]
+    (tmp_path / "data.csv").write_text("\n".join(["path,label,patient_id", *rows]) + "\n")
+    scores = [f"{n}.png,{0.2 + 0.05 * (n % 3) + 0.3 * (n % 2)}" for n in range(11)]
+    (tmp_path / "theirs.csv").write_text("\n".join(["path,probability", *scores, "x.png,1"]) + "\n")
+    options = ["--data", "data.csv", "--split", "all", "--out", "report"]
+    answer = mammolens("evaluate", "--predictions", "theirs.csv", *options, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "not-chosen" in answer.stdout
+    for said in (
+        "1 image with no row in the table of scores: 11.png",
+        "no image of the data set: x",
+    ):
+        assert said in answer.stderr
+
+
 def test_a_leaking_split_is_said_aloud(rsna_breast: Path, tmp_path: Path) -> None:
     answer = mammolens("manifest", rsna_breast, tmp_path / "data.csv")
     assert answer.returncode == 0
@@ -162,6 +200,7 @@ def test_an_error_is_one_line_and_exit_code_1(
         ["evaluate", "run", "--split", "holdout"],
         ["evaluate"],
         ["evaluate", "run", "--predictions", "scores.csv"],
+        ["evaluate", "--predictions", "s.csv", "--data", "d", "--out", "o", "--robustness", "9"],
         ["evaluate", "--predictions", "scores.csv"],
         ["fly"],
     ],

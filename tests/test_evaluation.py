@@ -11,7 +11,7 @@ from mammolens.errors import DataError
 from mammolens.evaluation import Model, Question, Report, Rules, judge
 from mammolens.evaluation.comparison import compare
 from mammolens.evaluation.subgroups import subgroups
-from mammolens.evaluation.tables import read_predictions, scores_from, write_predictions
+from mammolens.evaluation.tables import read_predictions, write_predictions
 from mammolens.manifest import Manifest
 from mammolens.records import Level, Mammogram, Prediction, Split
 from mammolens.triage import FIXED, unmeasured
@@ -277,35 +277,6 @@ def test_predictions_are_read_back_as_they_were_judged(tmp_path: Path) -> None:
     assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == len(PROBABILITIES)
     with pytest.raises(DataError, match=r"holds no predictions\.parquet"):
         read_predictions(tmp_path / "elsewhere")
-
-
-def test_scores_of_another_system_are_found_by_path_or_by_name(tmp_path: Path) -> None:
-    listed = Manifest(
-        tuple(Mammogram(path=tmp_path / "data" / n, label=1) for n in ("a.png", "b.png", "c.png"))
-    )
-    table = tmp_path / "scores.csv"
-    table.write_text(f"path,probability\n{tmp_path}/data/a.png,0.25\nb.png,1\nother.png,0.5\n")
-    found = scores_from(table, listed)
-    assert [one.probability for one in found] == [0.25, 1.0, None]
-    assert found[2].error == "no row in the table of scores"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("path,score\na,1\n", "column probability missing"),
-        ("path,probability\na1,1.2\n", "row 2: probability 1.2 is not a number from 0 to 1"),
-        ("path,probability\na1,yes\n", "row 2: probability yes"),
-        ("path,probability\na1,nan\n", "row 2: probability nan"),
-        ("path,probability\na1,1\na1,0\n", "row 3: a1 has two rows"),
-        ("path,probability\nx,1\n", "none of its 1 rows is of an image"),
-    ],
-)
-def test_a_wrong_table_of_scores_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    table = tmp_path / "scores.csv"
-    table.write_text(text)
-    with pytest.raises(DataError, match=said):
-        scores_from(table, manifest())
 
 
 def test_a_better_model_is_told_from_an_equal_one(tmp_path: Path) -> None:

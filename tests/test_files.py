@@ -46,3 +46,15 @@ def test_the_cache_is_where_the_user_wants_it(
     monkeypatch.delenv("MAMMOLENS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "mammolens"
+
+
+def test_a_cache_that_cannot_be_written_says_which_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, locked: Path
+) -> None:
+    (locked / "cache").mkdir()
+    (locked / "cache").chmod(0o500)
+    (locked / "file").touch()
+    for folder in (locked / "cache", locked / "cache" / "deeper", locked / "file"):
+        monkeypatch.setenv("MAMMOLENS_CACHE", str(folder))
+        with pytest.raises(DataError, match=f"{folder}: .* Set MAMMOLENS_CACHE to a folder that"):
+            cache_folder()

@@ -92,6 +92,11 @@ def test_missing_empty_and_foreign_files_are_named(tmp_path: Path) -> None:
     text.write_text("not a picture")
     for path, said in [
         (tmp_path / "missing.png", "no such file"),
+        (tmp_path / "missing" / "a.png", "no such file"),
+        (tmp_path / ("x" * 300 + ".png"), "File name too long"),
+        (tmp_path / "a\0b.png", "no such file"),
+        (tmp_path, "is a folder; one image was expected. Name a file in it"),
+        (Path("/dev/null"), "is a pipe or a device; a file was expected"),
         (empty, "the file is empty"),
         (text, "not an image"),
     ]:
@@ -182,3 +187,24 @@ def test_real_mammograms_are_grey(rsna_breast: Path) -> None:
         image = read_image(path)
         assert image.pixels.shape == (640, 640)
         assert (image.format, image.bit_depth, image.colour) == ("JPEG", 8, False)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(locked: Path) -> None:
+    path = locked / "a.png"
+    path.write_bytes(b"P2 1 1 1 1")
+    path.chmod(0)
+    with pytest.raises(ImageError, match=r"may not be read by this user \(permission denied\)"):
+        read_image(path)
+    path.chmod(0o600)
+    locked.chmod(0)
+    with pytest.raises(ImageError, match=r"may not be read by this user \(permission denied\)"):
+        read_image(path)
+
+
+def test_links_that_lead_nowhere_say_so(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("gone.png")
+    (tmp_path / "round.png").symlink_to("round.png")
+    with pytest.raises(ImageError, match=r"a\.png: is a link to gone\.png, which is not there"):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="is a link that leads back to itself"):
+        read_image(tmp_path / "round.png")

@@ -1,6 +1,9 @@
+import gc
 import io
+import pickle
 import struct
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -10,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mammolens import inputs
 from mammolens.errors import ImageError
 from mammolens.images import MAX_BYTES
-from mammolens.inputs import Input, close_archives, find_inputs
+from mammolens.inputs import MAX_DEPTH, Input, close_archives, find_inputs
 from mammolens.reading import read_image
 from test_dicom import gradient, mammogram, save
 
@@ -161,10 +165,13 @@ def test_methods_that_unpack_without_limit_are_refused(tmp_path: Path, method: i
 
 
 def test_an_archive_without_images_stays_and_fails(tmp_path: Path) -> None:
-    for name, inside in (("empty.zip", []), ("text.zip", ["a.txt"]), ("nested.zip", ["b.zip"])):
+    for name, inside, said in (
+        ("empty.zip", [], "the archive holds no image .nothing is in it.. Expected PNG"),
+        ("text.zip", ["a.txt"], "the archive holds no image .others: 1."),
+    ):
         archive = packed(tmp_path / name, *inside)
         assert names(archive) == [str(archive)]
-        with pytest.raises(ImageError, match=name):
+        with pytest.raises(ImageError, match=f"{name}: {said}"):
             levels(find_inputs([archive]))
 
 
@@ -201,9 +208,182 @@ def test_a_cut_archive_stays_and_fails(tmp_path: Path) -> None:
     assert names(archive) == [str(archive)]
 
 
+@pytest.mark.parametrize("cut", [1, 10, 30, 60, 100, 150])
+def test_a_cut_archive_is_not_taken_for_one_within(tmp_path: Path, cut: int) -> None:
+    inner = ("in.zip", inside(("x.png", picture())))
+    content = inside(inner, ("b.png", picture()))
+    (tmp_path / "a.zip").write_bytes(content[:-cut])
+    assert names(tmp_path / "a.zip") == [str(tmp_path / "a.zip")]
+    with pytest.raises(ImageError, match=r"a\.zip: the archive is damaged, cut short or locked"):
+        levels(find_inputs([tmp_path / "a.zip"]))
+    (tmp_path / "b.exe.zip").write_bytes(b"MZ program" + content)
+    assert len(find_inputs([tmp_path / "b.exe.zip"])) == 2
+
+
 def test_an_archive_made_anew_is_read_anew(tmp_path: Path) -> None:
     archive = packed(tmp_path / "a.zip", "x.png", content=picture(10))
     assert levels(find_inputs([archive])) == [10]
     archive.unlink()
     packed(archive, "x.png", content=picture(200))
     assert levels(find_inputs([archive])) == [200]
+
+
+def inside(*members: tuple[str, bytes]) -> bytes:
+    """An archive as bytes; names may stand in it twice."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive, warnings.catch_warnings(action="ignore"):
+        for name, content in members:
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def written(path: Path, *members: tuple[str, bytes]) -> Path:
+    path.write_bytes(inside(*members))
+    return path
+
+
+def test_files_of_one_name_in_an_archive_each_have_their_own_content(tmp_path: Path) -> None:
+    members = [("s.png", picture(20)), ("s.png", picture(200)), ("s (2).png", picture(90))]
+    archive = written(tmp_path / "dup.zip", *members, ("./s.png", picture(70)))
+    found = find_inputs([archive])
+    assert len({one.name for one in found}) == 4
+    by_name = dict(zip((one.name.name for one in found), levels(found), strict=True))
+    assert by_name["s.png"] == 20
+    assert sorted(by_name.values()) == [20, 70, 90, 200]
+
+
+def test_archives_in_archives_are_opened(tmp_path: Path, temporary: Path) -> None:
+    deepest = inside(("d.png", picture(40)))
+    inner = inside(("c.png", picture(30)), ("deepest.zip", deepest), ("notes.txt", b""))
+    archive = written(
+        tmp_path / "a.zip", ("inner.zip", inner), ("b.png", picture(20)), ("x/inner.ZIP", inner)
+    )
+    found = find_inputs([archive])
+    assert [str(one.name.relative_to(archive)) for one in found] == [
+        *("b.png", "inner.zip/c.png", "inner.zip/deepest.zip/d.png"),
+        *("x/inner.ZIP/c.png", "x/inner.ZIP/deepest.zip/d.png"),
+    ]
+    assert levels(found) == [20, 30, 40, 30, 40]
+    assert levels(pickle.loads(pickle.dumps(found))) == [20, 30, 40, 30, 40]  # noqa: S301 - ours
+    close_archives()
+    gc.collect()
+    assert list(temporary.iterdir()) == []
+
+
+def test_an_archive_that_lies_too_deep_is_a_row_that_fails(tmp_path: Path) -> None:
+    content = inside(("x.png", picture()))
+    for depth in range(MAX_DEPTH):
+        content = inside((f"{depth}.zip", content), (f"{depth}.png", picture(depth)))
+    (tmp_path / "a.zip").write_bytes(content)
+    found = find_inputs([tmp_path / "a.zip"])
+    (refused,) = [one for one in found if one.problem]
+    assert len(found) == MAX_DEPTH + 1
+    with pytest.raises(ImageError, match=r"0\.zip: lies in 3 archives. Unpack it yourself"):
+        levels([refused])
+
+
+def test_more_archives_than_the_limit_are_rows_that_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "MAX_ARCHIVES", 3)
+    one = inside(("x.png", picture()))
+    archive = written(tmp_path / "a.zip", *((f"{n}.zip", one) for n in range(6)))
+    found = find_inputs([archive])
+    assert len(found) == 6
+    assert [one.problem is None for one in found] == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no archive", "the archive is damaged, cut short or locked"),
+        (inside(("x.png", picture()))[:-30], "the archive is damaged, cut short or locked"),
+        (b"", "the archive is damaged, cut short or locked"),
+        (inside(("x.txt", b"")), "the archive holds no image .others: 1."),
+    ],
+)
+def test_a_bad_archive_in_an_archive_is_a_row_that_fails(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    archive = written(tmp_path / "a.zip", ("in.zip", content), ("b.png", picture(5)))
+    good, bad = find_inputs([archive])
+    assert levels([good]) == [5]
+    with pytest.raises(ImageError, match=f"{archive}/in.zip: {said}"):
+        levels([bad])
+
+
+@pytest.mark.parametrize(
+    "name", [r"folder\x.png", r"C:\x.png", r"..\..\x.png", "/x.png", "a//./x.png"]
+)
+def test_names_of_other_systems_are_folders_and_names(tmp_path: Path, name: str) -> None:
+    archive = written(tmp_path / "a.zip", (name, picture(9)), (r"b\._x.png", picture()))
+    (one,) = find_inputs([archive])
+    assert one.name.name == "x.png"
+    assert ".." not in one.name.parts
+    assert levels([one]) == [9]
+
+
+def test_a_part_of_an_archive_says_so(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "a.zip", "x.png")
+    content = bytearray(archive.read_bytes())
+    end = content.index(b"PK\x05\x06")
+    locator = b"PK\x06\x07" + struct.pack("<IQI", 1, 0, 2)
+    archive.write_bytes(content[:end] + locator + content[end:])
+    with pytest.raises(ImageError, match="is one part of a ZIP archive"):
+        levels(find_inputs([archive]))
+
+
+def test_what_may_hold_an_image_and_is_not_read_is_a_row_that_fails(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "set" / "gone.png").symlink_to(tmp_path / "gone")
+    written(tmp_path / "set" / "z.zip", ("b.rar", b"Rar!\x1a\x07\0"), ("c.png", picture(8)))
+    found = find_inputs([tmp_path / "set"])
+    said = [one.problem and one.problem.split(",")[0] for one in found]
+    assert said == [
+        *("is an HEIC or AVIF picture", said[1], "is a RAR archive", None),
+    ]
+    with pytest.raises(
+        ImageError, match=r"gone\.png: cannot be opened \(a link to .*/gone: No such"
+    ):
+        levels([found[1]])
+
+
+def test_a_folder_without_images_says_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "set" / "deep").mkdir(parents=True)
+    with pytest.raises(ImageError, match="set: the folder holds no image: nothing is in it"):
+        levels(find_inputs([tmp_path / "set"]))
+    (tmp_path / "set" / "deep" / "notes.txt").touch()
+    with pytest.raises(ImageError, match="no image: in it is a file that is no image, notes"):
+        levels(find_inputs([tmp_path / "set"]))
+
+
+def test_what_may_not_be_read_is_a_row_that_says_so(locked: Path) -> None:
+    for name in ("set/a.png", "set/b/c.png", "set/x.zip"):
+        (locked / name).parent.mkdir(parents=True, exist_ok=True)
+        (locked / name).write_bytes(picture())
+    for name in ("set/a.png", "set/b", "set/x.zip"):
+        (locked / name).chmod(0)
+    tempfile.tempdir = None
+    for found in (*find_inputs([locked / "set"]), *find_inputs([locked / "set/x.zip"])):
+        with pytest.raises(ImageError, match=r"(?i)permission denied"):
+            levels([found])
+    assert len(find_inputs([locked / "set"])) == 3
+    (locked / "set").chmod(0)
+    for name in ("set", "set/a.png"):
+        with pytest.raises(ImageError, match=r"(?i)permission denied"):
+            levels(find_inputs([locked / name]))
+
+
+def test_the_cases_that_went_wrong(cases: Path) -> None:
+    folder = cases / "left_out_in_silence"
+    both = find_inputs([folder / "dup.zip"])
+    contents = set()
+    for source in both:
+        with source.on_disk() as path:
+            contents.add(path.read_bytes())
+    assert len(contents) == 2
+    assert names(folder / "outer.zip") == [
+        str(folder / "outer.zip" / name) for name in ("inner.zip/sub/0/a.png", "sub/1/b.png")
+    ]
+    assert len(find_inputs([folder])) == 11

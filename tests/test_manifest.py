@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mammolens.errors import DataError
-from mammolens.manifest import Manifest, labels_by_name
+from mammolens.manifest import Manifest
+from mammolens.meanings import labels_by_name
 from mammolens.records import Box, Laterality, Mammogram, Split, View
 
 
@@ -105,7 +106,7 @@ def test_classes_are_mapped_by_name() -> None:
     }
     assert labels_by_name({"0", "1"}, "0", here) == {"0": 1, "1": 0}
     with pytest.raises(DataError, match="--positive NAME"):
-        labels_by_name({"benign", "malignant"}, None, here)
+        labels_by_name({"cat", "dog"}, None, here)
     with pytest.raises(DataError, match="no class is named 'cancer'; found benign, malignant"):
         labels_by_name({"benign", "malignant"}, "cancer", here)
     with pytest.raises(DataError, match="expected two classes, found 3: a, b, c"):

@@ -221,7 +221,7 @@ def test_rsna(tmp_path: Path, names: tuple[str, str]) -> None:
         ("Info.txt", "mdb001 Q CIRC\n", "line 1: 'mdb001 Q CIRC' is not of the form"),
         ("Info.txt", "nothing here\n", "lists no films"),
         ("Info.txt", "mdb002 G NORM\n", "none of the 1 images it describes is there"),
-        ("INbreast.csv", "File Name,View\n1,CC\n", "column Laterality and View and File Name"),
+        ("INbreast.csv", "File Name,View\n1,CC\n", "column Laterality and ACR and Bi-Rads"),
         ("INbreast.csv", INBREAST_HEADER + ";;R;CC;;5;1;1\n", "none of the 1 .*MG_R_CC_ANON"),
         ("train.csv", "image_id,cancer\n1,1\n", "column patient_id and laterality and view"),
         ("train.csv", RSNA_HEADER + "2,1,2,L,CC,,0,,,,,,,\n", "train_images/<patient_id>"),

@@ -236,7 +236,7 @@ def test_archives_are_answered_under_their_own_names(
     archive = tmp_path / "set.zip"
     with zipfile.ZipFile(archive, "w") as written:
         written.write(png(flat(60)), "x.png")
-    gone = Input(archive / "gone.png", archive, "gone.png")
+    gone = Input(archive / "gone.png", archive, (7,))
     answered, missing = predictor.predict([*find_inputs([archive]), gone])
     assert answered.path == archive / "x.png"
     assert f"{archive}/gone.png: cannot be taken out" in str(missing.error)

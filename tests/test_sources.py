@@ -1,4 +1,5 @@
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,12 @@ import pytest
 from PIL import Image
 
 from mammolens.errors import DataError
+from mammolens.manifest import Manifest
 from mammolens.records import Laterality, Split, View
 from mammolens.sources import read_source
 from mammolens.sources.phantom import write_phantoms
+from test_dicom import gradient, save
+from test_dicom import mammogram as dicom_of
 
 
 def touch(root: Path, *names: str) -> None:
@@ -154,3 +158,122 @@ def test_the_public_set_is_read_whole(rsna_breast: Path) -> None:
         assert mammogram.view == row["view"]
         assert mammogram.metadata["machine_id"] == row["machine_id"]
         assert mammogram.metadata.get("BIRADS", "") == row["BIRADS"]
+
+
+def left_out(manifest: Manifest) -> dict[str, str]:
+    return {one.path.name: one.why for one in manifest.left_out}
+
+
+def test_each_image_is_in_a_class_folder_or_named(tmp_path: Path) -> None:
+    touch(tmp_path, "0/a.png", "1/b.png", "1/more/c.png", "1/more/still/d.png", "x.png")
+    touch(tmp_path, "1/e.heic", "0/f.zip", "0/Thumbs.db", "0/._a.png", "__MACOSX/0/a.png", "g.txt")
+    touch(tmp_path, "train/loose.png", "empty/readme.md")
+    (tmp_path / "1" / "gone.png").symlink_to(tmp_path / "nothing")
+    manifest = read_source(str(tmp_path))
+    assert [(m.path.name, m.label) for m in manifest] == [
+        *(("a.png", 0), ("b.png", 1), ("c.png", 1), ("d.png", 1))
+    ]
+    said = left_out(manifest)
+    assert set(said) == {"x.png", "e.heic", "f.zip", "loose.png", "gone.png"}
+    assert said["x.png"] == said["loose.png"] == "lies in no class folder."
+    assert said["f.zip"].startswith("is a ZIP archive. Unpack it")
+
+
+def test_each_image_is_in_a_class_folder_of_a_split_or_named(tmp_path: Path) -> None:
+    touch(tmp_path, "Training/Benign/a.png", "Training/Malignant/b.png", "TESTING/benign/c.png")
+    touch(
+        tmp_path, "val/malignant/d.png", "Training/loose.png", "0/e.png", "f.png", "Training/t.md"
+    )
+    manifest = read_source(str(tmp_path))
+    assert [(m.path.name, m.split, m.label) for m in manifest] == [
+        ("c.png", Split.TEST, 0),
+        ("a.png", Split.TRAIN, 0),
+        ("b.png", Split.TRAIN, 1),
+        ("d.png", Split.VALID, 1),
+    ]
+    assert set(left_out(manifest)) == {"loose.png", "e.png", "f.png"}
+
+
+def test_dicom_without_a_suffix_is_read_in_class_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "0/notes", "1/notes")
+    for name in ("0/IM1", "1/1.2.840.5"):
+        save(tmp_path / name, dicom_of(gradient(12), bits=12))
+    assert [(m.path.name, m.label) for m in read_source(str(tmp_path))] == [
+        *(("IM1", 0), ("1.2.840.5", 1))
+    ]
+
+
+def test_names_that_are_no_text_are_named_and_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "0/a.png", "1/b.png")
+    (tmp_path / "1" / os.fsdecode(b"\xff.png")).touch()
+    manifest = read_source(str(tmp_path))
+    assert left_out(manifest) == {"\\udcff.png": "its name is no UTF-8. Rename it."}
+    manifest.save(tmp_path / "data.csv")
+
+
+def test_a_class_folder_that_may_not_be_read_is_named(locked: Path) -> None:
+    touch(locked, "0/a.png", "1/b.png", "1/more/c.png")
+    (locked / "1" / "more").chmod(0)
+    manifest = read_source(str(locked))
+    assert len(manifest) == 2
+    assert left_out(manifest) == {"more": "this folder cannot be looked into (Permission denied)."}
+    locked.chmod(0)
+    with pytest.raises(DataError, match="cannot be looked into"):
+        read_source(str(locked))
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["empty/"], "its class folders hold no images: nothing is in it"),
+        ([], "no class folders: nothing is in it. Expected train/, valid/, test/"),
+        (["a.png"], r"no class folders with images; .*a\.png: lies in no class folder"),
+        (["0/a.heic", "1/b.heic"], "no class folders with images; 2 files were left out, such as"),
+        (["set/a.png"], "which of the classes set means tumor"),
+        (["benign/a.png", "malignant/b.png", "normal/c.png"], "--positive 'malignant'"),
+    ],
+)
+def test_what_is_there_instead_of_class_folders_is_said(
+    tmp_path: Path, files: list[str], said: str
+) -> None:
+    for name in files:
+        if name.endswith("/"):
+            (tmp_path / name).mkdir()
+        else:
+            touch(tmp_path, name)
+    with pytest.raises(DataError, match=said):
+        read_source(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.png", b"\x89PNG\r\n\x1a\n", "is an image; a data set is a folder of class folders"),
+        ("a.zip", b"PK\x03\x04", "is a ZIP archive; a folder or a CSV table was expected"),
+        ("a.rar", b"Rar!\x1a\x07", "is a RAR archive; a CSV table was expected"),
+    ],
+)
+def test_a_file_that_is_no_table_is_called_by_its_name(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read_source(str(tmp_path / name))
+
+
+def test_tables_of_other_systems_and_programs_are_read(tmp_path: Path) -> None:
+    touch(tmp_path, "set/0/a.png", "set/1/b.png", "set/1/c.png")
+    text = "Path;Label;Split;site\nset\\0\\a.png;Normal;Training;x\nset\\1\\b.png;Cancer;val;y\n"
+    (tmp_path / "data.csv").write_text(text + "set/1/c.png;nan;;\n;;;\n", encoding="utf-16")
+    manifest = read_source(str(tmp_path / "data.csv"))
+    assert [(m.path, m.label, m.split) for m in manifest] == [
+        (tmp_path / "set" / "0" / "a.png", 0, Split.TRAIN),
+        (tmp_path / "set" / "1" / "b.png", 1, Split.VALID),
+        (tmp_path / "set" / "1" / "c.png", None, None),
+    ]
+
+
+def test_the_cases_that_were_left_out_in_silence(cases: Path) -> None:
+    folder = cases / "left_out_in_silence"
+    assert [m.path.name for m in read_source(str(folder / "sub"))] == ["a.png", "b.png", "c.png"]
+    assert len(read_source(str(folder / "nosuffix"))) == 2

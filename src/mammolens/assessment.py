@@ -17,7 +17,8 @@ from mammolens.bundle import write_bundle
 from mammolens.evaluation import Model, Question, Report, Rules, judge, model_of
 from mammolens.evaluation.judging import answered, common_folder, probabilities_of
 from mammolens.evaluation.page import write_report
-from mammolens.evaluation.tables import scores_from, write_predictions
+from mammolens.evaluation.scores import scores_from
+from mammolens.evaluation.tables import write_predictions
 from mammolens.localisation import (
     Localisation,
     breast_mask,
@@ -35,11 +36,13 @@ from mammolens.records import Level, Mammogram, Prediction, Split
 from mammolens.robustness import auc_under, randomised
 from mammolens.triage import (
     BALANCED,
-    FIXED,
     conformal_by_level,
     points_by_level,
     unmeasured,
 )
+
+NOT_CHOSEN = "not-chosen"
+"""The operating point of other systems' scores without a validation split: a probability of 0.5."""
 
 _LONGEST = 320  # pixels of a picture in the gallery
 _MAPS = 24  # pictures whose maps are compared with those of random weights
@@ -142,7 +145,8 @@ def _map_correlation(predictor: Predictor, images: Manifest) -> float | None:
 def assess_scores(table: Path, question: Question, folder: Path) -> Report:
     """Judge any system's scores, and write the report.
 
-    Thresholds are chosen on the validation split where the table has its scores, else 0.5 decides.
+    Thresholds are chosen on the validation split where the table has its scores, else 0.5 decides,
+    and is named `NOT_CHOSEN`. No image is read, and none needs to be there.
 
     Args:
         table: CSV of path and probability, see `scores_from`.
@@ -152,10 +156,17 @@ def assess_scores(table: Path, question: Question, folder: Path) -> Report:
     Raises:
         DataError: the table cannot be read, or nothing can be judged.
     """
-    predictions = scores_from(table, question.manifest)
-    report = judge(
-        predictions, question, _rules_from(predictions, question), Model(name=table.name)
-    )
+    scores = scores_from(table, question.manifest)
+    predictions, rules = scores.predictions, _rules_from(scores.predictions, question)
+    said = ["Judged from two tables alone: no image was looked at, so no pictures and no maps."]
+    if rules.default_point == NOT_CHOSEN:
+        said.append(
+            "The threshold is 0.5, and not chosen: that takes scores of a validation split that "
+            "is not the one judged."
+        )
+    report = judge(predictions, question, rules, Model(name=table.name))
+    notes = (*said, *scores.notes(question.images))
+    report = report.model_copy(update={"notes": notes})
     write_predictions(predictions, question.images, folder)
     write_report(report, folder)
     return report
@@ -166,7 +177,7 @@ def _rules_from(predictions: Sequence[Prediction], question: Question) -> Rules:
     valid = answered(predictions, question.manifest.of_split(Split.VALID))
     apart = question.split in (Split.TRAIN, Split.TEST)
     if not (apart and 0 < valid.labels.sum() < len(valid)):
-        return Rules(FIXED, {level: {FIXED: unmeasured(0.5)} for level in Level})
+        return Rules(NOT_CHOSEN, {level: {NOT_CHOSEN: unmeasured(0.5)} for level in Level})
     probabilities = probabilities_of(predictions, valid)
     return Rules(
         BALANCED, points_by_level(valid, probabilities), conformal_by_level(valid, probabilities)

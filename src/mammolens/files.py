@@ -1,5 +1,6 @@
 """Files on disk: written whole or not at all, told apart by content, cached in one known place."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -79,12 +80,61 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def why_not_opened(path: Path, error: OSError | ValueError, expected: str = "a file") -> str:
+    """Say why a file could not be opened and what to do, as a sentence that follows its name.
+
+    Args:
+        path: the file.
+        error: what opening it raised; a ValueError is a name that no file can have.
+        expected: what it should have been, such as ``"a CSV table"``.
+    """
+    number = error.errno if isinstance(error, OSError) else errno.ENOENT
+    if number == errno.EISDIR:
+        return f"is a folder; {expected} was expected. Name a file in it."
+    if number in (errno.EACCES, errno.EPERM):
+        return (
+            "may not be read by this user (permission denied). "
+            "Give yourself the right to read it and its folders, or ask its owner."
+        )
+    if number == errno.ELOOP:
+        return "is a link that leads back to itself. Name the file itself."
+    if number == errno.ENOENT and path.is_symlink():
+        return f"is a link to {path.readlink()}, which is not there."
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return "no such file."
+    return f"cannot be opened ({getattr(error, 'strerror', None) or error})."
+
+
 def cache_folder() -> Path:
     """Return where derived files are kept: `$MAMMOLENS_CACHE`, or the user's cache folder.
 
     Nothing there is precious: deleting it costs time only.
+
+    Raises:
+        DataError: the folder is not there and cannot be made, or may not be written to.
     """
+    folder = _chosen_cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # the one sure way to know
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{folder}: what is kept between runs goes there, and it cannot be written to "
+            f"({error.strerror}). Set MAMMOLENS_CACHE to a folder that can."
+        ) from error
+    return folder
+
+
+def _chosen_cache() -> Path:
     if chosen := os.environ.get("MAMMOLENS_CACHE"):
         return Path(chosen)
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "mammolens"
+    if root := os.environ.get("XDG_CACHE_HOME"):
+        return Path(root) / "mammolens"
+    try:
+        return Path.home() / ".cache" / "mammolens"
+    except RuntimeError as error:  # nobody knows where home is
+        raise DataError(
+            f"no folder is known for what is kept between runs ({error}). "
+            "Set MAMMOLENS_CACHE to one."
+        ) from error

@@ -3,6 +3,8 @@
 Knows nothing of breasts: what the pixels show is `breast.py`'s business.
 """
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammolens.errors import ImageError
+from mammolens.files import why_not_opened
 from mammolens.records import Laterality, Special, View
 
 MAX_BYTES = 512 * 2**20
@@ -80,16 +83,24 @@ def check_file(path: Path) -> None:
     """Refuse a file that should not be opened.
 
     Raises:
-        ImageError: it is missing, empty or too large.
+        ImageError: it is missing, no file, locked, empty or too large.
     """
-    if not path.is_file():
-        raise ImageError(f"{path}: no such file.")
-    size = path.stat().st_size
-    if size == 0:
+    try:
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode):  # to open a pipe would be to wait for ever
+            os.close(os.open(path, os.O_RDONLY))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ImageError(f"{path}: {why_not_opened(path, error)}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise ImageError(f"{path}: is a folder; one image was expected. Name a file in it.")
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageError(f"{path}: is a pipe or a device; a file was expected.")
+    if found.st_size == 0:
         raise ImageError(f"{path}: the file is empty. Copy it anew.")
-    if size > MAX_BYTES:
+    if found.st_size > MAX_BYTES:
         raise ImageError(
-            f"{path}: {size / 2**20:.0f} MiB is over the limit of {MAX_BYTES // 2**20} MiB a file."
+            f"{path}: {found.st_size / 2**20:.0f} MiB is over the limit of "
+            f"{MAX_BYTES // 2**20} MiB a file."
         )
 
 

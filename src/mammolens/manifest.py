@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from mammolens.csv_table import read_rows
 from mammolens.errors import DataError
 from mammolens.files import written_whole
+from mammolens.listing import LeftOut
+from mammolens.meanings import UNKNOWN, labels_by_name, split_named
 from mammolens.records import Laterality, Mammogram, Split, View
 
 COLUMNS = ("path", "label", "split", "patient_id", "image_id", "laterality", "view", "boxes")
 """Columns with a meaning of their own; any other column of the CSV is metadata."""
 
-_SURPLUS = "\0"  # where csv puts cells beyond the header
 _LATERALITIES = {"l": Laterality.LEFT, "left": Laterality.LEFT} | {
     "r": Laterality.RIGHT,
     "right": Laterality.RIGHT,
@@ -31,11 +33,17 @@ _LATERALITIES = {"l": Laterality.LEFT, "left": Laterality.LEFT} | {
 class Manifest:
     """The images of a data set, in a fixed order; no path twice.
 
+    Attributes:
+        mammograms: one an image.
+        left_out: what was found beside them, may be an image of the set, and is not in it. Told
+            once, by whoever lists the set: subsets and saved manifests know nothing of it.
+
     Raises:
         DataError: a path stands in it twice.
     """
 
     mammograms: tuple[Mammogram, ...]
+    left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         seen: set[Path] = set()
@@ -101,31 +109,38 @@ class Manifest:
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
     @classmethod
-    def load(cls, path: Path, positive: str | None = None) -> "Manifest":
+    def load(cls, path: Path, positive: str | None = None, *, files: bool = True) -> "Manifest":
         """Read a CSV with at least the columns ``path`` and ``label``; the rest is optional.
 
         Relative paths start at the CSV's folder. An empty cell means unknown. `positive` is the
-        label that means tumor, where labels are not 0 and 1.
+        label that means tumor, where that is not plain.
+
+        Args:
+            path: the CSV.
+            positive: the label that means tumor.
+            files: whether the images themselves are needed; without, ``image_id`` may stand in for
+                ``path``.
 
         Raises:
             DataError: the file, a column or a value is wrong; the message names the row.
         """
-        rows = read_rows(path)
-        if missing := {"path", "label"} - rows[0].keys():
+        rows = [_in_our_case(row) for row in read_rows(path)]
+        named = "path" if files or "path" in rows[0] else "image_id"
+        if missing := {named, "label"} - rows[0].keys():
             raise DataError(
                 f"{path}: column {' and '.join(sorted(missing))} missing; "
                 f"found {', '.join(rows[0])}. A table needs at least path and label."
             )
-        named = [row["label"].strip() for row in rows]
-        labels = labels_by_name({name for name in named if name}, positive, path)
-        numbers = [labels.get(name) for name in named]
-        folder = path.parent
-        mammograms = tuple(
-            mammogram_from_row(row, f"{path}, row {line}", folder / row["path"], label)
-            for line, (row, label) in enumerate(zip(rows, numbers, strict=True), start=2)
-        )
-        manifest = cls(mammograms)
-        if not any(mammogram.path.exists() for mammogram in manifest):
+        labels = labels_by_name({text for row in rows if (text := _label(row))}, positive, path)
+        mammograms = []
+        for line, row in enumerate(rows, start=2):
+            origin = f"{path}, row {line}"
+            if not row[named].strip():
+                raise DataError(f"{origin}: {named} is empty; name an image, or remove the row.")
+            file = located(path.parent, row[named].strip())
+            mammograms.append(mammogram_from_row(row, origin, file, labels.get(_label(row))))
+        manifest = cls(tuple(mammograms))
+        if files and not any(os.path.exists(file) for file in manifest.paths):  # noqa: PTH110
             raise DataError(
                 f"{path}: none of its {len(manifest)} files exist (the first is "
                 f"{manifest.paths[0]}). Relative paths start at the folder of the CSV."
@@ -133,48 +148,15 @@ class Manifest:
         return manifest
 
 
-def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
-    """Read a CSV as one dict a row, all values text.
+def located(folder: Path, text: str) -> Path:
+    """Return the file that a table in `folder` calls `text`; backslashes are folders, too.
 
-    Raises:
-        DataError: the file is missing, empty, not UTF-8 or ragged.
+    On systems where a name may hold a backslash, one that is there by that name goes first.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, restkey=_SURPLUS, delimiter=delimiter)
-            rows = [{key: value or "" for key, value in row.items()} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a UTF-8 CSV table ({error}).") from error
-    if not rows:
-        raise DataError(f"{path}: the table has no rows; expected a header and a row an image.")
-    for line, row in enumerate(rows, start=2):
-        if _SURPLUS in row:
-            raise DataError(f"{path}, row {line}: has more cells than the header has columns.")
-    return rows
-
-
-def labels_by_name(names: set[str], positive: str | None, origin: Path) -> dict[str, int]:
-    """Return 0 or 1 for each class name: by `positive`, else only where names are 0 and 1.
-
-    Raises:
-        DataError: there are other than two classes, or which one means tumor is not known.
-    """
-    if positive is not None and positive not in names:
-        raise DataError(
-            f"{origin}: no class is named '{positive}'; found {', '.join(sorted(names)) or 'none'}."
-        )
-    if positive is None and names <= {"0", "1"}:
-        return {name: int(name) for name in names}
-    if len(names) > 2:  # noqa: PLR2004 - tumor or not
-        raise DataError(
-            f"{origin}: expected two classes, found {len(names)}: {', '.join(sorted(names))}."
-        )
-    if positive is None:
-        raise DataError(
-            f"{origin}: which of the classes {' and '.join(sorted(names))} means tumor? "
-            "Say so with --positive NAME (mammolens manifest DATA OUT.csv --positive NAME)."
-        )
-    return {name: int(name == positive) for name in names}
+    path = folder / text
+    if "\\" not in text or os.path.exists(path):  # noqa: PTH110 - Path.exists raises, too
+        return path
+    return folder / text.replace("\\", "/")
 
 
 def mammogram_from_row(
@@ -198,7 +180,9 @@ def mammogram_from_row(
         return Mammogram(
             path=path,
             label=label,  # type: ignore[arg-type]  # pydantic checks it
-            split=Split(known["split"]) if "split" in known else None,
+            split=(split_named(known["split"]) or Split(known["split"]))
+            if "split" in known
+            else None,
             patient_id=known.get("patient_id"),
             image_id=known.get("image_id"),
             laterality=_LATERALITIES.get(known.get("laterality", "").lower()),
@@ -215,6 +199,18 @@ def mammogram_from_row(
             f"{origin}: {error}. Expected split train, valid or test, "
             "and boxes as [[x, y, width, height], ...]."
         ) from error
+
+
+def _in_our_case(row: Mapping[str, str]) -> dict[str, str]:
+    """Return a row with the names of our columns as we write them, such as Path for path."""
+    ours = {name: name.lower() for name in row if name.lower() in COLUMNS}
+    return {ours.get(name, name): value for name, value in row.items()}
+
+
+def _label(row: Mapping[str, str]) -> str:
+    """Return the label's name; empty where it is not known."""
+    label = row["label"].strip()
+    return "" if label.lower() in UNKNOWN else label
 
 
 def _to_row(mammogram: Mammogram, folder: Path, extra: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mammolens.dicom import DICOM_SUFFIXES, is_dicom, read_dicom
 from mammolens.errors import ImageError, reason
+from mammolens.file_kinds import first_bytes, foreign_kind
 from mammolens.images import Image, check_file
 from mammolens.raster import RASTER_SUFFIXES, read_raster
 
@@ -18,7 +19,15 @@ def read_image(path: Path) -> Image:
             or its content contradicts its name.
     """
     check_file(path)
-    return read_dicom(path) if is_dicom(path) else read_raster(path)
+    if is_dicom(path):
+        return read_dicom(path)
+    try:
+        kind = foreign_kind(first_bytes(path))
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror}). Copy it anew.") from error
+    if kind is not None:
+        raise ImageError(f"{path}: is {kind.name}, which is not read here. {kind.remedy}")
+    return read_raster(path)
 
 
 def read_or_reason(path: Path) -> Image | str:
@@ -27,13 +36,3 @@ def read_or_reason(path: Path) -> Image | str:
         return read_image(path)
     except ImageError as error:
         return reason(error)
-
-
-def looks_like_image(path: Path) -> bool:
-    """Tell whether a file found in a folder is meant as an image: by its suffix, or as DICOM.
-
-    DICOM files often have no suffix, or a UID that looks like one; their content tells.
-    """
-    if path.name.startswith(".") or path.name == "DICOMDIR":
-        return False
-    return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)

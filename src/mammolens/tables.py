@@ -141,4 +141,4 @@ def report_warnings(report: Report) -> list[str]:
             f"{counts.not_like_training} images do not look like what was learnt from: they are "
             "judged all the same, but predict gives them no decision"
         )
-    return said
+    return [*said, *report.notes]

@@ -14,9 +14,11 @@ from mammolens.cli.options import (
     Quiet,
     RecipeName,
     command_line,
+    fail_if,
     print_splits,
     screen,
     tell,
+    tell_left_out,
     warn,
 )
 
@@ -67,11 +69,15 @@ def manifest(
     seed: Annotated[int, typer.Option(min=0, help="Of the splits.")] = 0,
     positive: Positive = None,
 ) -> None:
-    """List a data set as a CSV, one row an image, with splits that patients do not cross."""
+    """List a data set as a CSV, one row an image, with splits that patients do not cross.
+
+    Exit code 1 if images were left out.
+    """
     from mammolens.sources import read_source
     from mammolens.splits import split_by_patient, split_off_validation
 
     listed = read_source(data, positive=positive)
+    left_out = tell_left_out(listed)
     if splits is SplitBy.PATIENT:
         listed = split_by_patient(listed, fractions, seed)
     elif splits is SplitBy.VALID:
@@ -79,6 +85,7 @@ def manifest(
         listed = split_off_validation(listed, valid / (train + valid), seed)
     listed.save(out)
     print_splits(listed, str(out))
+    fail_if(left_out)
 
 
 def doctor(
@@ -89,7 +96,10 @@ def doctor(
     positive: Positive = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find what is wrong with a data set before anything learns from it. Exit code 1 on errors."""
+    """Find what is wrong with a data set before anything learns from it.
+
+    Exit code 1 on errors, and if images were left out.
+    """
     from mammolens.doctor.examination import examine, look
     from mammolens.doctor.examination import mend as mended
     from mammolens.doctor.findings import Severity
@@ -97,7 +107,9 @@ def doctor(
     from mammolens.sources import read_source
     from mammolens.tables import findings_table
 
-    examined = look(read_source(data, positive=positive), progress=not quiet)
+    listed = read_source(data, positive=positive)
+    left_out = tell_left_out(listed)
+    examined = look(listed, progress=not quiet)
     diagnosis = examine(examined, data=data, command=command_line())
     if as_json:
         sys.stdout.write(diagnosis.model_dump_json(indent=2) + "\n")
@@ -111,6 +123,7 @@ def doctor(
         tell(f"Mended manifest written to {mend}: mammolens train {mend}")
     if diagnosis.of(Severity.ERROR):
         raise typer.Exit(1)
+    fail_if(left_out)
 
 
 def preview(
@@ -128,8 +141,11 @@ def preview(
     from mammolens.sources import read_source
 
     settings = read_recipe(recipe, set_ or [])
-    sheet, failures = contact_sheet(read_source(data).paths, settings.preprocess, images, seed)
+    listed = read_source(data)
+    left_out = tell_left_out(listed)
+    sheet, failures = contact_sheet(listed.paths, settings.preprocess, images, seed)
     save_figure(sheet, out)
     for failure in failures:
         warn(failure)
     screen.print(f"Written to {out}", markup=False)
+    fail_if(left_out + len(failures))

@@ -16,10 +16,12 @@ from mammolens.cli.options import (
     Quiet,
     RecipeName,
     command_line,
+    fail_if,
     print_splits,
     require_training,
     say,
     screen,
+    tell_left_out,
     warn,
 )
 from mammolens.cli.serving import predict
@@ -50,7 +52,10 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-TIME]")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a network and write a run folder: model, history, figures, evaluation."""
+    """Train a network and write a run folder: model, history, figures, evaluation.
+
+    Exit code 1 if images were left out.
+    """
     from mammolens.recipe import read_recipe
     from mammolens.sources import read_source
     from mammolens.splits import with_training_images
@@ -58,9 +63,12 @@ def train(
     require_training()
     settings = read_recipe(recipe, set_ or [])
     listed = read_source(data)
+    left_out = tell_left_out(listed)
     print_splits(listed, data)
     if also is not None:
-        listed = with_training_images(listed.labelled(), read_source(also))
+        others = read_source(also)
+        left_out += tell_left_out(others)
+        listed = with_training_images(listed.labelled(), others)
 
     from mammolens.training import train as train_network
 
@@ -81,6 +89,7 @@ def train(
         f"epoch {run.record.best_epoch} kept.\nNext: mammolens evaluate {folder}",
         markup=False,
     )
+    fail_if(left_out + len(run.record.left_out))
 
 
 def crossvalidate(
@@ -104,6 +113,8 @@ def crossvalidate(
     require_training()
     settings = read_recipe(recipe, set_ or [])
     listed = read_source(data)
+    others = None if also is None else read_source(also)
+    left_out = tell_left_out(listed) + (tell_left_out(others) if others else 0)
 
     from mammolens.crossvalidation import cross_validate
 
@@ -113,7 +124,7 @@ def crossvalidate(
         settings,
         folder,
         folds=folds,
-        also=None if also is None else read_source(also),
+        also=others,
         others=with_ or [],
         name=_named(data, also),
         command=command_line(),
@@ -125,6 +136,7 @@ def crossvalidate(
         f"Report and scores are in {folder}",
         markup=False,
     )
+    fail_if(left_out)
 
 
 def evaluate(
@@ -148,7 +160,10 @@ def evaluate(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Judge a model, or any system's scores: report.html, report.json, model-card.md."""
+    """Judge a model, or any system's scores: report.html, report.json, model-card.md.
+
+    Exit code 1 if images were left out.
+    """
     from mammolens.assessment import assess, assess_scores
     from mammolens.bundle import find_bundle
     from mammolens.evaluation import Question
@@ -166,7 +181,10 @@ def evaluate(
     origin = data or own_data(str(model))
     if out is None and (model is None or not (Path(model) / "run.json").is_file()):
         raise typer.BadParameter("say where the report goes", param_hint="--out")
-    listed = read_source(origin)
+    if predictions is not None and (robustness or point):
+        raise typer.BadParameter("these need a model", param_hint="--robustness, --point")
+    listed = read_source(origin, files=predictions is None)
+    left_out = tell_left_out(listed)
     chosen = None if split is Judged.ALL else Split(split)
     name = f"{Path(data).stem}-{split}" if data else split
     folder = out or Path(str(model)) / "evaluation" / name
@@ -187,6 +205,7 @@ def evaluate(
     for warning in report_warnings(report):
         warn(warning)
     screen.print(f"Report: {folder / 'report.html'}", markup=False)
+    fail_if(left_out + (report.counts.without_answer if predictions is None else 0))
 
 
 def compare(

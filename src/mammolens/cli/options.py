@@ -35,6 +35,9 @@ Point = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
 
 
+MOST_LEFT_OUT = 20
+"""Files left out that are named on the screen; the others are counted."""
+
 screen = Console(soft_wrap=True)
 """Standard output: results."""
 
@@ -75,6 +78,23 @@ def require(*packages: str, extra: str) -> None:
         raise MissingExtra(
             f"{' and '.join(missing)} not installed. Install with: pip install 'mammolens[{extra}]'"
         )
+
+
+def tell_left_out(*listed: "Manifest") -> int:
+    """Name on standard error what data sets were found with and do not hold; return how many."""
+    left_out = [one for manifest in listed for one in manifest.left_out]
+    for one in left_out[:MOST_LEFT_OUT]:
+        warn(str(one), "left out")
+    if len(left_out) > MOST_LEFT_OUT:
+        warn(f"{len(left_out) - MOST_LEFT_OUT} more files, {len(left_out)} in all", "left out")
+    return len(left_out)
+
+
+def fail_if(left_out: int) -> None:
+    """End with exit code 1 where images were left out, though all else was done."""
+    if left_out:
+        warn(f"{left_out} images or files that may hold some were left out; all else was done")
+        raise typer.Exit(1)
 
 
 def print_splits(listed: "Manifest", origin: str) -> None:

@@ -41,7 +41,8 @@ Breast = tuple[str, str]
 def check_tables(examined: Examined) -> list[Finding]:
     """Run every check of this room."""
     manifest = examined.manifest
-    findings = [*_crossing(manifest), *_contrary(manifest), *_missing(manifest)]
+    findings = [*_left_out(manifest), *_crossing(manifest), *_contrary(manifest)]
+    findings += _missing(manifest)
     findings += _unbalanced(manifest)
     return [*findings, *_shortcuts(examined)]
 
@@ -69,6 +70,24 @@ def _count_table(name: str, groups: dict[str, list[Mammogram]]) -> Table:
         rows.append((value, str(len(groups[value])), str(patients), str(sum(labels)), share))
     columns = (name, "images", "patients", "tumor", "share of tumor")
     return Table(title=f"Classes by {name}", columns=columns, rows=tuple(rows))
+
+
+def _left_out(manifest: Manifest) -> list[Finding]:
+    """Files that may be images of the set and are not in it."""
+    left_out = manifest.left_out
+    if not left_out:
+        return []
+    return [
+        Finding(
+            code="left_out",
+            severity=Severity.WARNING,
+            title=f"{len(left_out)} files were left out, such as {left_out[0]}",
+            files=tuple(one.path for one in left_out),
+            why="Whoever thinks that these images are in the data set is wrong, and nobody can "
+            "tell whether those that are stand for all.",
+            mend="Put them where and how they can be read, or move them elsewhere.",
+        )
+    ]
 
 
 def _crossing(manifest: Manifest) -> list[Finding]:

@@ -70,6 +70,7 @@ def warnings(report: Report, cite: Cited) -> list[tuple[str, str]]:
         "same, but without a decision in use.": counts.not_like_training > 0,
     }
     notes = {f"{some('without_label')} without a label, left out.": counts.without_label > 0}
+    notes |= {cite(f"notes.{place}", "text"): True for place in range(len(report.notes))}
     graded: dict[str, dict[str, bool]] = {"error": errors, "warning": doubts, "note": notes}
     return [
         (kind, words) for kind, known in graded.items() for words, holds in known.items() if holds

@@ -323,7 +323,7 @@ def _decision_curve(labels: Array, values: Array) -> DecisionCurve:
 
 def common_folder(manifest: Manifest) -> Path:
     """Return the deepest folder that all images lie in: reports name images from there on."""
-    return Path(os.path.commonpath([path.parent for path in manifest.paths]))
+    return Path(os.path.commonpath([path.parent.absolute() for path in manifest.paths]))
 
 
 def _mistakes(judged: Manifest, probabilities: Array, rules: Rules) -> tuple[Mistake, ...]:
@@ -338,7 +338,7 @@ def _mistakes(judged: Manifest, probabilities: Array, rules: Rules) -> tuple[Mis
     folder = common_folder(judged)
     return tuple(
         Mistake(
-            path=str(judged.paths[index].relative_to(folder)),
+            path=str(judged.paths[index].absolute().relative_to(folder)),
             truth=LABEL_NAMES[int(labels[index])],
             probability=float(probabilities[index]),
         )

@@ -277,6 +277,7 @@ class Report(_Part):
             the network learnt. None where it was not asked for.
         robustness: the AUC under mild changes of the picture, where it was asked for.
         mistakes: the most confident ones, false calls and misses by turns.
+        notes: what else to know of how it was judged, a sentence each.
     """
 
     schema_version: Literal[3] = 3
@@ -295,6 +296,7 @@ class Report(_Part):
     map_correlation: float | None = None
     robustness: tuple[Robustness, ...] = ()
     mistakes: tuple[Mistake, ...]
+    notes: tuple[str, ...] = ()
     bootstrap_resamples: int = RESAMPLES
     bootstrap_unit: Literal["patient"] = "patient"
 

@@ -24,15 +24,17 @@ R. S. Lee et al., A curated mammography data set for use in computer-aided detec
 research, Scientific Data 4 (2017) 170177, https://doi.org/10.1038/sdata.2017.177
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from mammolens.errors import DataError
-from mammolens.manifest import Manifest
+from mammolens.manifest import Manifest, located
 from mammolens.records import Split
 from mammolens.sources.image_folder import (
+    Below,
     images_by_key,
     join,
     joined,
@@ -58,7 +60,7 @@ _LESION_NUMBER = re.compile(r"_[1-9]\d?(?!\d)")
 _CUT_OUT = re.compile(r"(?<![a-z])(?:crop|mask|roi)", re.IGNORECASE)
 
 
-def read(data: str, positive: str | None = None) -> Manifest:
+def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
     """List the described films that are below the folder `data`, split as they came.
 
     Raises:
@@ -69,24 +71,24 @@ def read(data: str, positive: str | None = None) -> Manifest:
     refuse_positive(positive, root)
     prepared = root / "labels.csv"
     if prepared.exists():
-        return _read_prepared(prepared)
+        return _read_prepared(prepared, files=files)
     tables = sorted(root.glob(TABLES))
     if not tables:
         raise DataError(
             f"{root}: neither labels.csv nor mass_ or calc_case_description_train_set.csv or "
             "_test_set.csv is there. Put the official tables beside the images."
         )
-    return _read_official(root, tables)
+    return _read_official(root, tables, files=files)
 
 
-def _read_prepared(table: Path) -> Manifest:
+def _read_prepared(table: Path, *, files: bool) -> Manifest:
     rows = read_table(table, _PREPARED_COLUMNS)
-    paths = [table.parent / row["path"] for row in rows]
+    paths = [located(table.parent, row["path"]) for row in rows]
     pairs = (
-        (path if path.is_file() else None, _prepared_words(row))
+        (path if not files or os.path.isfile(path) else None, _prepared_words(row))  # noqa: PTH113
         for path, row in zip(paths, rows, strict=True)
     )
-    return join(pairs, table, f"its column path says, such as {paths[0]}")
+    return join(pairs, table, f"its column path says, such as {paths[0]}", files=files)
 
 
 def _prepared_words(row: dict[str, str]) -> dict[str, str]:
@@ -104,7 +106,7 @@ def _prepared_words(row: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _read_official(root: Path, tables: list[Path]) -> Manifest:
+def _read_official(root: Path, tables: list[Path], *, files: bool) -> Manifest:
     films: dict[str, list[dict[str, str]]] = defaultdict(list)
     cases: dict[str, dict[str, str]] = {}
     for row in _abnormalities(tables):
@@ -116,7 +118,7 @@ def _read_official(root: Path, tables: list[Path]) -> Manifest:
         for file_path, row in cases.items()
     )
     expected = "Mass-Training_P_00001_LEFT_CC.png or .jpg, or in a folder of that name"
-    return join(pairs, root / TABLES, expected)
+    return join(pairs, root / TABLES, expected, images, files=files)
 
 
 def _abnormalities(tables: list[Path]) -> Iterator[dict[str, str]]:
@@ -166,6 +168,6 @@ def _keys(path: Path) -> list[str]:
     return [*([named[1]] if named else []), *path.parts[:-1]]
 
 
-def _image(file_path: str, images: dict[str, Path]) -> Path | None:
+def _image(file_path: str, images: Below) -> Path | None:
     pieces = file_path.split("/")[:-1]
-    return next((images[piece] for piece in pieces if piece in images), None)
+    return next((image for piece in pieces if (image := images.get(piece))), None)

@@ -2,75 +2,86 @@
 
     DATA/train/0/*.jpg  DATA/train/1/*.jpg  DATA/valid/0/…  DATA/test/1/…  DATA/metadata.csv
 
-File names in the style of the RSNA Screening Mammography challenge (``<patient>_<image>….png``)
-give patient and image ids; ``metadata.csv`` in the same style is joined on them.
+Images may lie in folders below their class. What classes and splits are called is told by
+`mammolens.meanings`. File names in the style of the RSNA Screening Mammography challenge
+(``<patient>_<image>….png``) give patient and image ids; ``metadata.csv`` in the same style is
+joined on them.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
+from mammolens.csv_table import read_rows
 from mammolens.errors import DataError
-from mammolens.manifest import Manifest, labels_by_name, mammogram_from_row, read_rows
-from mammolens.reading import IMAGE_SUFFIXES
+from mammolens.listing import LeftOut, Listing
+from mammolens.manifest import Manifest, mammogram_from_row
+from mammolens.meanings import labels_by_name, split_named
 from mammolens.records import Split
-
-SPLIT_FOLDERS = {
-    "train": Split.TRAIN,
-    "valid": Split.VALID,
-    "val": Split.VALID,
-    "validation": Split.VALID,
-    "test": Split.TEST,
-}
+from mammolens.sources.image_folder import list_data_set, named_some
 
 _RSNA_NAME = re.compile(r"(?P<patient_id>\d+)_(?P<image_id>\d+)(?:_png\.rf\.[0-9a-f]+)?")
+_EXPECTED = (
+    "Expected train/, valid/, test/ with a folder for each class in each, or the class folders "
+    "alone."
+)
 
 
-def read(data: str, positive: str | None = None) -> Manifest:
-    """List the images below the folder `data`, sorted by path.
+@dataclass(frozen=True)
+class _Placed:
+    """An image in a class folder."""
+
+    path: Path
+    split: Split | None
+    class_name: str
+
+
+def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:  # noqa: ARG001
+    """List the images below the class folders of `data`, sorted by path.
 
     Raises:
         DataError: no class folders or no images are there, or which class means tumor is unclear.
     """
     root = Path(data)
-    found = list(_class_folders(root))
-    labels = labels_by_name({folder.name for _, folder in found}, positive, root)
+    listing = list_data_set(root)
+    placed, left_out = _placed(root, listing)
+    if not placed:
+        raise DataError(f"{root}: {_nothing(root, listing, left_out)}")
+    labels = labels_by_name({one.class_name for one in placed}, positive, root)
     metadata = _read_metadata(root / "metadata.csv")
     mammograms = []
-    for split, folder in found:
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-                row = _ids_from_name(path) | ({"split": split} if split else {})
-                row = metadata.get(row.get("image_id", ""), {}) | row
-                label = labels[folder.name]
-                mammograms.append(mammogram_from_row(row, str(path), path, label))
-    if not mammograms:
-        raise DataError(f"{root}: its class folders hold no images.")
-    return Manifest(tuple(mammograms))
+    for one in placed:
+        row = _ids_from_name(one.path) | ({"split": one.split} if one.split else {})
+        row = metadata.get(row.get("image_id", ""), {}) | row
+        label = labels[one.class_name]
+        mammograms.append(mammogram_from_row(row, str(one.path), one.path, label))
+    return Manifest(tuple(mammograms), (*listing.left_out, *left_out))
 
 
-def _class_folders(root: Path) -> list[tuple[Split | None, Path]]:
-    """Return (split, class folder) pairs, in the order of splits and names."""
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder.")
-    folders = _folders(root)
-    splits = [folder for folder in folders if folder.name.lower() in SPLIT_FOLDERS]
-    found: list[tuple[Split | None, Path]] = [
-        (SPLIT_FOLDERS[folder.name.lower()], inner)
-        for folder in splits
-        for inner in _folders(folder)
-    ]
-    if not splits:
-        found = [(None, folder) for folder in folders]
-    if not found:
-        raise DataError(
-            f"{root}: no class folders. Expected train/, valid/, test/ with a folder for each "
-            "class in each, or the class folders alone."
-        )
-    return found
+def _placed(root: Path, listing: Listing) -> tuple[list[_Placed], list[LeftOut]]:
+    """Tell images in class folders from others: in split folders, if any is there."""
+    below = [(path, path.relative_to(root).parts) for path in listing.images]
+    split = any(len(parts) > 2 and split_named(parts[0]) for _, parts in below)  # noqa: PLR2004
+    placed, left_out = [], []
+    for path, parts in below:
+        named = split_named(parts[0])
+        if split and named and len(parts) > 2:  # noqa: PLR2004 - split, class, file
+            placed.append(_Placed(path, named, parts[1]))
+        elif not split and not named and len(parts) > 1:
+            placed.append(_Placed(path, None, parts[0]))
+        else:
+            left_out.append(LeftOut(path, f"lies in no class folder{' of a split' * split}."))
+    return placed, left_out
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+def _nothing(root: Path, listing: Listing, unplaced: list[LeftOut]) -> str:
+    """Say what is there instead of class folders with images."""
+    left_out = [*listing.left_out, *unplaced]
+    if left_out:
+        return f"no class folders with images; {named_some(left_out)} {_EXPECTED}"
+    if any(path.is_dir() for path in root.iterdir()):
+        return f"its class folders hold no images: {listing.contents()}. {_EXPECTED}"
+    return f"no class folders: {listing.contents()}. {_EXPECTED}"
 
 
 def _ids_from_name(path: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """INbreast: 410 full-field digital mammograms of 115 cases.
 
-    DATA/INbreast.csv                                            separated by semicolons
+    DATA/INbreast.csv
     DATA/AllDICOMs/20586908_6c613a14b80a8591_MG_R_CC_ANON.dcm    or .png, .jpg, .tif; any folder
 
 ``INbreast.csv``: Patient ID, Patient age, Laterality, View, Acquisition date, File Name, ACR,
@@ -32,7 +32,7 @@ _NAME = re.compile(
 _REMOVED = "removed"
 
 
-def read(data: str, positive: str | None = None) -> Manifest:
+def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
     """List the images of ``INbreast.csv`` that are below the folder `data`; there are no splits.
 
     Raises:
@@ -42,11 +42,12 @@ def read(data: str, positive: str | None = None) -> Manifest:
     root = Path(data)
     table = root / "INbreast.csv"
     refuse_positive(positive, table)
-    rows = read_table(table, _COLUMNS, delimiter=";")
+    rows = read_table(table, _COLUMNS)
     images = images_by_key(root, lambda path: [_pieces(path)["image_id"]])
     paths = [images.get(row["File Name"]) for row in rows]
     pairs = ((path, _in_our_words(row, path)) for path, row in zip(paths, rows, strict=True))
-    return join(pairs, table, "20586908_6c613a14b80a8591_MG_R_CC_ANON.dcm, .png, .jpg or .tif")
+    expected = "20586908_6c613a14b80a8591_MG_R_CC_ANON.dcm, .png, .jpg or .tif"
+    return join(pairs, table, expected, images, files=files)
 
 
 def _pieces(path: Path) -> dict[str, str]:

@@ -39,7 +39,7 @@ _LINE = re.compile(
 )
 
 
-def read(data: str, positive: str | None = None) -> Manifest:
+def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
     """List the films of ``Info.txt`` that are below the folder `data`; there are no splits.
 
     A film is labelled 1 if any of its abnormalities is malignant, 0 if all are benign or it has
@@ -55,7 +55,8 @@ def read(data: str, positive: str | None = None) -> Manifest:
     films = _films(info)
     images = images_by_key(root, lambda path: [path.stem])
     pairs = ((images.get(film), _in_our_words(lines)) for film, lines in films.items())
-    return join(pairs, info, "mdb001.pgm, mdb002.pgm and so on, in the folder or below it")
+    expected = "mdb001.pgm, mdb002.pgm and so on, in the folder or below it"
+    return join(pairs, info, expected, images, files=files)
 
 
 def _films(info: Path) -> dict[str, list[dict[str, str]]]:

@@ -48,7 +48,7 @@ def is_request(data: str) -> bool:
     return name == _PREFIX and (not count or (count.isdecimal() and int(count) > 0))
 
 
-def read(data: str, positive: str | None = None) -> Manifest:
+def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
     """Return generated images, drawn once and kept in the cache folder.
 
     Raises:
@@ -60,7 +60,7 @@ def read(data: str, positive: str | None = None) -> Manifest:
     folder = cache_folder() / f"phantoms-{VERSION}-{patients}"
     if not folder.exists():
         write_phantoms(folder, patients)
-    return class_folders.read(str(folder), positive)
+    return class_folders.read(str(folder), positive, files=files)
 
 
 def write_phantoms(

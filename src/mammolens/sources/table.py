@@ -5,6 +5,6 @@ from pathlib import Path
 from mammolens.manifest import Manifest
 
 
-def read(data: str, positive: str | None = None) -> Manifest:
+def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
     """Read the table at `data`; see `Manifest.load`."""
-    return Manifest.load(Path(data), positive)
+    return Manifest.load(Path(data), positive, files=files)

@@ -54,7 +54,7 @@ _YEARS = re.compile(r"0*([1-9]\d*)Y?")  # DICOM's age string, such as 053Y; 000Y
 _QUOTED = re.compile(r"""['"](.+?)['"]""")
 
 
-def read(data: str, positive: str | None = None) -> Manifest:
+def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
     """List the annotated images that are below the folder `data`, split as they came.
 
     Raises:
@@ -72,7 +72,8 @@ def read(data: str, positive: str | None = None) -> Manifest:
         (images.get(key), row | findings.get(key, {}) | tags.get(key, {}))
         for key, row in ((row["image_id"], row) for row in rows)
     )
-    return join(pairs, table, "images/<study_id>/<image_id>.dicom, .dcm, .png or .jpg")
+    expected = "images/<study_id>/<image_id>.dicom, .dcm, .png or .jpg"
+    return join(pairs, table, expected, images, files=files)
 
 
 def _in_our_words(row: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,109 @@
+"""A CSV as people have it → rows of text: commas, semicolons or tabs, UTF-8 or UTF-16."""
+
+import codecs
+import csv
+import io
+from pathlib import Path
+
+from mammolens.errors import DataError
+from mammolens.file_kinds import START, ZIP, foreign_kind, is_picture
+from mammolens.files import why_not_opened
+
+_DELIMITERS = (",", ";", "\t", "|")
+_SURPLUS = "\0"  # where csv puts cells beyond the header
+_BYTE_ORDER_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
+    *((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
+    *((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),
+)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a CSV as one dict a row, all values text; empty rows at its end are no rows.
+
+    What parts the cells is told by the header: the one of comma, semicolon, tab and bar that makes
+    most columns. A first line ``sep=;``, as Excel has it, is passed over.
+
+    Raises:
+        DataError: the file is missing, empty, no text, or ragged.
+    """
+    reader = _reader(path)
+    try:
+        rows = [{key: value or "" for key, value in row.items()} for row in reader]
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as a CSV table ({error}).") from error
+    while rows and not any(rows[-1].values()):
+        rows.pop()
+    if not rows:
+        raise DataError(f"{path}: the table has no rows; expected a header and a row an image.")
+    for line, row in enumerate(rows, start=2):
+        if _SURPLUS in row:
+            raise DataError(
+                f"{path}, row {line}: has more cells than the header has columns; cells that hold "
+                f"'{reader.reader.dialect.delimiter}' need quotes."
+            )
+    return rows
+
+
+def read_header(path: Path) -> list[str]:
+    """Return the names of a CSV's columns; none where it is empty.
+
+    Raises:
+        DataError: the file is missing or no text.
+    """
+    return list(_reader(path).fieldnames or ())
+
+
+def _reader(path: Path) -> "csv.DictReader[str]":
+    text = _text(path)
+    first, _, rest = text.partition("\n")
+    if first.lower().startswith("sep="):
+        text, first = rest, rest.partition("\n")[0]
+    columns = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in _DELIMITERS}
+    delimiter = max(_DELIMITERS, key=lambda mark: columns[mark])
+    lines = io.StringIO(text, newline="")
+    reader = csv.DictReader(lines, restkey=_SURPLUS, delimiter=delimiter)
+    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+    return reader
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {why_not_opened(path, error, 'a CSV table')}") from error
+    if refused := _no_table(content):
+        raise DataError(f"{path}: {refused}")
+    try:
+        return content.decode(_encoding(content))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: cannot be read as a UTF-8 CSV table ({error}). Save it as CSV (UTF-8)."
+        ) from error
+
+
+def _encoding(content: bytes) -> str:
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if content.startswith(mark):
+            return encoding
+    if b"\0" in content[:START]:  # UTF-16 of Latin letters without its mark: every other is zero
+        return "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    return "utf-8-sig"
+
+
+def _no_table(content: bytes) -> str | None:
+    """Say what a file is instead of a table, and what to do."""
+    start = content[:START]
+    if is_picture(start):
+        return (
+            "is an image; a data set is a folder of class folders, or a CSV table that lists path "
+            "and label of each image."
+        )
+    kind = foreign_kind(start)
+    if kind is ZIP and b"xl/" in content:
+        return (
+            "is an Excel workbook; a CSV table was expected. Open it and save the sheet as CSV "
+            "(UTF-8)."
+        )
+    if kind is ZIP:
+        return f"is {kind.name}; a folder or a CSV table was expected. Unpack it and name that."
+    return f"is {kind.name}; a CSV table was expected. {kind.remedy}" if kind else None

@@ -1,0 +1,76 @@
+import codecs
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mammolens.csv_table import read_header, read_rows
+from mammolens.errors import DataError
+
+ROWS = [{"path": "ä, b.png", "label": "1"}, {"path": "c.png", "label": ""}]
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_table_is_read_whatever_parts_its_cells_and_holds_its_letters(
+    tmp_path: Path, mark: str, encoding: str, newline: str
+) -> None:
+    lines = [f" path{mark}label ", f'"ä, b.png"{mark}1', f"c.png{mark}", f"{mark}", ""]
+    path = tmp_path / "data.csv"
+    path.write_bytes(newline.join(lines).encode(encoding))
+    assert read_rows(path) == ROWS
+    assert read_header(path) == ["path", "label"]
+
+
+def test_the_mark_of_the_other_byte_order_is_understood(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(codecs.BOM_UTF16_BE + "sep=;\npath;label\nc.png;".encode("utf-16-be"))
+    assert read_rows(path) == ROWS[1:]
+
+
+def workbook(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("[Content_Types].xml", "")
+        archive.writestr("xl/workbook.xml", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the table has no rows"),
+        (b"path,label\n", "the table has no rows"),
+        (b"path,label\n\xe4.png,1\n", r"UTF-8 CSV table .*Save it as CSV \(UTF-8\)"),
+        (b"path,label\na.png,1,2\n", "row 2: has more cells"),
+        (b"\x89PNG\r\n\x1a\n", "is an image; a data set is a folder of class folders, or a CSV"),
+        (b"PK\x03\x04", "is a ZIP archive; a folder or a CSV table was expected. Unpack it"),
+        (b"\x1f\x8b\x08", "is an archive packed by gzip; a CSV table was expected. Unpack it"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Excel workbook.* save the sheet as CSV"),
+        (b"PAR1", "is a Parquet table; a CSV table was expected. Save it as CSV"),
+    ],
+)
+def test_what_is_no_table_is_called_by_its_name(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        read_rows(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_workbook_a_folder_and_nothing_are_told_apart(tmp_path: Path) -> None:
+    workbook(tmp_path / "data.xlsx")
+    for name, said in (
+        ("data.xlsx", "is an Excel workbook; a CSV table was expected. Open it and save"),
+        ("", "is a folder; a CSV table was expected. Name a file in it"),
+        ("gone.csv", "no such file"),
+    ):
+        with pytest.raises(DataError, match=said):
+            read_rows(tmp_path / name)
+
+
+def test_a_table_that_may_not_be_read_says_so(locked: Path) -> None:
+    path = locked / "data.csv"
+    path.write_text("path,label\n")
+    path.chmod(0)
+    with pytest.raises(DataError, match="may not be read by this user"):
+        read_rows(path)
