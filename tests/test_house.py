@@ -21,6 +21,8 @@ FLOORS = (
     ("errors", "records"),
     (
         "files",
+        "privacy",
+        "workers",
         "parallel",
         "images",
         "raster",
