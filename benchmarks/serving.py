@@ -10,7 +10,6 @@ mammolens does the same work. Times differ between machines; the ratios within o
 compare.
 """
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -137,12 +136,18 @@ def peak(process: str) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
+def children() -> list[str]:
+    """Return the processes that this one has started and that are still there."""
+    threads = Path("/proc/self/task").glob("*/children")
+    return [one for thread in threads for one in thread.read_text(encoding="ascii").split()]
+
+
 def memory(run: Path, paths: list[Path]) -> Table:
     """Largest resident memory of this process and of its workers while thousands are answered."""
     table = Table("files answered", "largest memory of this process", "of a worker")
     for done, _ in enumerate(Predictor.load(run).predict(paths), start=1):
         if done in (len(paths) // 10, len(paths) // 2, len(paths) - 100):
-            workers = [peak(str(child.pid)) for child in multiprocessing.active_children()]
+            workers = [peak(worker) for worker in children()]
             table.add_row(f"{done}", f"{peak('self'):.0f} MiB", f"{max(workers):.0f} MiB")
     return table
 

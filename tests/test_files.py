@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mammolens.errors import DataError
-from mammolens.files import cache_folder, content_hash, write_text, written_whole
+from mammolens.files import cache_folder, check_writable, content_hash, write_text, written_whole
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -57,4 +57,4 @@ def test_a_cache_that_cannot_be_written_says_which_and_what_to_do(
     for folder in (locked / "cache", locked / "cache" / "deeper", locked / "file"):
         monkeypatch.setenv("MAMMOLENS_CACHE", str(folder))
         with pytest.raises(DataError, match=f"{folder}: .* Set MAMMOLENS_CACHE to a folder that"):
-            cache_folder()
+            check_writable(cache_folder() / "pixels")

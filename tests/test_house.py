@@ -21,6 +21,8 @@ FLOORS = (
     ("errors", "records", "numerals"),
     (
         "files",
+        "privacy",
+        "workers",
         "parallel",
         "images",
         "raster",

@@ -12,8 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mammolens import numerals
-from mammolens.errors import DataError
-from mammolens.files import written_whole
+from mammolens.files import check_new_file, written_whole
 from mammolens.records import Prediction
 
 COLUMNS = (
@@ -60,13 +59,12 @@ def _text(value: object) -> str:
 
 
 def check_suffix(out: Path | None) -> None:
-    """Refuse, before any work, a file whose ending names no format.
+    """Refuse, before any work, what answers cannot be written to; None is nowhere.
 
     Raises:
-        DataError: the ending is not one of `FORMATS`.
+        DataError: see `check_new_file`.
     """
-    if out is not None and out.suffix.lower() not in FORMATS:
-        raise DataError(f"{out}: expected a name ending in {', '.join(FORMATS)}.")
+    check_new_file(out, FORMATS)
 
 
 def written(answers: Iterable[Prediction], out: Path) -> Iterator[Prediction]:

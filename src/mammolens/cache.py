@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mammolens.breast import Pixels
 from mammolens.errors import ImageError, MammolensError, reason
-from mammolens.files import cache_folder, content_hash, write_text, written_whole
+from mammolens.files import cache_folder, check_writable, content_hash, write_text, written_whole
 from mammolens.parallel import cores, map_in_order, tracked
 from mammolens.preprocess import VERSION, Prepared, Preprocess, as_float
 from mammolens.reading import read_image
@@ -90,6 +90,8 @@ def prepared_pixels(
         for path, (digest, error) in zip(paths, hashed, strict=True)
         if error is None and digest not in known
     }
+    if wanted:
+        check_writable(folder)
     failed = _fill(folder, wanted, preprocess, progress=progress)
     known = read_shards(folder) if wanted else known
     errors = tuple(error or failed.get(digest) for digest, error in hashed)

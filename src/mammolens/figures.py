@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mammolens.files import written_whole
+from mammolens.files import check_new_file, written_whole
 from mammolens.metrics import Estimate
 from mammolens.numerals import percent
 from mammolens.records import LABEL_NAMES
@@ -26,12 +26,20 @@ _SIZE = (4.6, 4.2)
 _SMALL = 9  # size of letters in points
 
 
+SUFFIXES = (".png", ".svg")
+"""Endings of files that figures are written to."""
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write `figure` as PNG or SVG, as the suffix says, whole or not at all.
 
     In an SVG, text stays text, and the same figure is the same file.
+
+    Raises:
+        DataError: the name has another ending, or cannot be written.
     """
-    drawn = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 150}
+    check_new_file(path, SUFFIXES)
+    drawn = {"metadata": {"Date": None}} if path.suffix.lower() == ".svg" else {"dpi": 150}
     steady = mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mammolens"})
     with written_whole(path) as temporary, steady:
         figure.savefig(temporary, bbox_inches="tight", **drawn)

@@ -6,11 +6,13 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mammolens.errors import DataError, reason
+
+_STEM = 60  # letters of a name that its temporary name keeps: file systems have a limit
 
 
 @contextmanager
@@ -18,33 +20,98 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved there when the block ends well, else deleted.
 
     Raises:
-        DataError: the folder cannot be written to.
+        DataError: the folder cannot be written to, or the disk is full.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
-        )
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written here ({error.strerror}).") from error
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _new_beside(path)
     try:
         yield temporary
         temporary.chmod(0o644)  # mkstemp gives 0600, which would hide results from colleagues
         temporary.replace(path)
+    except OSError as error:
+        if error.filename not in {None, str(temporary), str(path)}:
+            raise  # of another file, which was read meanwhile
+        raise DataError(_unwritten(path, error)) from error
+    except KeyboardInterrupt as error:
+        error.add_note(f"{path} was not written.")
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def check_new_folder(out: Path) -> None:
-    """Refuse, before any work, a folder that is in the way.
+def _new_beside(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem[:_STEM]}.", suffix=path.suffix
+        )
+    except OSError as error:
+        raise DataError(_unwritten(path, error)) from error
+    os.close(handle)
+    return Path(name)
+
+
+def _unwritten(path: Path, error: OSError) -> str:
+    remedy = " Choose another place."
+    with suppress(DataError):
+        if path.absolute().is_relative_to(cache_folder().absolute()):
+            remedy = " It belongs to the cache. Set MAMMOLENS_CACHE to a folder that has room."
+    return f"{path}: cannot be written here ({system_reason(error)}).{remedy}"
+
+
+def system_reason(error: OSError) -> str:
+    """Return why the system refused, in its own words, such as ``No space left on device``."""
+    return error.strerror or f"{reason(error)}; is the disk full?"
+
+
+def check_new_file(path: Path | None, suffixes: Collection[str]) -> None:
+    """Refuse, before any work, a file that could not be written in the end; None is no file.
+
+    Args:
+        path: a file there is replaced.
+        suffixes: endings of names that say what can be written, in lower case.
 
     Raises:
-        DataError: `out` holds something already, or is a file.
+        DataError: the name has another ending, a folder is in the way, or the file's folder
+            cannot be written to.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
+        raise DataError(f"{path}: expected a name ending in {', '.join(suffixes)}.")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder. Name a file in it, or another.")
+    _check_place(path.parent, path)
+
+
+def check_writable(folder: Path | None) -> None:
+    """Refuse, before any work, a folder that cannot be written to, or made; None is no folder.
+
+    Raises:
+        DataError: it, or what should hold it, is no folder or may not be written to.
+    """
+    if folder is not None:
+        _check_place(folder, folder)
+
+
+def _check_place(folder: Path, wanted: Path) -> None:
+    """Try to write where `folder` is, or would be made."""
+    try:
+        there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        raise DataError(_unwritten(wanted, error)) from error
+
+
+def check_new_folder(out: Path) -> None:
+    """Refuse, before any work, a folder that is in the way or could not be made.
+
+    Raises:
+        DataError: `out` holds something already, is a file, or cannot be made.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: exists already. Choose a new folder.")
+    _check_place(out.absolute().parent, out)
 
 
 @contextmanager
@@ -56,14 +123,17 @@ def folder_written_whole(out: Path) -> Iterator[Path]:
     """
     check_new_folder(out)
     target = out.absolute()
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    temporary = target.with_name(f".{target.name[:_STEM]}.{uuid.uuid4().hex[:8]}")
     try:
         yield temporary
         if target.exists():
             target.rmdir()
         temporary.replace(target)
     except OSError as error:
-        raise DataError(f"{out}: cannot be written ({reason(error)}).") from error
+        raise DataError(_unwritten(out, error)) from error
+    except KeyboardInterrupt as error:
+        error.add_note(f"{out} was not written.")
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -111,30 +181,14 @@ def cache_folder() -> Path:
     Nothing there is precious: deleting it costs time only.
 
     Raises:
-        DataError: the folder is not there and cannot be made, or may not be written to.
+        DataError: this user has no home folder.
     """
-    folder = _chosen_cache()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # the one sure way to know
-            pass
-    except OSError as error:
-        raise DataError(
-            f"{folder}: what is kept between runs goes there, and it cannot be written to "
-            f"({error.strerror}). Set MAMMOLENS_CACHE to a folder that can."
-        ) from error
-    return folder
-
-
-def _chosen_cache() -> Path:
     if chosen := os.environ.get("MAMMOLENS_CACHE"):
         return Path(chosen)
-    if root := os.environ.get("XDG_CACHE_HOME"):
-        return Path(root) / "mammolens"
     try:
-        return Path.home() / ".cache" / "mammolens"
-    except RuntimeError as error:  # nobody knows where home is
+        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
         raise DataError(
-            f"no folder is known for what is kept between runs ({error}). "
-            "Set MAMMOLENS_CACHE to one."
+            f"no folder for the cache ({reason(error)}). Set MAMMOLENS_CACHE to one."
         ) from error
+    return Path(root) / "mammolens"

@@ -1,15 +1,14 @@
 """Work spread over processes, in order and in bounded memory, with a progress bar.
 
-Knows nothing of images. Workers are spawned, never forked: a forked copy of a process that has
-started threads (as PyTorch does) can hang.
+Knows nothing of images.
 """
 
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +19,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from mammolens.workers import Worker, end, packed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,26 +43,46 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each of `items`, in their order, from several processes.
 
-    `function` must be importable by name. At most a few items a worker are ahead of what was
-    taken, so memory stays bounded however many items there are.
+    At most a few items a worker are ahead of what was taken, so memory stays bounded however many
+    items there are. A few items, or a function of the caller's own script, stay in this process.
+
+    Raises:
+        MammolensError: a process was ended from outside, or crashed.
     """
-    workers = workers or cores()
-    if workers == 1 or len(items) <= FEW:
-        yield from map(function, items)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        pending: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) >= workers * _AHEAD:
-                    yield pending.popleft().result()
-            while pending:
+    workers = min(workers or cores(), len(items))
+    portable = packed(function) if workers > 1 and len(items) > FEW else None
+    yield from map(function, items) if portable is None else _spread(portable, items, workers)
+
+
+def _spread(function: bytes, items: Sequence[Item], count: int) -> Iterator[Any]:
+    """Work with `count` processes, each of which has a thread that waits for it."""
+    workers: list[Worker] = []
+    idle: SimpleQueue[Worker] = SimpleQueue()
+    threads = ThreadPoolExecutor(count)
+    pending: deque[Future[Any]] = deque()
+    try:
+        for _ in range(count):
+            workers.append(Worker(function))
+            idle.put(workers[-1])
+        for item in items:
+            pending.append(threads.submit(_asked, idle, item))
+            if len(pending) >= count * _AHEAD:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        end(workers)  # which wakes the threads that wait for them
+        threads.shutdown()
+
+
+def _asked(idle: "SimpleQueue[Worker]", item: object) -> object:
+    """Have a worker that has nothing to do work on the item."""
+    worker = idle.get()
+    try:
+        return worker(item)
+    finally:
+        idle.put(worker)
 
 
 def progress_bar(*, visible: bool = True) -> Progress:

@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss, recall_score, roc_auc_score
 from mammolens.breast import Pixels
 from mammolens.cache import CachedPixels, read_shards, write_shards
 from mammolens.calibration import sigmoid
-from mammolens.files import cache_folder
+from mammolens.files import cache_folder, check_writable
 from mammolens.networks import LOGITS, Network
 from mammolens.onnx_model import INPUT, to_onnx
 from mammolens.parallel import tracked
@@ -47,6 +47,7 @@ def pooled_features(
     known = read_shards(folder)
     wanted = [index for index, digest in enumerate(pixels.digests) if digest not in known]
     if wanted:
+        check_writable(folder)
         session = onnxruntime.InferenceSession(to_onnx(pooled), providers=["CPUExecutionProvider"])
         counted = tracked(wanted, "Looking at images", len(wanted), visible=progress)
         made = (

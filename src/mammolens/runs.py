@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+import h5py
 import keras
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -152,10 +153,21 @@ def save_network(network: Network, path: Path) -> None:
     level = log.level
     log.setLevel(logging.ERROR)  # Keras calls HDF5 legacy at each save; the choice is deliberate
     try:
-        with written_whole(path) as temporary:
-            network.save(temporary)
+        with _InMemory("breast.h5", "w", driver="core", backing_store=False) as file:
+            keras.saving.save_model(network, file)
+            content = file.id.get_file_image()
     finally:
         log.setLevel(level)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
+
+
+class _InMemory(h5py.File):  # type: ignore[misc]  # h5py ships no types
+    """HDF5 that is on no disk: where one is full, HDF5 2.0 ends the whole process."""
+
+    def __str__(self) -> str:
+        """Return a name by which Keras knows the format."""
+        return str(self.filename)
 
 
 def environment(command: str) -> dict[str, Any]:
@@ -188,13 +200,15 @@ def _version(package: str) -> str | None:
 def _commit() -> str | None:
     """Return the commit of the checkout that the package runs from, if it does."""
     git = shutil.which("git")
-    if git is None:
+    commit = git and _answer(git, "rev-parse", "HEAD")
+    if not git or not commit:
         return None
-    here = str(Path(__file__).parent)
-    answer = subprocess.run(  # noqa: S603 - fixed arguments
-        [git, "-C", here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return answer.stdout.strip() or None
+    # `git describe --dirty` would do in one, but writes into the checkout.
+    changed = _answer(git, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if changed else commit
+
+
+def _answer(git: str, *arguments: str) -> str:
+    command = [git, "-C", str(Path(__file__).parent), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+    return done.stdout.strip()

@@ -4,16 +4,21 @@ Heavy libraries are imported by the verb that needs them, so that `--help` answe
 """
 
 import io
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
 
 from mammolens import __version__
 from mammolens.cli import data, learning, serving
-from mammolens.cli.options import screen, warn
-from mammolens.errors import MammolensError
+from mammolens.cli.options import screen, tell, warn
+from mammolens.errors import MammolensError, reason
+from mammolens.files import system_reason
 
 app = typer.Typer(
     help="Detect breast tumors in mammograms, and say honestly how well. Research use only.",
@@ -38,19 +43,76 @@ VERBS: dict[str, Callable[..., None]] = {
     "app": serving.page,
     "demo": learning.demo,
 }
+
+
+def interruptible(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return a verb that Ctrl-C ends with one line, which says what was not written, and code 130.
+
+    130 is what shells say of a program that SIGINT (2) ended: 128 and the signal's number.
+    """
+
+    @wraps(verb)
+    def run(*arguments: object, **options: object) -> None:
+        said: list[str] = []
+        try:
+            return verb(*arguments, **options)
+        except KeyboardInterrupt as interrupt:
+            said += getattr(interrupt, "__notes__", [])
+        Console(stderr=True).show_cursor()  # a progress bar may have hidden it
+        tell(" ".join(["Interrupted.", *said]))
+        raise typer.Exit(130)
+
+    return run
+
+
 for _name, _verb in VERBS.items():  # the order in which --help lists them
-    app.command(_name)(_verb)
+    app.command(_name)(interruptible(_verb))
 
 
 def main() -> NoReturn:
-    """Run the command line: a `MammolensError` becomes one line and exit code 1."""
+    """Run the command line: what a user can mend becomes one line and exit code 1."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no valid UTF-8
+    code: int | str | None = 1
+    complaint = ""
     try:
         app()
+    except SystemExit as end:
+        code = end.code
     except MammolensError as error:
-        warn(str(error), "error")
-    sys.exit(1)
+        complaint = reason(error)
+    except OSError as error:
+        complaint = system_complaint(error)
+    if lost := lost_output():
+        code, complaint = code or 1, complaint or lost
+    if complaint:
+        with suppress(OSError):  # where standard error is full as well, the exit code says it
+            warn(complaint, "error")
+    sys.exit(code)
+
+
+def system_complaint(error: OSError) -> str:
+    """Return what the system refused (a full disk, a locked folder) as one line.
+
+    Raises:
+        OSError: `error`, where no system gave it: that is a bug, and shows itself.
+    """
+    if error.errno is None:
+        raise error
+    return f"{error.filename or 'a file or stream'}: {system_reason(error)}."
+
+
+def lost_output() -> str:
+    """Say that standard output did not take all results; nothing where it did."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # Python would try once more when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # `| head` has read enough: nothing is lost
+            return f"standard output: cannot be written ({system_reason(error)})."
+    return ""
 
 
 @app.callback(invoke_without_command=True)

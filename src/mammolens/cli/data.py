@@ -1,6 +1,5 @@
 """Verbs about data: draw, fetch, list, examine, look."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,10 @@ from mammolens.cli.options import (
     tell_left_out,
     warn,
 )
+from mammolens.files import check_new_file, check_writable
+
+TABLES = (".csv",)
+"""Endings of manifests."""
 
 
 class SplitBy(StrEnum):
@@ -76,6 +79,7 @@ def manifest(
     from mammolens.sources import read_source
     from mammolens.splits import split_by_patient, split_off_validation
 
+    check_new_file(out, TABLES)
     listed = read_source(data, positive=positive)
     left_out = tell_left_out(listed)
     if splits is SplitBy.PATIENT:
@@ -107,20 +111,23 @@ def doctor(
     from mammolens.sources import read_source
     from mammolens.tables import findings_table
 
+    check_writable(out)
+    check_new_file(mend, TABLES)
     listed = read_source(data, positive=positive)
     left_out = tell_left_out(listed)
     examined = look(listed, progress=not quiet)
     diagnosis = examine(examined, data=data, command=command_line())
-    if as_json:
-        sys.stdout.write(diagnosis.model_dump_json(indent=2) + "\n")
-    else:
-        screen.print(findings_table(diagnosis))
     if out is not None:
         write_report(diagnosis, out)
         tell(f"Report written to {out / 'report.html'}")
     if mend is not None:
         mended(examined, diagnosis.findings).save(mend)
         tell(f"Mended manifest written to {mend}: mammolens train {mend}")
+    if as_json:
+        told = diagnosis.model_dump_json(indent=2)
+        screen.print(told, markup=False, highlight=False, emoji=False)
+    else:
+        screen.print(findings_table(diagnosis))
     if diagnosis.of(Severity.ERROR):
         raise typer.Exit(1)
     fail_if(left_out)
@@ -135,11 +142,12 @@ def preview(
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of images.")] = 0,
 ) -> None:
     """Draw a contact sheet: each image as stored, and as the network will see it."""
-    from mammolens.figures import save_figure
+    from mammolens.figures import SUFFIXES, save_figure
     from mammolens.preview import contact_sheet
     from mammolens.recipe import read_recipe
     from mammolens.sources import read_source
 
+    check_new_file(out, SUFFIXES)
     settings = read_recipe(recipe, set_ or [])
     listed = read_source(data)
     left_out = tell_left_out(listed)

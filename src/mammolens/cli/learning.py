@@ -1,5 +1,7 @@
 """Verbs about models: train, judge, export, and the demonstration of all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +28,7 @@ from mammolens.cli.options import (
 )
 from mammolens.cli.serving import predict
 from mammolens.errors import BundleError
-from mammolens.files import check_new_folder
+from mammolens.files import check_new_file, check_new_folder, check_writable
 from mammolens.records import Level
 
 Also = Annotated[
@@ -62,6 +64,8 @@ def train(
 
     require_training()
     settings = read_recipe(recipe, set_ or [])
+    folder = out or Path("runs") / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005
+    check_writable(folder)
     listed = read_source(data)
     left_out = tell_left_out(listed)
     print_splits(listed, data)
@@ -72,15 +76,15 @@ def train(
 
     from mammolens.training import train as train_network
 
-    folder = out or Path("runs") / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005
-    run = train_network(
-        listed,
-        settings,
-        folder,
-        name=_named(data, also),
-        command=command_line(),
-        progress=not quiet,
-    )
+    with _to_be_continued(folder):
+        run = train_network(
+            listed,
+            settings,
+            folder,
+            name=_named(data, also),
+            command=command_line(),
+            progress=not quiet,
+        )
     for why in run.record.left_out.values():
         warn(f"left out: {why}")
     epochs = f"{run.record.epochs} epoch{'s' if run.record.epochs > 1 else ''}"
@@ -112,24 +116,26 @@ def crossvalidate(
 
     require_training()
     settings = read_recipe(recipe, set_ or [])
+    folder = out or Path("runs") / f"{settings.name}-folds"
+    check_writable(folder)
     listed = read_source(data)
     others = None if also is None else read_source(also)
     left_out = tell_left_out(listed) + (tell_left_out(others) if others else 0)
 
     from mammolens.crossvalidation import cross_validate
 
-    folder = out or Path("runs") / f"{settings.name}-folds"
-    report = cross_validate(
-        listed,
-        settings,
-        folder,
-        folds=folds,
-        also=others,
-        others=with_ or [],
-        name=_named(data, also),
-        command=command_line(),
-        progress=not quiet,
-    )
+    with _to_be_continued(folder):
+        report = cross_validate(
+            listed,
+            settings,
+            folder,
+            folds=folds,
+            also=others,
+            others=with_ or [],
+            name=_named(data, also),
+            command=command_line(),
+            progress=not quiet,
+        )
     screen.print(folds_table(report.roc_auc, report.folds))
     screen.print(
         f"{report.images} images of {report.patients} patients, {report.tumors} with a tumor. "
@@ -188,6 +194,7 @@ def evaluate(
     chosen = None if split is Judged.ALL else Split(split)
     name = f"{Path(data).stem}-{split}" if data else split
     folder = out or Path(str(model)) / "evaluation" / name
+    check_writable(folder)
     question = Question(listed, chosen, origin, command_line())
     if predictions is None:
         predictor = Predictor.load(model, point)
@@ -218,10 +225,11 @@ def compare(
     from mammolens.files import write_text
     from mammolens.tables import comparison_table
 
+    check_new_file(out, (".json",))
     found = compare_reports(first, second)
-    screen.print(comparison_table(found))
     if out is not None:
         write_text(out, found.model_dump_json(indent=2) + "\n")
+    screen.print(comparison_table(found))
 
 
 def export(
@@ -301,6 +309,16 @@ def demo(
         "These patients are drawn, not real: the figures show that the line works, nothing else.\n"
         "Next:    mammolens train YOUR_FOLDER    (train/0, train/1, valid/0, ... or a CSV)"
     )
+
+
+@contextmanager
+def _to_be_continued(folder: Path) -> Iterator[None]:
+    """Have Ctrl-C say how a training goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"The same command, with --out {folder}, goes on.")
+        raise
 
 
 def _named(data: str, also: str | None) -> str:

@@ -4,13 +4,14 @@ import os
 import shlex
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mammolens.errors import MissingExtra
+from mammolens.errors import MammolensError, MissingExtra
+from mammolens.files import system_reason
 
 if TYPE_CHECKING:
     from mammolens.manifest import Manifest
@@ -38,8 +39,25 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stand
 MOST_LEFT_OUT = 20
 """Files left out that are named on the screen; the others are counted."""
 
-screen = Console(soft_wrap=True)
-"""Standard output: results."""
+
+class Screen(Console):
+    """Standard output: results."""
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - Rich's own
+        """Print as Rich does.
+
+        Raises:
+            MammolensError: standard output does not take it.
+        """
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            raise MammolensError(
+                f"standard output: cannot be written ({system_reason(error)})."
+            ) from error
+
+
+screen = Screen(soft_wrap=True)
 
 
 def command_line() -> str:

@@ -7,6 +7,7 @@ import typer
 
 from mammolens.cli.options import Model, Point, Quiet, require, screen, warn
 from mammolens.errors import BundleError
+from mammolens.files import check_new_file, check_writable
 from mammolens.records import Level
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def predict(
     from mammolens.predictor import Predictor
 
     check_suffix(out)
+    check_writable(overlay)
     predictor = Predictor.load(model, point)
     if overlay is not None and predictor.bundle.record.outputs.score_map is None:
         raise BundleError(f"{model}: its network has no score map. Leave out --overlay.")
@@ -88,12 +90,13 @@ def show(
 ) -> None:
     """Print what was read of one image, and draw it as read and as the network sees it."""
     from mammolens.bundle import find_bundle, open_bundle
-    from mammolens.figures import save_figure
+    from mammolens.figures import SUFFIXES, save_figure
     from mammolens.preview import before_and_after
 
+    picture = out or Path(f"{image.stem}-seen.png")
+    check_new_file(picture, SUFFIXES)
     record = open_bundle(find_bundle(model)).record
     facts, sheet = before_and_after(image, record.preprocess, record.gate)
-    picture = out or Path(f"{image.stem}-seen.png")
     save_figure(sheet, picture)
     for name, fact in facts.items():
         screen.print(f"{name:<14}{fact}", highlight=False, markup=False)

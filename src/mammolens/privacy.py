@@ -1,0 +1,46 @@
+"""What libraries are told before they are imported: send nothing, keep your files in our cache.
+
+Importing the package says it, so it holds behind every door and in every worker. A library that was
+imported before mammolens has not heard it.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from mammolens.errors import DataError
+from mammolens.files import cache_folder
+
+SETTINGS = {
+    # Who prefers another backend sets it in the shell.
+    "KERAS_BACKEND": "torch",
+    # On by default since ONNX Runtime 1.29 (its Privacy.md): an identifier of this machine in the
+    # home folder, and events sent to its makers. Read once, when ONNX Runtime is loaded.
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+"""Environment variables and their values."""
+
+FOLDERS = {
+    "KERAS_HOME": "keras",  # its settings; weights of keras.applications, if a recipe asks for them
+    "MPLCONFIGDIR": "matplotlib",  # what it notes of fonts
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",  # made at import, empty
+}
+"""Environment variables that name folders, and which folder of our cache."""
+
+_SYSTEM_FONTS = Path("/etc/fonts/fonts.conf")
+_FONTS = Path(__file__).with_name("fonts.conf")
+
+
+def tell_libraries() -> None:
+    """Set environment variables of other libraries; what the user has set stays."""
+    wanted = dict(SETTINGS)
+    if (
+        _SYSTEM_FONTS.is_file()
+    ):  # matplotlib has fontconfig list fonts, which keeps notes of its own
+        wanted["FONTCONFIG_FILE"] = str(_FONTS)
+    with suppress(DataError):  # without a home folder, what needs the cache says so
+        cache = cache_folder().absolute()
+        wanted |= {name: str(cache / folder) for name, folder in FOLDERS.items()}
+    for name, value in wanted.items():
+        if not os.environ.get(name):
+            os.environ[name] = value
