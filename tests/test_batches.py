@@ -34,7 +34,7 @@ def test_without_a_seed_images_come_once_and_in_order(pixels: CachedPixels) -> N
 def test_with_a_seed_each_epoch_has_an_order_of_its_own(pixels: CachedPixels) -> None:
     batches = Batches(pixels, LABELS, 4, seed=1)
     first = drawn(batches)
-    batches.on_epoch_end()
+    batches.start(1)
     second = drawn(batches)
     assert sorted(first) == sorted(second) == LABELS.tolist()
     assert first != second != LABELS.tolist()
@@ -73,11 +73,11 @@ def test_by_patient_classes_and_patients_have_an_equal_part(pixels: CachedPixels
     patients = ["a", "b", *["c"] * 8]
     batches = Batches(pixels, labels, 10, patients=patients, seed=0)
     counts = np.zeros(2)
-    for _ in range(200):
+    for epoch in range(200):
+        batches.start(epoch)
         images, drawn = batches[0]
         bees = np.abs(images[..., 0] - pixels.take([1])).max(axis=(1, 2)) == 0
         counts += [drawn.mean(), bees.mean()]
-        batches.on_epoch_end()
     tumors, patient_b = counts / 200
     assert tumors == pytest.approx(0.5, abs=0.05)
     assert patient_b == pytest.approx(0.25, abs=0.05)

@@ -246,17 +246,21 @@ def test_one_cycle_rises_and_falls_to_nothing() -> None:
     assert rates[-1] < 1e-3 * rates[24]
 
 
-def test_the_average_is_validated_and_the_own_weights_learn_on() -> None:
-    average = MovingAverage(0.5)
+def test_the_average_goes_on_from_where_it_was() -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    average.set_model(model)
-    for value in (0.0, 1.0, 1.0, 1.0):
-        model.set_weights([np.full((1, 1), value)])
-        average.on_train_batch_end(0)
-    average.on_test_begin()
-    assert 0.1 < float(model.get_weights()[0][0, 0]) < 1.0
-    average.on_epoch_begin(1)
-    assert float(model.get_weights()[0][0, 0]) == 1.0
+
+    def follow(average: MovingAverage, *values: float) -> MovingAverage:
+        average.set_model(model)
+        for value in values:
+            model.set_weights([np.full((1, 1), value)])
+            average.on_train_batch_end(0)
+        return average
+
+    whole = follow(MovingAverage(0.5), 0.0, 1.0, 1.0, 1.0)
+    assert 0.1 < float(whole.average[0][0, 0]) < 1.0
+    first = follow(MovingAverage(0.5), 0.0, 1.0)
+    second = follow(MovingAverage(0.5, first.average, 2), 1.0, 1.0)
+    np.testing.assert_array_equal(second.average, whole.average)
 
 
 def test_earlier_stages_move_less() -> None:

@@ -21,9 +21,9 @@ Inputs = Any
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
     """Batches of (pixels, labels): float32 (images, height, width, 1) and (images, 1).
 
-    With a seed the images are shuffled anew for each epoch, augmented and mixed, from that seed
-    alone; without one they come in order, unchanged. What frozen stages make of them may come
-    instead of pixels.
+    With a seed the images are shuffled anew for each epoch, augmented and mixed: a function of that
+    seed, the epoch and the step alone. Without one they come in order, unchanged. What frozen
+    stages make of them may come instead of pixels.
 
     Args:
         pixels: of all images.
@@ -66,8 +66,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         self._frozen = frozen
         self._share = None if patients is None else _equal_shares(labels, patients)
         self._views = None if breasts is None else _views(breasts)
-        self._epoch = 0
-        self._order = self._shuffled()
+        self.start(0)
 
     def __len__(self) -> int:
         return math.ceil(len(self._order) / self._batch_size)
@@ -88,9 +87,12 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
             return (images, column, cells(masks, *self._places)), column
         return (images, column) if self._labels_too else images, column
 
-    def on_epoch_end(self) -> None:
-        """Shuffle for the next epoch."""
-        self._epoch += 1
+    def start(self, epoch: int) -> None:
+        """Shuffle for an epoch, counted from 0.
+
+        Keras calls `on_epoch_end` once more where it builds metrics, so that does not count.
+        """
+        self._epoch = epoch
         self._order = self._shuffled()
 
     def _taken(

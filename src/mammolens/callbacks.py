@@ -1,8 +1,8 @@
-"""What happens between steps and epochs: learning rates, averages, checkpoints, a line an epoch."""
+"""What happens between steps: learning rates, averages, a bar. What lasts an epoch is told them."""
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import keras
 import numpy as np
@@ -12,43 +12,22 @@ from rich.console import Console
 from mammolens.efficientnet_lite import STAGES, layers_by_stage
 from mammolens.networks import ATTENTION
 from mammolens.parallel import progress_bar
-from mammolens.recipe import Recipe
 
 
-def callbacks(
-    recipe: Recipe, history: Path, checkpoint: Path, steps: int
-) -> list[keras.callbacks.Callback]:
-    """Return what a recipe wants done between steps and epochs.
+class EpochSeed(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """What an epoch draws depends on the seed and the epoch, and on nothing that was drawn before.
 
-    Args:
-        recipe: how to learn.
-        history: CSV of the epochs, appended to.
-        checkpoint: folder that an interrupted training goes on from.
-        steps: in an epoch.
+    On PyTorch, Keras' dropout draws from the one generator of the whole process.
     """
-    mode = "max" if recipe.monitor == "auc" else "min"
-    measure = "loss" if recipe.monitor == "nothing" else recipe.monitor
-    watched = {"monitor": f"val_{measure}", "mode": mode}
-    rate = (
-        OneCycle(recipe.learning_rate, recipe.warm_up, recipe.epochs * steps)
-        if recipe.schedule == "one_cycle"
-        else keras.callbacks.ReduceLROnPlateau(
-            factor=recipe.plateau_factor, patience=recipe.plateau_patience, **watched
-        )
-    )
-    stopping = keras.callbacks.EarlyStopping(
-        patience=recipe.early_stopping_patience, restore_best_weights=True, **watched
-    )
-    slower = [StageRates(recipe.stage_rates)] if recipe.stage_rates < 1 else []
-    averaged = [MovingAverage(recipe.moving_average)] if recipe.moving_average else []
-    return [
-        keras.callbacks.BackupAndRestore(str(checkpoint)),
-        *slower,  # before the average, which is of weights as they are in the end
-        *averaged,
-        *([] if recipe.monitor == "nothing" else [stopping]),
-        rate,
-        keras.callbacks.CSVLogger(str(history), append=True),
-    ]
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
+        """Set all generators."""
+        drawn = np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0]
+        keras.utils.set_random_seed(int(drawn))
 
 
 class OneCycle(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
@@ -110,73 +89,58 @@ class StageRates(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships
 class MovingAverage(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
     """A moving average of all weights, which is what is validated and kept.
 
-    Polyak & Juditsky 1992, SIAM J. Control Optim. 30:838. The network learns on with its own
-    weights: they are exchanged for the average after an epoch's last step, and back before the
-    next epoch's first. The average starts late, as the mean of what there was.
+    Polyak & Juditsky 1992, SIAM J. Control Optim. 30:838. The average starts late, as the mean of
+    what there was.
+
+    Attributes:
+        average: so far; empty before the first step.
     """
 
-    def __init__(self, momentum: float) -> None:
+    def __init__(
+        self, momentum: float, average: Sequence[NDArray[np.generic]] = (), steps: int = 0
+    ) -> None:
         super().__init__()
-        self._momentum, self._steps = momentum, 0
-        self._average: list[NDArray[np.float32]] = []
-        self._own: list[NDArray[np.float32]] | None = None
+        self._momentum, self._steps = momentum, steps
+        self.average = [weight.copy() for weight in average]
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
         """Take the new weights into the average."""
         self._steps += 1
         momentum = min(self._momentum, self._steps / (self._steps + 10))
         weights = self.model.get_weights()
-        if not self._average:  # copies: PyTorch's arrays are views of the living weights
-            self._average = [weight.copy() for weight in weights]
-        for average, weight in zip(self._average, weights, strict=True):
+        if not self.average:  # copies: PyTorch's arrays are views of the living weights
+            self.average = [weight.copy() for weight in weights]
+        for average, weight in zip(self.average, weights, strict=True):
             np.multiply(average, momentum, out=average)
             np.add(average, (1 - momentum) * weight, out=average)
-
-    def on_test_begin(self, logs: object = None) -> None:  # noqa: ARG002
-        """Validate the average."""
-        if self._own is None and self._average:
-            self._own = [weight.copy() for weight in self.model.get_weights()]
-            self.model.set_weights(self._average)
-
-    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
-        """Learn on with the own weights."""
-        if self._own is not None:
-            self.model.set_weights(self._own)
-            self._own = None
 
 
 class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
     """A bar over all steps with the most time that is left, and a line an epoch."""
 
-    def __init__(self, epochs: int, *, visible: bool) -> None:
+    def __init__(self, epochs: int, steps: int, done: int, *, visible: bool) -> None:
         super().__init__()
         self._bar = progress_bar(visible=visible)
-        self._epochs = epochs
         self._visible = visible
-        self._best = np.inf
-
-    def on_train_begin(self, logs: object = None) -> None:  # noqa: ARG002 - Keras' signature
-        """Start the bar."""
         self._task = self._bar.add_task(
-            f"Training, at most {self._epochs} epochs", total=self._epochs * self.params["steps"]
+            f"Training, at most {epochs} epochs", total=epochs * steps, completed=done * steps
         )
+
+    def __enter__(self) -> Self:
         self._bar.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
         """Move the bar."""
         self._bar.advance(self._task)
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+    def say(self, number: int, measures: Mapping[str, float], *, best: bool) -> None:
         """Print the line."""
-        logs = logs or {}
-        better = logs["val_loss"] < self._best
-        self._best = min(self._best, logs["val_loss"])
         if self._visible:
-            say_epoch(epoch + 1, logs, self._bar.console, "  best so far" if better else "")
-
-    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
-        """Stop the bar."""
-        self._bar.stop()
+            say_epoch(number, measures, self._bar.console, "  best so far" if best else "")
 
 
 def say_epoch(number: int, logs: Mapping[str, float], console: Console, remark: str = "") -> None:

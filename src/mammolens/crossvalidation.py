@@ -13,7 +13,8 @@ from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.calibration import logit, sigmoid
 from mammolens.errors import DataError, RecipeError
 from mammolens.export import served_network
-from mammolens.files import write_text, written_whole
+from mammolens.files import sweep, write_text, written_whole
+from mammolens.fitting import fit
 from mammolens.intervals import Measure
 from mammolens.manifest import Manifest
 from mammolens.metrics import Estimate, estimate, patient_weights, roc_auc
@@ -21,9 +22,17 @@ from mammolens.networks import check_network
 from mammolens.onnx_model import scores_by, to_onnx
 from mammolens.recipe import Recipe
 from mammolens.records import Level, Split
-from mammolens.runs import MANIFEST, MODEL, RECIPE, record_manifest, save_network, start_run
+from mammolens.runs import (
+    MANIFEST,
+    MODEL,
+    RECIPE,
+    forget_checkpoints,
+    record_manifest,
+    save_network,
+    start_run,
+)
 from mammolens.splits import folds_by_patient, with_training_images
-from mammolens.training import check_boxes, check_trainable, fit, readable
+from mammolens.training import check_boxes, check_trainable, readable
 from mammolens.triage import by_level
 
 SCORES, REPORT = "scores.csv", "crossvalidation.json"
@@ -97,6 +106,8 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
         RunError: `folder` is in the way.
     """
     check_network(recipe)
+    if (folder / "fold-0" / RECIPE).is_file():
+        sweep(folder)
     if recipe.monitor != "nothing":
         raise RecipeError(
             f"monitor = {recipe.monitor}: the epoch would be chosen on the fold that is judged. "
@@ -145,6 +156,7 @@ def _fold(
     scores = scores_by(served, pixels.subset(indices))
     judged = _Judged(held_out, scores)
     _write_scores(folder / SCORES, [judged])
+    forget_checkpoints(folder)
     return judged
 
 

@@ -16,10 +16,16 @@ from mammolens.onnx_model import INPUT, to_onnx
 
 
 class Frozen:
-    """The first stages of a network, as a function of pixels."""
+    """The first stages of a network, as a function of pixels.
 
-    def __init__(self, stages: Network) -> None:
+    Args:
+        stages: the network.
+        threads: to compute with; 0 is as many as there are cores.
+    """
+
+    def __init__(self, stages: Network, threads: int = 0) -> None:
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
         # Threads that wait by spinning would take the cores from the stages that learn.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = ["CPUExecutionProvider"]

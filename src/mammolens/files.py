@@ -3,8 +3,10 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +15,8 @@ from pathlib import Path
 from mammolens.errors import DataError, reason
 
 _STEM = 60  # letters of a name that its temporary name keeps: file systems have a limit
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
+"""Names of what `written_whole` and `folder_written_whole` have not moved to its place yet."""
 
 
 @contextmanager
@@ -136,6 +140,20 @@ def folder_written_whole(out: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(folder: Path, older_than: float = 0.0) -> None:
+    """Delete what writers that were killed left half-written anywhere below `folder`.
+
+    Args:
+        folder: that nobody else writes to now, or
+        older_than: seconds ago it was last written to, where somebody may.
+    """
+    latest = time.time() - older_than
+    for path in sorted(folder.rglob(".*")):
+        with suppress(FileNotFoundError):  # it was in another that is gone, or its writer is done
+            if _TEMPORARY.fullmatch(path.name) and path.lstat().st_mtime <= latest:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

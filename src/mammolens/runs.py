@@ -6,7 +6,7 @@ RUN/recipe.toml        how it was learnt; `mammolens train --recipe RUN/recipe.t
     history.csv        loss and metrics of each epoch
     figures/           learning curves
     breast.h5          the whole Keras model, best weights
-    checkpoint/        while it trains: what it goes on from if it is interrupted
+    checkpoint/        until it is complete: what it goes on from if it is interrupted
     bundle/            the same network as ONNX with all that serving needs
     evaluation/SPLIT/  report.json, predictions.csv, figures
     run.json           written last: its presence means the run is complete
@@ -27,7 +27,7 @@ import keras
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mammolens.errors import RunError
-from mammolens.files import content_hash, write_text, written_whole
+from mammolens.files import content_hash, sweep, write_text, written_whole
 from mammolens.manifest import Manifest
 from mammolens.networks import Network
 from mammolens.parallel import cores
@@ -122,15 +122,21 @@ def open_run(folder: Path) -> Run:
 def start_run(folder: Path, recipe: Recipe) -> None:
     """Make `folder` ready for a run; an unfinished one is gone on with if its recipe is the same.
 
+    It may have been interrupted at any moment, this function's own moments included: so its recipe
+    is the first file that comes and the last that goes.
+
     Raises:
         RunError: a complete run, or something that is not a run, is in the way.
     """
+    if folder.is_dir() and not (folder / RECORD).exists():
+        begun = [path for path in folder.iterdir() if not path.match(".recipe.????????.toml")]
+        if not begun or (folder / RECIPE).is_file():
+            sweep(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / RECIPE).is_file() or (folder / RECORD).exists():
             raise RunError(f"{folder}: exists already. Choose another --out.")
-        same = (folder / RECIPE).read_text(encoding="utf-8") == recipe.to_toml()
-        if not same or not any(folder.glob(f"{CHECKPOINT}/*")):
-            shutil.rmtree(folder)
+        if (folder / RECIPE).read_text(encoding="utf-8") != recipe.to_toml():
+            _empty(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -138,11 +144,25 @@ def start_run(folder: Path, recipe: Recipe) -> None:
     write_text(folder / RECIPE, recipe.to_toml())
 
 
+def _empty(folder: Path) -> None:
+    """Delete all of a run but its recipe."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != RECIPE:
+            path.unlink()
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Delete what an interrupted training would go on from: it has ended."""
+    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+
+
 def record_manifest(folder: Path, manifest: Manifest) -> None:
     """Write what is learnt from; a checkpoint of other images is thrown away."""
     path = folder / MANIFEST
     if path.is_file() and Manifest.load(path).fingerprint() != manifest.fingerprint():
-        shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+        forget_checkpoints(folder)
         (folder / HISTORY).unlink(missing_ok=True)
     manifest.save(path)
 

@@ -1,51 +1,40 @@
 """Manifest + recipe → `Run`. Read it from top to bottom: `train` is the whole story."""
 
-import csv
 import json
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
-from mammolens.batches import Batches
-from mammolens.boxes import canvas_boxes
 from mammolens.bundle import BundleRecord
 from mammolens.cache import CachedPixels, prepared_pixels
-from mammolens.callbacks import EpochLines, callbacks, say_epoch
 from mammolens.errors import DataError
 from mammolens.evaluation import Question, judge, model_of
 from mammolens.evaluation.page import write_report
 from mammolens.evaluation.tables import write_predictions
 from mammolens.export import Card, Evidence, admitted, export, learnt_by, served_network
-from mammolens.features import Frozen, cut
 from mammolens.figures import learning_curves, save_figure
-from mammolens.files import content_hash, write_text, written_whole
-from mammolens.losses import with_losses
+from mammolens.files import content_hash, write_text
+from mammolens.fitting import fit
 from mammolens.manifest import Manifest
-from mammolens.networks import LOGITS, Network, build, check_network
+from mammolens.networks import check_network
 from mammolens.onnx_model import scores_by, to_onnx
 from mammolens.recipe import Recipe
 from mammolens.records import LABEL_NAMES, Prediction, Split
-from mammolens.regression import fit_scores, measures, pooled_features
 from mammolens.runs import (
     BUNDLE,
-    CHECKPOINT,
     ENVIRONMENT,
     EVALUATION,
     FIGURES,
-    HISTORY,
     MODEL,
     RECORD,
     Run,
     RunRecord,
     environment,
+    forget_checkpoints,
     open_run,
     record_manifest,
     save_network,
@@ -54,19 +43,6 @@ from mammolens.runs import (
 
 FEWEST = 4
 """Images of each class that training and validation need at the very least."""
-
-_INFERENCE_BATCH = 64
-_CLIP = 5.0  # largest norm of all gradients together
-
-
-@dataclass(frozen=True, eq=False)
-class Learnt:
-    """A fitted network and the course of its fitting."""
-
-    network: Network
-    history: Mapping[str, Sequence[float]]
-    seconds: float
-    best_epoch: int
 
 
 def train(
@@ -82,8 +58,8 @@ def train(
 
     The validation split decides when to stop, which weights stay, the calibration and the
     operating points. The test split, where there is one, is judged once, at the end. A training
-    that was interrupted goes on from its last epoch, where recipe and images are the same; which
-    epoch before the interruption was best is forgotten.
+    that was interrupted, at whatever moment, goes on from its last epoch where recipe and images
+    are the same, and ends as if it had never been.
 
     Args:
         manifest: images with labels and splits; images without a label are not used.
@@ -125,6 +101,7 @@ def train(
     scores = {split: scores_by(served, evidence.of_split(split).pixels) for split in judged}
     known = scores[Split.VALID]
     card = Card(recipe.name)
+    shutil.rmtree(folder / BUNDLE, ignore_errors=True)  # of a call that was interrupted later on
     told = [learnt_by(recipe, evidence.name)]
     bundle = export(
         learnt.network,
@@ -148,6 +125,7 @@ def train(
         model_sha256=content_hash(folder / MODEL),
     )
     write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
+    forget_checkpoints(folder)
     return open_run(folder)
 
 
@@ -191,147 +169,6 @@ def readable(manifest: Manifest, pixels: CachedPixels) -> tuple[Manifest, Cached
     keep = [index for index, error in enumerate(pixels.errors) if error is None]
     mammograms = tuple(manifest.mammograms[index] for index in keep)
     return Manifest(mammograms), pixels.subset(keep)
-
-
-def fit(
-    manifest: Manifest,
-    pixels: CachedPixels,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    progress: bool = False,
-) -> Learnt:
-    """Fit the recipe's network to the training split; go on where an earlier call was interrupted.
-
-    Args:
-        manifest: labelled images with splits.
-        pixels: theirs, prepared, in the same order.
-        recipe: how to learn.
-        folder: for the history and the checkpoint.
-        progress: show bars and a line an epoch on standard error.
-    """
-    keras.utils.set_random_seed(recipe.seed)
-    network = build(recipe)
-    if recipe.optimizer == "lbfgs":
-        return _fit_at_once(network, manifest, pixels, recipe, folder, progress=progress)
-    extra = _extra_inputs(manifest, network, recipe, progress=progress)
-    learner = with_losses(network, recipe)
-    if recipe.frozen_stages:
-        frozen, learner = cut(learner, recipe.frozen_stages)
-        extra["frozen"] = Frozen(frozen)
-    learner.compile(
-        optimizer=_optimizer(recipe),
-        loss=keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.Recall(name="recall")],
-    )
-    training = _batches(manifest, pixels, recipe, Split.TRAIN, extra)
-    valid = _batches(manifest, pixels, recipe, Split.VALID, extra)
-    started = time.perf_counter()
-    learner.fit(
-        training,
-        validation_data=valid,
-        epochs=recipe.epochs,
-        class_weight=_class_weights(recipe, manifest.of_split(Split.TRAIN)),
-        callbacks=[
-            *callbacks(recipe, folder / HISTORY, folder / CHECKPOINT, len(training)),
-            EpochLines(recipe.epochs, visible=progress),
-        ],
-        verbose=0,
-    )
-    history = _read_history(folder / HISTORY)
-    best = len(history["loss"])
-    if recipe.monitor != "nothing":
-        watched = history[f"val_{recipe.monitor}"]
-        best = 1 + int(np.argmax(watched) if recipe.monitor == "auc" else np.argmin(watched))
-    return Learnt(network, history, time.perf_counter() - started, best)
-
-
-def _fit_at_once(
-    network: Network,
-    manifest: Manifest,
-    pixels: CachedPixels,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    progress: bool,
-) -> Learnt:
-    """Fit what has one best answer, and tell of it as of an epoch."""
-    started = time.perf_counter()
-    evidence = Evidence(folder.name, manifest, pixels)
-    training, valid = (
-        (pooled_features(network, part.pixels, recipe, progress=progress), part.manifest.labels)
-        for part in map(evidence.of_split, (Split.TRAIN, Split.VALID))
-    )
-    fit_scores(network, *training, recipe)
-    epoch = measures(network, *training)
-    epoch |= {f"val_{name}": value for name, value in measures(network, *valid).items()}
-    with written_whole(folder / HISTORY) as file, file.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("epoch", *epoch))
-        writer.writerow((0, *epoch.values()))
-    if progress:
-        say_epoch(1, epoch, Console(stderr=True))
-    history = {name: [value] for name, value in epoch.items()}
-    return Learnt(network, history, time.perf_counter() - started, 1)
-
-
-def _extra_inputs(
-    manifest: Manifest, network: Network, recipe: Recipe, *, progress: bool
-) -> dict[str, Any]:
-    """Return what `Batches` needs to know for losses beyond that of single images."""
-    extra: dict[str, Any] = {"labels_too": bool(recipe.bags or recipe.boxes)}
-    if recipe.boxes:
-        extra["boxes"] = canvas_boxes(manifest, recipe.preprocess, progress=progress)
-        extra["places"] = network.get_layer(LOGITS).output.shape[1:3]
-    return extra
-
-
-def _batches(
-    manifest: Manifest,
-    pixels: CachedPixels,
-    recipe: Recipe,
-    split: Split,
-    extra: dict[str, Any],
-) -> Batches:
-    indices = [index for index, mammogram in enumerate(manifest) if mammogram.split is split]
-    chosen, shown = manifest.of_split(split), pixels.subset(indices)
-    if "boxes" in extra:
-        extra = extra | {"boxes": extra["boxes"].subset(indices)}
-    if split is not Split.TRAIN:
-        return Batches(shown, chosen.labels, _INFERENCE_BATCH, **extra)
-    return Batches(
-        shown,
-        chosen.labels,
-        recipe.batch_size,
-        augment=recipe.augment,
-        mixup=recipe.mixup,
-        patients=chosen.patients if recipe.sampling == "patient" else None,
-        breasts=[m.breast_key for m in chosen] if recipe.bags else None,
-        seed=recipe.seed,
-        **extra,
-    )
-
-
-def _read_history(path: Path) -> dict[str, list[float]]:
-    """Return each column of what the epochs were like, those before an interruption included."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]}
-
-
-def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(recipe.learning_rate)
-    return keras.optimizers.AdamW(
-        recipe.learning_rate, weight_decay=recipe.weight_decay, global_clipnorm=_CLIP
-    )
-
-
-def _class_weights(recipe: Recipe, training: Manifest) -> dict[int, float] | None:
-    if recipe.class_weights == "none":
-        return None
-    counts = np.bincount(training.labels.astype(int), minlength=2)
-    return {label: len(training) / (2 * int(count)) for label, count in enumerate(counts)}
 
 
 def _evaluate(

@@ -1,0 +1,153 @@
+"""Trainings that are killed at random moments, and whether they end as those that were not.
+
+`python tests/kills.py` does what `make kills` promises; the suite does a little of it.
+"""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mammolens.sources.phantom import write_phantoms
+
+SMALL = ("preprocess.height=32", "preprocess.width=32", "batch_size=16")
+
+RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "plateau": (
+        "quick",
+        (
+            *(*SMALL, "epochs=14", "learning_rate=0.01", "early_stopping_patience=4"),
+            *("plateau_patience=1", "sampling=patient", "augment.rotation=10"),
+        ),
+    ),
+    "one_cycle": (
+        "lesions",
+        (
+            *("preprocess.height=64", "preprocess.width=64", "batch_size=16", "boxes=0"),
+            *("initial_weights=none", "frozen_stages=4", "moving_average=0.9", "mixup=0.4"),
+            *("monitor=auc", "early_stopping_patience=8", "epochs=5", "stage_rates=0.8"),
+        ),
+    ),
+    "boxes": (
+        "lesions",
+        (
+            *("preprocess.height=64", "preprocess.width=64", "batch_size=16", "boxes=1"),
+            *("initial_weights=none", "bags=0.5", "epochs=4", "frozen_stages=6"),
+        ),
+    ),
+}
+"""Name → a recipe that ships, and what is changed: every optimiser of epochs, schedule and order."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a training ends with."""
+
+    arrays: dict[str, bytes]
+    history: str
+    best_epoch: int
+
+
+def command(data: Path, out: Path, recipe: str, changes: tuple[str, ...]) -> list[str]:
+    """Return what is typed."""
+    settings = [word for change in changes for word in ("--set", change)]
+    made = ["--recipe", recipe, *settings, "--out", str(out), "--quiet"]
+    return [sys.executable, "-m", "mammolens", "train", str(data), *made]
+
+
+def ending(run: Path) -> Ending:
+    """Read what a complete run ended with."""
+    arrays: dict[str, bytes] = {}
+
+    def read(name: str, node: object) -> None:
+        if isinstance(node, h5py.Dataset):
+            arrays[name] = np.asarray(node).tobytes()
+
+    with h5py.File(run / "breast.h5") as file:
+        file.visititems(read)
+    best = json.loads((run / "run.json").read_text(encoding="utf-8"))["best_epoch"]
+    return Ending(arrays, (run / "history.csv").read_text(encoding="utf-8"), best)
+
+
+def left_over(run: Path) -> list[str]:
+    """Return what should not have stayed."""
+    return [
+        str(path) for path in run.rglob("*") if path.name[0] == "." or "checkpoint" in str(path)
+    ]
+
+
+def killed(typed: list[str], seconds: float, environment: dict[str, str]) -> bool:
+    """Start it, and kill it so many seconds later; tell whether it was still there."""
+    process = subprocess.Popen(typed, env=environment, start_new_session=True)
+    try:
+        if code := process.wait(seconds):
+            raise AssertionError(f"it ended by itself with {code}: {' '.join(typed)}")
+    except subprocess.TimeoutExpired:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
+def campaign(folder: Path, kills: int, seed: int = 0, names: tuple[str, ...] = ()) -> int:
+    """Kill each recipe's training `kills` times; return how often one was killed.
+
+    Raises:
+        AssertionError: one ended otherwise than the training that was never killed.
+    """
+    generator = np.random.default_rng(seed)
+    write_phantoms(folder / "data", 30, size=96, seed=3)
+    done = 0
+    for name in names or RECIPES:
+        typed = command(folder / "data", folder / name / "whole", *RECIPES[name])
+        environment = os.environ | {"MAMMOLENS_CACHE": str(folder / name / "cache")}
+        started = time.monotonic()
+        assert not killed(typed, 3600, environment)
+        seconds, whole = time.monotonic() - started, ending(folder / name / "whole")
+        print(f"{name}: {seconds:.0f} s, {whole.history.count(chr(10)) - 1} epochs", flush=True)
+        survived, trial = 0, 0
+        while survived < kills:
+            run, trial = folder / name / f"killed-{trial}", trial + 1
+            environment = os.environ | {
+                "MAMMOLENS_CACHE": str(folder / name / f"cache-{trial % 3}")
+            }
+            typed = command(folder / "data", run, *RECIPES[name])
+            moments = generator.uniform(0.15, 1, generator.integers(1, 4)) * seconds
+            for moment in moments:
+                if (run / "run.json").exists() or not killed(typed, moment, environment):
+                    break
+                survived += 1
+                print(f"  killed after {moment:4.1f} s: {where(run)}", flush=True)
+            if not (run / "run.json").exists():
+                assert not killed(typed, 3600, environment)
+            assert ending(run) == whole, f"{run} ended otherwise than {name}/whole"
+            assert not left_over(run), left_over(run)
+        done += survived
+    return done
+
+
+def where(run: Path) -> str:
+    """Say how far an interrupted training was."""
+    if not (run / "history.csv").exists():
+        return "before the first epoch was over"
+    with (run / "history.csv").open(encoding="utf-8", newline="") as stream:
+        epochs = len(list(csv.DictReader(stream)))
+    after = [
+        path.name for path in run.iterdir() if path.name in {"breast.h5", "bundle", "run.json"}
+    ]
+    return f"after {epochs} epochs{', with ' if after else ''}{' and '.join(sorted(after))}"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        count = campaign(Path(temporary), kills=int(sys.argv[1]) if sys.argv[1:] else 11)
+        print(f"{count} kills; each training ended as if there had been none")
