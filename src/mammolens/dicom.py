@@ -70,16 +70,19 @@ def read_dicom(path: Path) -> Image:
     1. Modality: the Modality LUT Sequence, else Rescale Slope and Intercept (PS3.3 C.11.1).
     2. VOI: the first table of the VOI LUT Sequence, which says more than a window where there are
        both, else the first valid window by its VOI LUT Function, LINEAR if none is named (PS3.3
-       C.11.2). Items without a table count as absent. Without either, black and white are the least and the largest value that Bits Stored can
-       hold, after step 1: as in a PNG, and never the extremes of the one image.
+       C.11.2); items without a table count as absent. Without either, black and white are the
+       least and the largest value that Bits Stored can hold, after step 1: as in a PNG, and never
+       the extremes of the one image.
     3. Presentation: MONOCHROME1 (PS3.3 C.7.6.3.1.2) and a Presentation LUT Shape of INVERSE
        (PS3.3 C.11.6) describe one thing: for either or both, black and white change places once.
 
     Pixels at the Pixel Padding Value, or from it to its Range Limit, come out black; they are told
     by what is stored (PS3.3 C.7.5.1.1.2), and after lossy compression by `dicom_padding.smeared`
-    as well, where they would not be dark anyhow. What the header says and is not heeded, and views
-    that are not standard views of a whole breast, are in the image's warnings. Colour becomes luma (ITU-R BT.601) without these steps,
-    which are defined for grey alone. Overlays are not drawn. The bit depth is Bits Stored.
+    as well, where they would not be dark anyhow. Colour becomes luma (ITU-R BT.601) without these
+    steps, which are defined for grey alone. Overlays are not drawn. The bit depth is Bits Stored.
+
+    The image's warnings say what of the header is not heeded, and whether this is no standard view
+    of a whole breast.
 
     Raises:
         ImageError: the file is not DICOM, damaged, cut short, over a limit or encoded in a way that
