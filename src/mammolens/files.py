@@ -58,7 +58,7 @@ def _unwritten(path: Path, error: OSError) -> str:
     remedy = " Choose another place."
     with suppress(DataError):
         if path.absolute().is_relative_to(cache_folder().absolute()):
-            remedy = " It belongs to the cache. Set MAMMOLENS_CACHE to a folder that has room."
+            remedy = " It belongs to the cache. Set MAMMOLENS_CACHE to a folder that can take it."
     return f"{path}: cannot be written here ({system_reason(error)}).{remedy}"
 
 
