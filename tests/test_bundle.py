@@ -199,3 +199,16 @@ def test_what_is_no_bundle_is_told_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").touch()
     with pytest.raises(BundleError, match="its training did not end"):
         find_bundle(tmp_path)
+
+
+def test_older_bundles_say_fixed_and_that_learning_is_not_recorded(bundle: Bundle) -> None:
+    path = bundle.folder / "bundle.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    told.pop("learnt")
+    for points in told["operating_points"].values():
+        points["as-trained"] = points["balanced"]
+    path.write_text(json.dumps(told | {"default_operating_point": "as-trained"}), encoding="utf-8")
+    opened = open_bundle(bundle.folder).record
+    assert opened.learnt is None
+    assert opened.default_operating_point == "fixed"
+    assert all({"balanced", "fixed"} == set(one) for one in opened.operating_points.values())

@@ -127,6 +127,9 @@ def test_two_runs_answer_together(run: Run, tmp_path: Path, phantom_manifest: Ma
     changed = run.recipe.model_copy(update={"seed": 1, "epochs": 1})
     other = train(run.manifest, changed, tmp_path / "other")
     both = export_run(run.folder, tmp_path / "both", CARD, others=[other.folder])
+    assert both.record.learnt is not None
+    assert [one.network for one in both.record.learnt] == ["baseline_cnn"] * 2
+    assert Predictor.load(run.folder).bundle.record.learnt == both.record.learnt[:1]
     paths = phantom_manifest.paths[:6]
     logits = [
         np.log(raw / (1 - raw))
@@ -231,6 +234,8 @@ def test_data_to_calibrate_on_need_not_be_what_was_learnt_from(
     record = export_file(saved(grey()), tmp_path / "bundle", CARD, data=data).record
     assert record.training_data is not None
     assert record.training_data.images == len(valid) + learnt_from
+    assert record.training_data.calibration_only
+    assert record.learnt is None
     assert record.gate is None
 
 
