@@ -101,8 +101,8 @@ def children(process: int) -> list[int]:
 
 def workers(process: int) -> list[int]:
     """Those of its children that have come so far as to load what they need."""
-    ready = [one for one in children(process) if "numpy" in told(one, "maps")]
-    return [one for one in ready if "serve" in told(one, "cmdline")]  # not a copy of its parent
+    begun = [one for one in children(process) if "serve" in told(one, "cmdline")]
+    return [one for one in begun if "numpy" in told(one, "maps")]
 
 
 def told(process: int, what: str) -> str:
@@ -132,7 +132,9 @@ def struck(
     strike(program.pid)
     _, complaints = program.communicate(timeout=LONG)
     assert not [one for one in helpers if Path(f"/proc/{one}").exists()], "a worker is left"
-    return program.returncode, [one for one in complaints.splitlines() if "warning:" not in one]
+    # Where it came while a string was executed, Python ends by the signal, which shells call 130.
+    code = 130 if program.returncode == -signal.SIGINT else program.returncode
+    return code, [one for one in complaints.splitlines() if "warning:" not in one]
 
 
 def interrupt(process: int) -> None:
