@@ -40,9 +40,11 @@ bench: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# The page is tried in a real browser; where none can be installed, those tests say so and skip.
+# The page is tried in a real browser, and system calls are read; where the tools for it cannot be
+# installed, those tests say so and skip.
 browser:
 	@command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null 2>&1 || echo "no Chromium here, and none could be installed: the browser tests will skip"
+	@command -v strace >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends strace; } >/dev/null 2>&1 || echo "no strace here, and none could be installed: what leaves the machine is not tested"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("mammolens needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

@@ -1,6 +1,8 @@
 """What many tests share: real images where there are any, small phantoms, a cache of their own."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+# Before mammolens is imported: it then tells other libraries to keep their files there.
+os.environ["MAMMOLENS_CACHE"] = tempfile.mkdtemp(prefix="mammolens-tests-")
 
 from mammolens.manifest import Manifest
 from mammolens.recipe import read_recipe
@@ -26,6 +31,8 @@ settings.load_profile("mammolens")
 # Small networks learn no faster with more threads, and ten times slower on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+atexit.register(shutil.rmtree, os.environ["MAMMOLENS_CACHE"], ignore_errors=True)
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 QUICK = ["epochs=2", "preprocess.height=32", "preprocess.width=32", "learning_rate=1e-3"]
@@ -33,12 +40,9 @@ QUICK = ["epochs=2", "preprocess.height=32", "preprocess.width=32", "learning_ra
 
 
 @pytest.fixture(autouse=True, scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cache() -> Path:
     """Keep the user's cache out of the tests, and the tests out of it."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MAMMOLENS_CACHE", str(folder))
-        yield folder
+    return Path(os.environ["MAMMOLENS_CACHE"])
 
 
 def _shared(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""What leaves this machine, and what is left on it: system calls tell, whichever library made them."""
+"""What leaves this machine and what stays on it: system calls tell, whoever made them."""
 
 import os
 import re

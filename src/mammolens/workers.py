@@ -115,14 +115,20 @@ def _obituary(code: int, item: object) -> str:
 
 def serve(questions: IO[bytes]) -> None:
     """Be a worker: load a function, then answer item by item until the other side has ended."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that temporary files are deleted
     answers = os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):  # the pipes are for no library that prints, nor for programs it starts
         os.dup2(nothing, standard)
     function = pickle.load(questions)  # noqa: S301 - from the process that started this one
+    dismissed: list[int] = []
+
+    def dismiss(number: int, _: object) -> None:
+        dismissed.append(number)
+        sys.exit()  # so that temporary files are deleted
+
+    signal.signal(signal.SIGTERM, dismiss)
     with suppress(EOFError, BrokenPipeError):
-        while True:
+        while not dismissed:
             answers.write(_answer(function, pickle.load(questions)))  # noqa: S301
             answers.flush()
 

@@ -56,13 +56,23 @@ def interruptible(verb: Callable[..., None]) -> Callable[..., None]:
         said: list[str] = []
         try:
             return verb(*arguments, **options)
-        except KeyboardInterrupt as interrupt:
+        except BaseException as error:
+            interrupt = interrupt_behind(error)
+            if interrupt is None:
+                raise
             said += getattr(interrupt, "__notes__", [])
         Console(stderr=True).show_cursor()  # a progress bar may have hidden it
         tell(" ".join(["Interrupted.", *said]))
         raise typer.Exit(130)
 
     return run
+
+
+def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C that led to an error: libraries that are loading make others of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 for _name, _verb in VERBS.items():  # the order in which --help lists them

@@ -1,0 +1,214 @@
+"""Processes beside this one: they end, they die, they are interrupted; nothing hangs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mammolens.errors import MammolensError
+from mammolens.parallel import map_in_order
+
+LONG = 120  # seconds after which a command counts as hanging
+
+
+class Unpackable(Exception):  # noqa: N818
+    """Can be packed, and not unpacked."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def die(number: int) -> int:
+    if number == 60:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def raise_unpackable(number: int) -> int:
+    raise Unpackable(number, number)
+
+
+def print_loudly(number: int) -> int:
+    os.write(1, b"a library that prints")
+    subprocess.run(["cat"], check=True)  # noqa: S607 - takes all of standard input, if it is ours
+    return number
+
+
+def test_a_worker_that_dies_is_an_error_not_a_hang() -> None:
+    with pytest.raises(MammolensError, match=r"a worker process ended \(SIGKILL, as systems do"):
+        list(map_in_order(die, range(100), workers=2))
+
+
+def test_an_error_that_cannot_travel_is_told_in_words() -> None:
+    with pytest.raises(RuntimeError, match="Unpackable: 0 and 0"):
+        list(map_in_order(raise_unpackable, range(100), workers=2))
+
+
+def test_what_libraries_print_does_not_disturb() -> None:
+    assert list(map_in_order(print_loudly, range(50), workers=2)) == list(range(50))
+
+
+def test_a_function_that_cannot_travel_stays() -> None:
+    assert list(map_in_order(lambda number: number + 1, range(50), workers=2))[-1] == 50
+
+
+def test_a_plain_script_needs_no_guard(phantoms: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom mammolens.predictor import Predictor\n"
+        "paths = sorted(Path(sys.argv[1]).rglob('*.jpg'))\n"
+        "predictor = Predictor.load('phantom')\n"
+        "children = lambda: [c for t in Path('/proc/self/task').glob('*/children')"
+        " for c in t.read_text().split()]\n"
+        "one = predictor.predict(paths[:1])\n"
+        "print(next(one).decision is not None, len(children()))\n"
+        "print(sum(answer.decision is not None for answer in predictor.predict(paths[:30])))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script, phantoms],
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+    assert (done.stdout.split(), done.stderr) == (["True", "0", "30"], "")
+
+
+@pytest.fixture(scope="module")
+def many(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More pictures than are answered for before a signal comes, as links."""
+    folder = tmp_path_factory.mktemp("many") / "train"
+    pictures = sorted(phantoms.rglob("*.jpg"))
+    for label in "01":
+        (folder / label).mkdir(parents=True)
+    for number in range(4000):
+        (folder / str(number % 2) / f"{number}.jpg").symlink_to(pictures[number % len(pictures)])
+    return folder.parent
+
+
+def children(process: int) -> list[int]:
+    threads = Path(f"/proc/{process}/task").glob("*/children")
+    try:
+        return [int(one) for thread in threads for one in thread.read_text().split()]
+    except OSError:  # it has ended meanwhile
+        return []
+
+
+def workers(process: int) -> list[int]:
+    """Those of its children that have come so far as to load what they need."""
+    begun = [one for one in children(process) if "serve" in told(one, "cmdline")]
+    return [one for one in begun if "numpy" in told(one, "maps")]
+
+
+def told(process: int, what: str) -> str:
+    try:
+        return Path(f"/proc/{process}/{what}").read_text()
+    except OSError:  # it has ended meanwhile
+        return ""
+
+
+def struck(
+    command: list[object], moment: Callable[[int], object], strike: Callable[[int], None], cwd: Path
+) -> tuple[int, list[str]]:
+    """Start mammolens, wait for the moment, strike; return its exit code and what it complained."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "mammolens", *map(str, command)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + LONG
+    while not moment(program.pid):
+        assert program.poll() is None, "ended before the moment came"
+        assert time.monotonic() < deadline, "the moment never came"
+    helpers = children(program.pid)
+    strike(program.pid)
+    _, complaints = program.communicate(timeout=LONG)
+    assert not [one for one in helpers if Path(f"/proc/{one}").exists()], "a worker is left"
+    # Where it came while a string was executed, Python ends by the signal, which shells call 130.
+    code = 130 if program.returncode == -signal.SIGINT else program.returncode
+    return code, [one for one in complaints.splitlines() if "warning:" not in one]
+
+
+def interrupt(process: int) -> None:
+    os.killpg(process, signal.SIGINT)
+
+
+def interrupt_all(process: int) -> None:
+    for one in (*workers(process), process):
+        os.kill(one, signal.SIGINT)
+
+
+def kill_a_worker(process: int) -> None:
+    os.kill(workers(process)[0], signal.SIGKILL)
+
+
+PREDICT = ("predict", "{many}", "--model", "phantom", "--quiet", "--out", "answers.csv")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (PREDICT, "Interrupted. answers.csv was not written."),
+        (("doctor", "{many}", "--quiet", "--out", "report"), "Interrupted."),
+        (("phantom", "made", "--patients", "500", "--quiet"), "Interrupted. made was not written."),
+        (
+            ("train", "{many}", "--quiet", "--out", "run"),
+            "The same command, with --out run, goes on.",
+        ),
+    ],
+)
+def test_ctrl_c_while_workers_are_at_it(
+    many: Path, tmp_path: Path, command: tuple[str, ...], said: str
+) -> None:
+    (many / "valid").exists() or (many / "valid").symlink_to("train")
+    code, complaints = struck(
+        [word.format(many=many) for word in command], workers, interrupt, tmp_path
+    )
+    assert code == 130
+    assert len(complaints) == 1, complaints
+    assert said in complaints[0]
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+def test_ctrl_c_that_reaches_every_process(many: Path, tmp_path: Path) -> None:
+    command: list[object] = [word.format(many=many) for word in PREDICT]
+    code, complaints = struck(command, workers, interrupt_all, tmp_path)
+    assert (code, complaints) == (130, ["Interrupted. answers.csv was not written."])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_without_workers(phantoms: Path, tmp_path: Path) -> None:
+    pictures = sorted(phantoms.rglob("*.jpg"))[:20]
+    command = ["predict", *pictures, "--model", "phantom", "--quiet", "--out", "answers.csv"]
+    begun = lambda _: list(tmp_path.glob(".answers.*"))  # noqa: E731
+    code, complaints = struck(command, begun, interrupt, tmp_path)
+    assert (code, complaints) == (130, ["Interrupted. answers.csv was not written."])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("library", ["_pydantic_core", "onnxruntime", "_multiarray_umath"])
+def test_ctrl_c_while_libraries_load(phantoms: Path, tmp_path: Path, library: str) -> None:
+    command = ["predict", phantoms, "--model", "phantom", "--quiet", "--out", "answers.csv"]
+    loading = lambda process: library in told(process, "maps")  # noqa: E731
+    code, complaints = struck(command, loading, interrupt, tmp_path)
+    assert code == 130
+    assert [line.partition(".")[0] for line in complaints] == ["Interrupted"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_worker_ends_a_batch_in_one_line(many: Path, tmp_path: Path) -> None:
+    command: list[object] = [word.format(many=many) for word in PREDICT]
+    code, complaints = struck(command, workers, kill_a_worker, tmp_path)
+    assert code == 1
+    (line,) = complaints
+    assert line.startswith("error: a worker process ended")
+    assert "SIGKILL, as systems do when memory runs out" in line
+    assert list(tmp_path.iterdir()) == []
