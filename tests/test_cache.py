@@ -88,3 +88,55 @@ def test_many_files_go_through_several_processes(phantoms: Path) -> None:
     assert pixels.errors == (None,) * 40
     fresh = SETTINGS(read_image(paths[39]).pixels).pixels
     np.testing.assert_array_equal(pixels.take([39])[0], as_float(fresh))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def garble(path: Path) -> None:
+    path.write_bytes(b"\xff\x00 not what was here")
+
+
+def become_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+@pytest.mark.parametrize("damage", [cut, flip, garble, Path.unlink, Path.touch, become_a_folder])
+def test_a_damaged_shard_is_made_anew(
+    images: list[Path], tmp_path: Path, damage: Callable[[Path], None], suffix: str
+) -> None:
+    """And only what it held: the other shard stays."""
+    expected = prepared_pixels(images[:2], SETTINGS).take([0, 1])
+    (damaged,) = (tmp_path / "cache").rglob(f"*{suffix}")
+    prepared_pixels(images, SETTINGS)
+    if damage is Path.touch:
+        damaged.write_bytes(b"")
+    damage(damaged)
+    foreign = [damaged.with_name(name) for name in ("notes.json", "list.json", "readme.txt")]
+    for path, text in zip(foreign, ("no JSON", "[1, 2]", ""), strict=True):
+        path.write_text(text)
+    again = prepared_pixels(images, SETTINGS)
+    assert again.errors == (None,) * 4
+    np.testing.assert_array_equal(again.take([0, 1]), expected)
+    assert all(path.exists() for path in foreign)
+
+
+def test_what_is_whole_is_not_made_anew(
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = prepared_pixels(images[:2], SETTINGS).take([0, 1])
+    prepared_pixels(images, SETTINGS)
+    newest = max((tmp_path / "cache").rglob("*.npy"), key=lambda path: path.stat().st_mtime_ns)
+    cut(newest)
+    forbid_decoding(monkeypatch)
+    np.testing.assert_array_equal(prepared_pixels(images[:2], SETTINGS).take([0, 1]), expected)
+    with pytest.raises(AssertionError, match="was decoded"):
+        prepared_pixels(images, SETTINGS)

@@ -33,9 +33,9 @@ class Interrupted(Exception):  # noqa: N818
     """Somebody pulled the plug."""
 
 
-@pytest.fixture(params=RECIPES.values(), ids=RECIPES)
+@pytest.fixture(params=list(RECIPES))
 def recipe(request: pytest.FixtureRequest) -> Recipe:
-    name, *changes = request.param
+    name, *changes = RECIPES[request.param]
     return read_recipe(name, [*changes, "batch_size=16"])
 
 

@@ -253,7 +253,7 @@ def find_bundle(model: str | Path | None = None) -> Path:
     if model is None or str(model) in shipped:
         return shipped[str(model or DEFAULT)]
     path = Path(model)
-    if path.suffix.lower() in {".h5", ".keras", ".hdf5"}:
+    if path.suffix.lower() in {".h5", ".keras", ".hdf5"} and not path.is_dir():
         raise BundleError(
             f"{path}: a Keras model, not a bundle. Turn it into one: "
             f"mammolens export {path} BUNDLE."

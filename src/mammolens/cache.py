@@ -2,14 +2,17 @@
 
 Keyed by the content of each file and by the settings: a renamed file is found again, a changed one
 is not. Each write is a shard of its own (`<id>.npy` + `<id>.json`, the latter last), so that two
-processes may fill one cache at a time and an interrupted one loses at most a shard.
+processes may fill one cache at a time and an interrupted one loses at most a shard. The latter
+holds a checksum of the former: a shard that was damaged is deleted, and what it held made anew.
 """
 
 import hashlib
 import json
+import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,12 +24,21 @@ from numpy.typing import NDArray
 
 from mammolens.breast import Pixels
 from mammolens.errors import ImageError, MammolensError, reason
-from mammolens.files import cache_folder, check_writable, content_hash, write_text, written_whole
+from mammolens.files import (
+    cache_folder,
+    check_writable,
+    content_hash,
+    sweep,
+    write_text,
+    written_whole,
+)
 from mammolens.parallel import cores, map_in_order, tracked
 from mammolens.preprocess import VERSION, Prepared, Preprocess, as_float
 from mammolens.reading import read_image
 
 _SHARD = 512  # images
+_SHARD_NAME = re.compile("[0-9a-f]{32}")
+_DAY = 86_400.0  # seconds
 
 Place = tuple[NDArray[Any], int]
 """A shard, and the row in it."""
@@ -84,7 +96,7 @@ def prepared_pixels(
     folder = cache_folder() / "pixels" / _key(preprocess)
     with ThreadPoolExecutor(cores()) as pool:
         hashed = list(pool.map(_hash_or_reason, paths))
-    known = read_shards(folder)
+    known = read_shards(folder, {digest for digest, _ in hashed})
     wanted = {
         digest: path
         for path, (digest, error) in zip(paths, hashed, strict=True)
@@ -93,7 +105,7 @@ def prepared_pixels(
     if wanted:
         check_writable(folder)
     failed = _fill(folder, wanted, preprocess, progress=progress)
-    known = read_shards(folder) if wanted else known
+    known |= read_shards(folder, wanted.keys())
     errors = tuple(error or failed.get(digest) for digest, error in hashed)
     digests = tuple(digest for digest, _ in hashed)
     return CachedPixels(errors, digests, preprocess.shape, tuple(map(known.get, digests)))
@@ -119,26 +131,55 @@ def _hash_or_reason(path: Path) -> tuple[str, str | None]:
         return "", f"{path}: cannot be opened ({error.strerror})."
 
 
-def read_shards(folder: Path) -> dict[str, Place]:
-    """Return for each key the shard that holds its array, memory-mapped, and the row there."""
+def read_shards(folder: Path, keys: Collection[str]) -> dict[str, Place]:
+    """Return for each key that is there the shard that holds its array, and the row there.
+
+    Shards are memory-mapped, once their checksum was found right: that takes a second for some
+    thousand pictures, less than was spent on telling them apart. What is damaged is deleted;
+    what somebody else put into the folder is left alone.
+    """
     index: dict[str, Place] = {}
     for listing in sorted(folder.glob("*.json")):
-        keys = json.loads(listing.read_text(encoding="utf-8"))
-        if keys:
-            shard = np.load(listing.with_suffix(".npy"), mmap_mode="r")
-            index |= {key: (shard, row) for row, key in enumerate(keys)}
+        try:
+            told = json.loads(listing.read_text(encoding="utf-8"))
+            rows = {key: row for row, key in enumerate(told["keys"]) if key in keys}
+            if rows:
+                shard = _checked(listing.with_suffix(".npy"), told["sha256"], len(told["keys"]))
+                index |= {key: (shard, row) for key, row in rows.items()}
+        except (OSError, ValueError, KeyError, TypeError):
+            _discard(listing)
     return index
+
+
+def _checked(path: Path, checksum: str, rows: int) -> NDArray[Any]:
+    if content_hash(path) != checksum:
+        raise ValueError(f"{path}: damaged")
+    shard: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    if len(shard) != rows:
+        raise ValueError(f"{path}: {len(shard)} rows, expected {rows}")
+    return shard
+
+
+def _discard(listing: Path) -> None:
+    """Delete a shard; where that is not allowed, or another process did, it is just not used."""
+    if _SHARD_NAME.fullmatch(listing.stem):
+        for path in (listing, listing.with_suffix(".npy")):
+            with suppress(OSError):
+                path.unlink()
 
 
 def write_shards(folder: Path, made: Iterable[tuple[str, NDArray[Any]]], size: int) -> None:
     """Write keys and their arrays, of one shape, in shards of `size` as they come."""
+    sweep(folder, _DAY)
     coming = iter(made)
     while part := list(islice(coming, size)):
         keys, arrays = zip(*part, strict=True)
         name = uuid.uuid4().hex
         with written_whole(folder / f"{name}.npy") as temporary:
             np.save(temporary, np.stack(arrays))
-        write_text(folder / f"{name}.json", json.dumps(keys))
+            checksum = content_hash(temporary)
+        told = {"sha256": checksum, "keys": keys}
+        write_text(folder / f"{name}.json", json.dumps(told))
 
 
 def _fill(

@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +16,9 @@ from mammolens.bundle import Bundle, BundleRecord, Learnt, Outputs, TrainingData
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.calibration import Calibration, fit_calibration
 from mammolens.conformal import Conformal
-from mammolens.errors import BundleError, DataError, ImageError, RunError, reason
+from mammolens.errors import BundleError, DataError, ImageError, RunError
 from mammolens.gate import MIN_IMAGES, Gate, fit_gate, is_admitted, statistics
+from mammolens.keras_files import check_not_saved_model, open_keras
 from mammolens.manifest import Manifest
 from mammolens.networks import Network, ensemble, with_flips
 from mammolens.onnx_model import OUTPUTS, parity, round_weights, scores_by, to_onnx
@@ -193,6 +192,7 @@ def export_run(
         DataError: the data set lacks a split, a class, or its images.
         BundleError: Keras and ONNX Runtime do not agree.
     """
+    check_not_saved_model(folder)
     run = open_run(folder)
     recipe = run.recipe
     members = [_member(other, run) for other in others]
@@ -272,38 +272,6 @@ def admitted(paths: Sequence[Path], gate: Gate | None) -> list[bool]:
     """Tell which images a bundle with this gate would decide about."""
     with ThreadPoolExecutor(cores()) as pool:  # not processes: each would first import Keras
         return list(pool.map(partial(_is_admitted, gate=gate), paths))
-
-
-def open_keras(path: Path) -> Network:
-    """Open a `.h5` or `.keras` file as a network of ours: grey in, one probability out.
-
-    Keras' safe mode is on: a file that holds Python code is refused. Three input channels get the
-    grey pixels each; of two softmax outputs the second is taken as tumor.
-
-    Raises:
-        BundleError: it cannot be opened safely, or its input or output is of another kind.
-    """
-    try:
-        loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever it trips over
-        raise BundleError(
-            f"{path}: cannot be opened as a Keras model in safe mode ({reason(error)})."
-        ) from error
-    shapes: list[Any] = [getattr(loaded, f"{end}_shape", None) for end in ("input", "output")]
-    if not all(isinstance(shape, tuple) for shape in shapes):
-        raise BundleError(f"{path}: expected one input and one output.")
-    (_, *size), (_, *units) = shapes
-    if len(size) != 3 or None in size or size[-1] not in {1, 3} or units not in ([1], [2]):  # noqa: PLR2004
-        raise BundleError(
-            f"{path}: expected pixels (height, width, 1 or 3) in and 1 or 2 probabilities out; "
-            f"found {tuple(size)} and {tuple(units)}."
-        )
-    if size[-1] == 1 and units == [1]:
-        return keras.Model(loaded.inputs[0], loaded.outputs[0], name=loaded.name)
-    image = keras.Input((*size[:2], 1), name="image")
-    grey = keras.layers.Concatenate()([image] * 3) if size[-1] == 3 else image  # noqa: PLR2004
-    answer = loaded(grey)
-    return keras.Model(image, answer[:, 1:] if units == [2] else answer, name=loaded.name)
 
 
 def _evidence(data: str, preprocess: Preprocess, *, progress: bool) -> Evidence:

@@ -44,7 +44,7 @@ def pooled_features(
     """
     pooled, axes = _pooled(network), recipe.augment.mirror_images
     folder = cache_folder() / "features" / _key(pooled, axes, recipe.preprocess)
-    known = read_shards(folder)
+    known = read_shards(folder, set(pixels.digests))
     wanted = [index for index, digest in enumerate(pixels.digests) if digest not in known]
     if wanted:
         check_writable(folder)
@@ -55,7 +55,7 @@ def pooled_features(
             for index in counted
         )
         write_shards(folder, made, _SHARD)
-        known = read_shards(folder)
+        known |= read_shards(folder, {pixels.digests[index] for index in wanted})
     found = [known[digest] for digest in pixels.digests]
     return np.stack([shard[row] for shard, row in found])
 
