@@ -37,7 +37,7 @@ WRITERS = {
     "phantom": "phantom {place}/made --patients 12 --size 64 --quiet",
     "manifest": "manifest {data} {place}/made.csv",
     "doctor": "doctor {images} --quiet --out {place}/made",
-    "doctor --mend": "doctor {images} --quiet --mend {place}/made.csv",
+    "doctor --mend": "doctor {data} --quiet --mend {place}/made.csv",
     "preview": "preview {data} {place}/made.png --images 2",
     "train": "train {data} --out {place}/made",
     "crossvalidate": "crossvalidate {data} --out {place}/made",

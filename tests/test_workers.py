@@ -88,6 +88,7 @@ def many(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / label).mkdir(parents=True)
     for number in range(4000):
         (folder / str(number % 2) / f"{number}.jpg").symlink_to(pictures[number % len(pictures)])
+    (folder.parent / "valid").symlink_to("train")
     return folder.parent
 
 
@@ -168,7 +169,6 @@ PREDICT = ("predict", "{many}", "--model", "phantom", "--quiet", "--out", "answe
 def test_ctrl_c_while_workers_are_at_it(
     many: Path, tmp_path: Path, command: tuple[str, ...], said: str
 ) -> None:
-    (many / "valid").exists() or (many / "valid").symlink_to("train")
     code, complaints = struck(
         [word.format(many=many) for word in command], workers, interrupt, tmp_path
     )
