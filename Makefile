@@ -2,6 +2,7 @@
 # make test    install what is needed, then run every test
 # make accurate DATA=rsna_breast LESIONS=cbis_ddsm_mass    the accurate model, from the images
 # make check   lint, format and types
+# make kills   trainings killed at random moments end as if they had not been; half an hour
 # make bench   speed, as ratios within one run
 # make install the environment in .venv, with the versions in constraints.txt
 
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test accurate check bench install browser clean
+.PHONY: demo test accurate check bench kills install browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -37,6 +38,9 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.doctor
 	$(BIN)/python -m benchmarks.serving
+
+kills: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py
 
 install: $(INSTALLED)
 

@@ -3,10 +3,8 @@
 `python tests/kills.py` does what `make kills` promises; the suite does a little of it.
 """
 
-import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -84,14 +82,16 @@ def left_over(run: Path) -> list[str]:
     ]
 
 
-def killed(typed: list[str], seconds: float, environment: dict[str, str]) -> bool:
-    """Start it, and kill it so many seconds later; tell whether it was still there."""
-    process = subprocess.Popen(typed, env=environment, start_new_session=True)
+def killed(typed: list[str], environment: dict[str, str], sign: Path, seconds: float) -> bool:
+    """Start it, and kill it so long after `sign` was there; tell whether it still ran."""
+    process = subprocess.Popen(typed, env=environment)
+    while process.poll() is None and not any(sign.parent.glob(sign.name)):
+        time.sleep(0.02)
     try:
         if code := process.wait(seconds):
             raise AssertionError(f"it ended by itself with {code}: {' '.join(typed)}")
     except subprocess.TimeoutExpired:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
         return True
     return False
@@ -110,40 +110,45 @@ def campaign(folder: Path, kills: int, seed: int = 0, names: tuple[str, ...] = (
         typed = command(folder / "data", folder / name / "whole", *RECIPES[name])
         environment = os.environ | {"MAMMOLENS_CACHE": str(folder / name / "cache")}
         started = time.monotonic()
-        assert not killed(typed, 3600, environment)
+        assert not killed(typed, environment, folder, 3600)
         seconds, whole = time.monotonic() - started, ending(folder / name / "whole")
-        print(f"{name}: {seconds:.0f} s, {whole.history.count(chr(10)) - 1} epochs", flush=True)  # noqa: T201
+        epochs = whole.history.count("\n") - 1
+        print(f"{name}: {seconds:.0f} s, {epochs} epochs", flush=True)  # noqa: T201
         survived, trial = 0, 0
         while survived < kills:
             run, trial = folder / name / f"killed-{trial}", trial + 1
-            environment = os.environ | {
-                "MAMMOLENS_CACHE": str(folder / name / f"cache-{trial % 3}")
-            }
+            environment["MAMMOLENS_CACHE"] = str(folder / name / f"cache-{trial % 3}")
             typed = command(folder / "data", run, *RECIPES[name])
-            moments = generator.uniform(0.15, 1, generator.integers(2, 5)) * seconds
-            for moment in moments:
-                if (run / "run.json").exists() or not killed(typed, moment, environment):
+            for _ in range(int(generator.integers(2, 5))):
+                # By the clock since it was started, or within an epoch, from its checkpoint on.
+                sign, delay = folder, generator.uniform(0.1, 1) * seconds
+                begun = len(list(run.glob("checkpoint/*"))) and epochs_of(run) + 1
+                if begun < epochs and generator.random() < 0.7:
+                    checkpoint = f"{generator.integers(begun, epochs):06d}-*.npz"
+                    sign, delay = run / "checkpoint" / checkpoint, generator.uniform(0, 1)
+                if (run / "run.json").exists() or not killed(typed, environment, sign, delay):
                     break
                 survived += 1
-                print(f"  killed after {moment:4.1f} s: {where(run)}", flush=True)  # noqa: T201
+                print(f"  killed {where(run)}", flush=True)  # noqa: T201
             if not (run / "run.json").exists():
-                assert not killed(typed, 3600, environment)
+                assert not killed(typed, environment, folder, 3600)
             assert ending(run) == whole, f"{run} ended otherwise than {name}/whole"
             assert not left_over(run), left_over(run)
         done += survived
     return done
 
 
+def epochs_of(run: Path) -> int:
+    """Return how many epochs a training has written down."""
+    if not (run / "history.csv").exists():
+        return 0
+    return (run / "history.csv").read_text(encoding="utf-8").count("\n") - 1
+
+
 def where(run: Path) -> str:
     """Say how far an interrupted training was."""
-    if not (run / "history.csv").exists():
-        return "before the first epoch was over"
-    with (run / "history.csv").open(encoding="utf-8", newline="") as stream:
-        epochs = len(list(csv.DictReader(stream)))
-    after = [
-        path.name for path in run.iterdir() if path.name in {"breast.h5", "bundle", "run.json"}
-    ]
-    return f"after {epochs} epochs{', with ' if after else ''}{' and '.join(sorted(after))}"
+    after = [name for name in ("breast.h5", "bundle", "run.json") if (run / name).exists()]
+    return f"after {epochs_of(run)} epochs{', with ' if after else ''}{' and '.join(after)}"
 
 
 if __name__ == "__main__":

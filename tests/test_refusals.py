@@ -54,7 +54,7 @@ WRITERS = {
 """Each verb that writes, and each way it does."""
 
 INTO_FILES = [verb for verb, words in WRITERS.items() if "made." in words]
-AT_ONCE = ["train", "crossvalidate", "compare", "demo", "predict", "predict parquet"]
+AT_ONCE = ["compare", "demo", "predict", "predict parquet"]
 """Tried on a disk that is full before they start: the others, on one that becomes full."""
 
 
@@ -209,7 +209,7 @@ def test_a_full_cache_is_named_with_what_moves_it(
     monkeypatch.setenv("MAMMOLENS_CACHE", str(disk))
     assert "MAMMOLENS_CACHE" in complaint(mammolens("manifest", "phantom:12", "data.csv"))
     with (
-        pytest.raises(DataError, match=r"is the disk full\?\).* set MAMMOLENS_CACHE"),
+        pytest.raises(DataError, match=r"is the disk full\?\).* Set MAMMOLENS_CACHE"),
         written_whole(disk / "shard.npy") as path,
     ):
         np.save(path, np.zeros(10_000))
