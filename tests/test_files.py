@@ -56,7 +56,5 @@ def test_a_cache_that_cannot_be_written_says_which_and_what_to_do(
     (locked / "file").touch()
     for folder in (locked / "cache", locked / "cache" / "deeper", locked / "file"):
         monkeypatch.setenv("MAMMOLENS_CACHE", str(folder))
-        with pytest.raises(
-            DataError, match=rf"{folder}.*: .* Set MAMMOLENS_CACHE to a"
-        ):
+        with pytest.raises(DataError, match=rf"{folder}.*: .* Set MAMMOLENS_CACHE to a"):
             check_writable(cache_folder() / "pixels")

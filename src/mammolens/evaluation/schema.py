@@ -256,7 +256,7 @@ class Mistake(_Part):
 
 
 class Report(_Part):
-    """What `report.json` holds. Intervals are 95 %, by patient unless named (see `metrics.estimate`).
+    """What `report.json` holds. Intervals are 95 %, by patient (see `metrics.estimate`).
 
     Attributes:
         schema_version: raised when a field changes its name or meaning.
