@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mammolens.conformal import Conformal
 from mammolens.manifest import Manifest
+from mammolens.metrics import Estimate
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Reason
 from mammolens.triage import (
     BALANCED,
@@ -23,6 +24,8 @@ from mammolens.triage import (
     decide,
     decided,
     operating_points,
+    predictive_value,
+    unmeasured,
 )
 
 SIX_DIGITS = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
@@ -266,3 +269,17 @@ def test_a_threshold_chosen_on_breasts_meets_the_breast_it_was_chosen_on(
     """A mean of two has seven digits; what is served has six, and so has what is chosen on."""
     (mean, _) = aggregated([one, other], ["ann L"] * 2, ["ann"] * 2, Level.BREAST)
     assert mean == round(mean, 6)
+
+
+def test_a_decision_at_another_prevalence_has_an_interval() -> None:
+    """By hand: 0.9 of 0.005 found, and 0.1 of 0.995 called beside; at the ends likewise."""
+    point = unmeasured(0.5).model_copy(
+        update={"sensitivity": Estimate(0.9, 0.7, 1.0), "specificity": Estimate(0.9, 0.8, 1.0)}
+    )
+    called = predictive_value(point, "tumor", 0.005)
+    assert called.value == pytest.approx(0.0045 / (0.0045 + 0.0995))
+    assert (called.low, called.high) == pytest.approx((0.0035 / (0.0035 + 0.199), 1))
+    passed = predictive_value(point, "no tumor", 0.005)
+    assert passed.low == pytest.approx(0.796 / (0.796 + 0.0015))
+    assert passed.low < passed.value < passed.high == 1
+    assert np.isnan(predictive_value(unmeasured(0.5), "tumor", 0.005).value)

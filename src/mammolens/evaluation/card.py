@@ -120,7 +120,7 @@ def _details(report: Report, cite: Cited) -> str:
         "\nFiles that cannot be read get no answer, with the reason." if model.is_bundle else ""
     )
     gate = (
-        "\nImages that do not look like mammograms of the data it was made with are marked."
+        "\nImages that do not look like mammograms of the data it was made with get no decision."
         if model.gate
         else ""
     )

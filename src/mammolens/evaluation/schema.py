@@ -256,7 +256,7 @@ class Mistake(_Part):
 
 
 class Report(_Part):
-    """What `report.json` holds. Intervals are 95 %, by patient (see `metrics.estimate`).
+    """What `report.json` holds. Intervals are 95 %, by patient (`metrics.estimate`) unless named.
 
     Attributes:
         schema_version: raised when a field changes its name or meaning.
