@@ -23,6 +23,7 @@ FLOORS = (
         "files",
         "parallel",
         "images",
+        "tiff",
         "raster",
         "dicom_header",
         "dicom_shades",

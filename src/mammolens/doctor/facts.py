@@ -97,7 +97,7 @@ def _facts(path: Path, image: Image) -> Facts:
         format=image.format,
         bit_depth=image.bit_depth,
         levels=_levels(image),
-        quantizer=_quantizer(path),
+        quantizer=_quantizer(path) if image.format == "JPEG" else 0.0,
         colour=image.colour,
         spread=float(high - low),
         inverted=found.inverted,
