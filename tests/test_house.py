@@ -25,6 +25,7 @@ FLOORS = (
         "workers",
         "parallel",
         "images",
+        "tiff",
         "raster",
         "dicom_header",
         "dicom_padding",

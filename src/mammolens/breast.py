@@ -18,13 +18,18 @@ THUMBNAIL = 256
 """Longer side, in pixels, of the picture that anatomy is judged on."""
 
 UNCERTAIN = 0.06
-"""Smallest polarity margin on 4,264 real images, all judged rightly (docs/experiments.md)."""
+"""Polarity margin under which 2 of 4,490 real images lie, judged rightly (docs/experiments.md)."""
 
 _FLAT = 0.012  # local standard deviation of a background without texture
 _DARK, _BRIGHT = 0.2, 0.8  # where background lies, after stretching to the picture's own range
-_RING = (0.05, 0.10)  # polarity is read between these depths, as shares of the shorter side
+_BAND = 0.97  # of the pixels of a row that are dark or bright where it is no breast's, but a band's
+_LEAST = 16  # rows and columns that are left, whatever they look like
+_EDGE = 2  # pixels that a band's own edge may blur
+_CORNER = (1 / 3, 1 / 10)  # polarity is read in corners: their lengths and depths, as shares
 _LEVELS = 128  # grey levels that the threshold is looked for among
 _BORDER = 0.08  # film borders are looked for in this share of each side
+_STRIP = 0.14  # and in this one, where they have no gap
+_SATURATED = 0.97
 _OPENING = 1 / 64  # markers and lines thinner than this share of the side are not breast
 
 
@@ -34,8 +39,8 @@ class Polarity:
 
     Attributes:
         inverted: True where the background is white.
-        margin: share of a ring near the picture's edge that looks like background of the winning
-            polarity, less that of the other, in [0, 1]: below `UNCERTAIN` it is a guess.
+        margin: how much of the corners looks like background of the winning polarity, less that
+            of the other, in [0, 1]: below `UNCERTAIN` it is a guess.
     """
 
     inverted: bool
@@ -76,19 +81,58 @@ def thumbnail(pixels: Pixels, longest: int = THUMBNAIL) -> Pixels:
 
 
 def polarity(small: Pixels) -> Polarity:
-    """Tell from a ring near the edge of a thumbnail whether the background is black or white.
+    """Tell from the corners of a thumbnail whether the background is black or white.
 
-    Background is the part of the ring without texture; a breast touches one side, rarely two.
-    The outermost 5 % is passed over: film scanners leave white strips there.
+    Bands that run the whole length of a side are no evidence, whatever their colour: film scanners
+    leave white ones, and where the breast fills the film they outweigh its background. What is
+    left without them ends where the breast does, and a breast is round: the background is what
+    lies in the corners, without texture, at one end of the grey scale.
     """
-    flat = local_variance(small) < _FLAT**2
-    side = min(small.shape)
-    outer = round(side * _RING[0])
-    inner = max(round(side * _RING[1]), outer + 1)
-    ring = _inset(small.shape, outer) & ~_inset(small.shape, inner)
-    dark = float((flat & (small < _DARK))[ring].mean())
-    bright = float((flat & (small > _BRIGHT))[ring].mean())
-    return Polarity(inverted=bright > dark, margin=abs(bright - dark))
+    kept = _without_bands(small)
+    flat = (local_variance(small) < _FLAT**2)[kept]
+    grey = small[kept]
+    grey = (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
+    corners = flat & _corners(grey.shape)
+    dark = np.clip(1 - grey / _DARK, 0, 1)[corners].sum()
+    bright = np.clip(1 - (1 - grey) / (1 - _BRIGHT), 0, 1)[corners].sum()
+    share = float(bright - dark) / float(_corners(grey.shape).sum())
+    return Polarity(inverted=share > 0, margin=abs(share))
+
+
+def _without_bands(small: Pixels) -> tuple[slice, slice]:
+    """Return what is left when rows and columns without tissue are taken off all four sides."""
+    extreme = (small < _DARK) | (small > _BRIGHT)
+    top, bottom, left, right = 0, small.shape[0], 0, small.shape[1]
+    before = None
+    while before != (before := (top, bottom, left, right)):
+        rows = extreme[:, left:right].mean(axis=1) <= _BAND
+        top, bottom = _between_bands(rows, top, bottom)
+        columns = extreme[top:bottom].mean(axis=0) <= _BAND
+        left, right = _between_bands(columns, left, right)
+    return _inside(top, bottom), _inside(left, right)
+
+
+def _inside(first: int, end: int) -> slice:
+    edge = min(_EDGE, (end - first - 1) // 2)
+    return slice(first + edge, end - edge)
+
+
+def _between_bands(tissue: Mask, first: int, end: int) -> tuple[int, int]:
+    """Narrow [first, end) to where there is tissue, but not below `_LEAST`."""
+    while end - first > _LEAST and not tissue[first]:
+        first += 1
+    while end - first > _LEAST and not tissue[end - 1]:
+        end -= 1
+    return first, end
+
+
+def _corners(shape: tuple[int, ...]) -> Mask:
+    """Return True along the edges, near the four corners."""
+    length, depth = _CORNER
+    down, across = (np.minimum(np.arange(side), np.arange(side)[::-1]) for side in shape)
+    near = (down < length * shape[0])[:, None] & (across < length * shape[1])
+    deep = max(round(min(shape) * depth), 4)
+    return near & ((down < deep)[:, None] | (across < deep))
 
 
 def local_variance(small: Pixels) -> Pixels:
@@ -115,13 +159,6 @@ def find_breast(small: Pixels) -> Breast:
     return Breast(mask, _bounding_box(mask), _touches_more_on_right(mask))
 
 
-def _inset(shape: tuple[int, ...], depth: int) -> Mask:
-    """Return True but for a frame `depth` pixels deep."""
-    inside = np.zeros(shape, dtype=bool)
-    inside[depth : shape[0] - depth, depth : shape[1] - depth] = True
-    return inside
-
-
 def _threshold(small: Pixels) -> float:
     """Grey level that separates breast from background (Otsu 1979, on square roots).
 
@@ -143,14 +180,19 @@ def _threshold(small: Pixels) -> float:
 
 
 def _without_film_borders(small: Pixels) -> Pixels:
-    """Blacken the saturated strips that film scanners leave along the sides."""
+    """Blacken the saturated strips that film scanners leave along the sides.
+
+    What is saturated over its whole length may be an eighth of the picture deep; over half of its
+    length, less.
+    """
     cleaned = small.copy()
     for turns in range(4):
         turned = np.rot90(cleaned, turns)
-        depth = round(turned.shape[0] * _BORDER)
-        saturated = (turned[:depth] > 0.97).mean(axis=1) > 0.5  # noqa: PLR2004 - more than half
-        if saturated.any():
-            turned[: int(np.flatnonzero(saturated)[-1]) + 2] = 0
+        share = (turned > _SATURATED).mean(axis=1)
+        half = np.flatnonzero(share[: round(len(share) * _BORDER)] > 0.5)  # noqa: PLR2004
+        whole = np.argmin(share > _BAND)
+        if half.size or 0 < whole <= _STRIP * len(share):
+            turned[: max(half[-1] + 1 if half.size else 0, whole) + 1] = 0
     return cleaned
 
 
