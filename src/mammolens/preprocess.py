@@ -31,7 +31,8 @@ VERSION = 1
 """Raised whenever the same settings would give other pixels: it is part of every cache key.
 
 Not raised for what mends polarity and strips on films unlike those that were learnt from, where all
-4,491 images at hand keep their pixels to the bit (docs/experiments.md, 33): clear the cache for such.
+4,491 images at hand keep their pixels to the bit (docs/experiments.md, 33). Clear the cache for
+such films.
 """
 
 _LEVELS = 65535
