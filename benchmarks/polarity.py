@@ -1,6 +1,6 @@
 """Polarity on altered real images: strips along each side, crops, and the negative of each.
 
-    python benchmarks/polarity.py FOLDER…
+    python benchmarks/polarity.py EVERY FOLDER…   # EVERY 1: all images; 10: each tenth
 
 Counts errors against the polarity that each image is judged to have as it is (docs/experiments.md,
 4 and 33: by eye, and by machine). Writes nothing.
@@ -78,7 +78,8 @@ def errors(path: Path) -> Counter[tuple[str, str]]:
 
 def main() -> None:
     """Print one line a kind of alteration."""
-    paths = [path for folder in sys.argv[1:] for path in sorted(Path(folder).rglob("*.jpg"))]
+    found = [path for folder in sys.argv[2:] for path in sorted(Path(folder).rglob("*.jpg"))]
+    paths = found[:: int(sys.argv[1])]
     total: Counter[tuple[str, str]] = Counter()
     with get_context("spawn").Pool(2) as pool:
         for counts in pool.imap_unordered(errors, paths, chunksize=16):

@@ -104,7 +104,7 @@ def test_polarity_where_the_breast_fills_the_film(strip: float) -> None:
 def test_polarity_of_real_images_with_strips(
     cbis_ddsm_mass: Path, rsna_breast: Path, *, negative: bool
 ) -> None:
-    """The whole of it, on 4,490 images, is in docs/experiments.md (experiment 33)."""
+    """More of them, and what remains wrong, are in docs/experiments.md (experiment 34)."""
     films = sorted((cbis_ddsm_mass / "test").iterdir())[:16]
     digital = sorted((rsna_breast / "test" / "0").iterdir())[:16]
     for number, path in enumerate([*films, *digital]):

@@ -28,7 +28,12 @@ from mammolens.breast import (
 from mammolens.records import Box
 
 VERSION = 1
-"""Raised whenever the same settings would give other pixels: it is part of every cache key."""
+"""Raised whenever the same settings would give other pixels: it is part of every cache key.
+
+Not raised for what mends polarity and strips on films unlike those that were learnt from, where all
+4,491 images at hand keep their pixels to the bit (docs/experiments.md, 33). Clear the cache for
+such films.
+"""
 
 _LEVELS = 65535
 _MARGIN = 0.02  # breathing space around the breast's box, as a share of the picture
