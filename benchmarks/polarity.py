@@ -3,7 +3,7 @@
     python benchmarks/polarity.py EVERY FOLDER…   # EVERY 1: all images; 10: each tenth
 
 Counts errors against the polarity that each image is judged to have as it is (docs/experiments.md,
-4 and 33: by eye, and by machine). Writes nothing.
+4 and 34: by eye, and by machine). Writes nothing.
 """
 
 import sys
@@ -50,6 +50,16 @@ def crop(upright: Pixels, cover: float) -> Pixels:
     return thumbnail(np.asarray(Pillow.fromarray(kept).resize((256, 256))))
 
 
+def middle(upright: Pixels, share: float) -> Pixels:
+    """Keep the rows about the middle of the breast: its background is then a band beside it."""
+    _, top, _, bottom = find_breast(upright).box
+    height = upright.shape[0]
+    centre, half = (top + bottom) / 2 * height, (bottom - top) / 2 * height * share
+    rows = slice(max(0, round(centre - half)), max(round(centre + half), 20))
+    kept = np.ascontiguousarray(upright[rows])
+    return thumbnail(np.asarray(Pillow.fromarray(kept).resize((256, 256))))
+
+
 def variants(upright: Pixels) -> Iterator[tuple[str, Pixels]]:
     """Yield what is made of an image, by name."""
     yield "as it is", upright
@@ -61,6 +71,8 @@ def variants(upright: Pixels) -> Iterator[tuple[str, Pixels]]:
     if find_breast(upright).area > 0.02:
         for cover in COVERS:
             yield f"crop {cover:.0%}", crop(upright, cover)
+        for share in (0.5, 0.7):
+            yield f"middle {share:.0%}", middle(upright, share)
 
 
 def errors(path: Path) -> Counter[tuple[str, str]]:

@@ -189,26 +189,18 @@ def jpeg(frame: int, bits: int) -> bytes:
     return bytes(data)
 
 
-FOREIGN = {
-    "GIF": b"GIF89a" + bytes(40),
-    "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40),
-    "JPEG XL": b"\xff\x0a" + bytes(40),
-    "HEIC": b"\0\0\0\x18ftypheic" + bytes(40),
-    "AVIF": b"\0\0\0\x18ftypavif" + bytes(40),
-    "PDF": b"%PDF-1.7" + bytes(40),
-    "a gzip archive": b"\x1f\x8b\x08" + bytes(40),
-    "PAM": b"P7\nWIDTH 20" + bytes(40),
+UNREAD = {
     "JPEG of 12 bits": jpeg(0xC1, 12),
     "lossless JPEG of 16 bits": jpeg(0xC3, 16),
     "JPEG-LS of 8 bits": jpeg(0xF7, 8),
 }
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("name", UNREAD)
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
 def test_what_a_file_is_that_is_not_read_is_named(tmp_path: Path, name: str, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
-    path.write_bytes(FOREIGN[name])
+    path.write_bytes(UNREAD[name])
     with pytest.raises(ImageError, match=f"this is {name}.*not an image.*Save it as") as caught:
         read_image(path)
     assert str(path) in str(caught.value)

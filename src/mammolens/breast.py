@@ -23,7 +23,6 @@ UNCERTAIN = 0.06
 _FLAT = 0.012  # local standard deviation of a background without texture
 _DARK, _BRIGHT = 0.2, 0.8  # where background lies, after stretching to the picture's own range
 _BAND = 0.97  # of the pixels of a row that are dark or bright where it is no breast's, but a band's
-_LEAST = 16  # rows and columns that are left, whatever they look like
 _EDGE = 2  # pixels that a band's own edge may blur
 _CORNER = (1 / 3, 1 / 10)  # polarity is read in corners: their lengths and depths, as shares
 _LEVELS = 128  # grey levels that the threshold is looked for among
@@ -83,10 +82,10 @@ def thumbnail(pixels: Pixels, longest: int = THUMBNAIL) -> Pixels:
 def polarity(small: Pixels) -> Polarity:
     """Tell from the corners of a thumbnail whether the background is black or white.
 
-    Bands that run the whole length of a side are no evidence, whatever their colour: film scanners
-    leave white ones, and where the breast fills the film they outweigh its background. What is
-    left without them ends where the breast does, and a breast is round: the background is what
-    lies in the corners, without texture, at one end of the grey scale.
+    Bands along the whole length of a side are no evidence, whatever their colour, if they are no
+    deeper than the strips that film scanners leave: where the breast fills the film, these outweigh
+    its background. Of what is left, background is what lies in the corners, without texture, at
+    one end of the grey scale: a breast is round.
     """
     kept = _without_bands(small)
     flat = (local_variance(small) < _FLAT**2)[kept]
@@ -118,10 +117,11 @@ def _inside(first: int, end: int) -> slice:
 
 
 def _between_bands(tissue: Mask, first: int, end: int) -> tuple[int, int]:
-    """Narrow [first, end) to where there is tissue, but not below `_LEAST`."""
-    while end - first > _LEAST and not tissue[first]:
+    """Narrow [first, end) to where there is tissue, by no more at an end than a strip is deep."""
+    deepest = round(_STRIP * len(tissue))
+    while first < deepest and not tissue[first]:
         first += 1
-    while end - first > _LEAST and not tissue[end - 1]:
+    while end > len(tissue) - deepest and not tissue[end - 1]:
         end -= 1
     return first, end
 

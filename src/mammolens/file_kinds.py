@@ -48,7 +48,7 @@ FOREIGN = (
     Kind(
         "an HEIC or AVIF picture, as phones make them",
         _AS_PNG,
-        tuple((4, b"ftyp" + brand) for brand in (b"hei", b"hev", b"mif1", b"msf1", b"avif")),
+        tuple((4, b"ftyp" + brand) for brand in (b"hei", b"hev", b"mif1", b"msf1", b"avi")),
         (".heic", ".heif", ".avif"),
     ),
     Kind(
@@ -59,6 +59,9 @@ FOREIGN = (
     ),
     Kind("a JPEG XL image", _AS_PNG, ((4, b"JXL \r\n\x87\n"), (0, b"\xff\x0a")), (".jxl",)),
     Kind("a bare JPEG-LS or lossless JPEG image", _AS_PNG, (), (".jls", ".ljpeg")),
+    Kind("a JPEG XR image", _AS_PNG, ((0, b"II\xbc\x01"),), (".jxr", ".wdp", ".hdp")),
+    Kind("an OpenEXR image", _AS_PNG, ((0, b"v/1\x01"),), (".exr",)),
+    Kind("a PAM image", _AS_PNG, ((0, b"P7\n"),), (".pam",)),
     Kind("a Photoshop file", _AS_PNG, ((0, b"8BPS"),), (".psd",)),
     Kind("a NIfTI file", _AS_PNG, ((344, b"n+1\0"), (344, b"ni1\0")), (".nii",)),
     Kind("a NRRD or MetaImage file", _AS_PNG, ((0, b"NRRD"),), (".nrrd", ".mha", ".mhd")),
@@ -70,6 +73,18 @@ FOREIGN = (
     Kind("a 7z archive", _UNPACK, ((0, b"7z\xbc\xaf\x27\x1c"),), (".7z",)),
     Kind("a RAR archive", _UNPACK, ((0, b"Rar!\x1a\x07"),), (".rar",)),
     Kind("a part of an archive", _JOIN, (), (".z01", ".001", ".r00")),
+    Kind(
+        "a video",
+        "Save one picture of it as PNG, or export the DICOM file.",
+        tuple((4, b"ftyp" + brand) for brand in (b"iso", b"mp4", b"qt", b"M4V", b"3gp", b"avc1")),
+        pictures=False,
+    ),
+    Kind(
+        "a page of the web or a drawing (HTML, XML or SVG)",
+        _AS_PNG,
+        tuple((0, start) for start in (b"<?xml", b"<svg", b"<!DOCTYPE", b"<!doctype", b"<html")),
+        pictures=False,
+    ),
     Kind("a PDF document", _AS_PNG, ((0, b"%PDF-"),), (), pictures=False),
     Kind("an old Excel workbook", _AS_CSV, ((0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),), (), False),
     Kind("a Parquet table", "Save it as CSV.", ((0, b"PAR1"),), (), pictures=False),

@@ -42,30 +42,11 @@ _WHITE = np.float32(65535)
 _FAINT = 1 / 16
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_FOREIGN = {
-    r"GIF8[79]a": "GIF",
-    r"\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51": "JPEG 2000",
-    r"\0\0\0\x0cJXL |\xff\x0a": "JPEG XL",
-    r"....ftypavi[fs]": "AVIF",
-    r"....ftyp(hei|hev|mif1|msf1)": "HEIC",
-    r"....ftyp": "a video",
-    r"II\xbc\x01": "JPEG XR",
-    r"%PDF": "PDF",
-    r"8BPS": "Photoshop",
-    r"v/1\x01": "OpenEXR",
-    r"\x1f\x8b": "a gzip archive",
-    r"PK\x03\x04": "a ZIP archive",
-    r"P7\n": "PAM",
-    r"\x93NUMPY": "a NumPy array",
-    r"\x89HDF": "HDF5",
-    r"<\?xml|<svg|<!DOCTYPE|<html": "text of the web (SVG, HTML or XML)",
-}
-"""What else a file may be, by the pattern that it starts with."""
-
 _FRAMES = {0xC3: "lossless JPEG", 0xF7: "JPEG-LS"} | dict.fromkeys(
     (0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless JPEG"
 )
 """JPEG that is not for viewers, by its start of frame (ISO/IEC 10918-1 table B.1, 14495-1 C.1)."""
+_HEAD = 2**16  # bytes that it is looked for in
 
 
 def read_raster(path: Path) -> Image:
@@ -150,7 +131,7 @@ def _open(path: Path) -> Pillow.Image:
             return Pillow.open(path, formats=tuple(SUFFIXES_BY_FORMAT))
     except UnidentifiedImageError as error:
         expected = ", ".join(SUFFIXES_BY_FORMAT)
-        found = _foreign(path)
+        found = _kind_of_jpeg(path)
         remedy = " Save it as PNG or TIFF, without loss." if found else ""
         raise ImageError(
             f"{path}: {f'this is {found}, ' if found else ''}not an image that can be read; "
@@ -162,24 +143,12 @@ def _open(path: Path) -> Pillow.Image:
         ) from error
 
 
-def _foreign(path: Path) -> str | None:
-    """Name what a file is that Pillow was not asked for, or None where it is not known."""
-    with path.open("rb") as file:
-        head = file.read(2**16)
-    if head.startswith(b"\xff\xd8"):
-        return _kind_of_jpeg(head)
-    return next(
-        (
-            name
-            for pattern, name in _FOREIGN.items()
-            if re.match(pattern.encode("latin-1"), head, re.DOTALL)
-        ),
-        None,
-    )
-
-
-def _kind_of_jpeg(head: bytes) -> str | None:
+def _kind_of_jpeg(path: Path) -> str | None:
     """Say what is special about a JPEG that Pillow does not read, by its start of frame."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head.startswith(b"\xff\xd8"):
+        return None
     for found in re.finditer(
         rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7])..(.)", head, re.DOTALL
     ):
