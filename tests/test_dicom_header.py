@@ -141,7 +141,7 @@ def test_special_views_by_the_codes_of_the_standard(
         part = code(value, meaning)
         item = part if table == "cid4014" else code("399368009")
         if table == "cid4015":
-            item.ViewModifierCodeSequence = [code("X"), part]
+            item.ViewModifierCodeSequence = [code("", ""), part]
         image = read(tmp_path, ViewCodeSequence=[item])
         assert image.header is not None
         assert image.header.special == (kind,)
@@ -225,3 +225,34 @@ def test_what_enhanced_objects_say_of_their_frame(tmp_path: Path) -> None:
     image = read(tmp_path, **kind, **groups)
     np.testing.assert_array_equal(image.pixels, plain.pixels)
     assert image.header == plain.header
+
+
+@pytest.mark.parametrize(
+    ("attributes", "unknown"),
+    [
+        ({"ViewPosition": "CC SPOT"}, True),
+        ({"ViewPosition": "MAG"}, True),
+        ({"ViewPosition": ""}, False),
+        ({"ViewPosition": "LCC"}, False),
+        ({"ViewPosition": "YY", "ViewCodeSequence": [code("R-10226")]}, False),
+        ({"ViewPosition": "CC", "ViewCodeSequence": [code("X-1")]}, False),
+        ({"ViewCodeSequence": [code("X-1")]}, True),
+        ({"ViewCodeSequence": [code("", "")]}, False),
+        ({"ViewCodeSequence": [code("R-10226", modifier="X-1")]}, True),
+        ({"ViewCodeSequence": [code("R-10226")], "ViewModifierCodeSequence": [code("X")]}, True),
+        ({"ViewPosition": "CC", "ViewModifierCodeSequence": [code("", "Push-back view")]}, True),
+    ],
+)
+def test_views_of_unknown_names_are_doubted(
+    tmp_path: Path, attributes: dict[str, Any], unknown: bool
+) -> None:
+    image = read(tmp_path, **attributes)
+    assert image.header is not None
+    assert image.header.special == ((Special.UNKNOWN,) if unknown else ())
+    assert any("a view of an unknown name" in each for each in image.warnings) == unknown
+
+
+def test_empty_sequences_say_nothing(tmp_path: Path) -> None:
+    empty = ["PartialViewCodeSequence", "SpecimenDescriptionSequence", "ViewCodeSequence"]
+    assert header(tmp_path, **{each: [] for each in empty}) == header(tmp_path)
+    assert header(tmp_path, ImageLaterality="r").laterality is Laterality.RIGHT

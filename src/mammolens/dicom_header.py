@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.2.1"
 
 _VIEWS = {
-    View.CC: ("399162004", "R10242", "CC", "CRANIOCAUDAL"),
-    View.MLO: ("399368009", "R10226", "MLO", "MEDIOLATERALOBLIQUE"),
+    View.CC: ("399162004", "R10242", "CC", "LCC", "RCC", "CRANIOCAUDAL"),
+    View.MLO: ("399368009", "R10226", "MLO", "LMLO", "RMLO", "MEDIOLATERALOBLIQUE"),
     View.ML: ("399260004", "R10224", "ML", "MEDIOLATERAL", "MEDIALLATERAL"),
     View.LM: ("399352003", "R10228", "LM", "LATEROMEDIAL"),
     View.LMO: ("399099002", "R10230", "LMO", "LATEROMEDIALOBLIQUE"),
@@ -51,6 +51,8 @@ _SPECIAL = {
 }
 """As `_VIEWS`, of what is no standard view: PS3.16 CID 4014 and 4015."""
 
+_KNOWN = frozenset(word for words in (*_VIEWS.values(), *_SPECIAL.values()) for word in words)
+
 _PADDLES = {
     Special.MAGNIFICATION: {"MAG", "MAGNIFICATION"},
     Special.SPOT_COMPRESSION: {"SPOT"},
@@ -67,14 +69,14 @@ _UNITS_A_YEAR = {"Y": 1, "M": 12, "W": 52, "D": 365}
 
 def header_of(dataset: "Dataset") -> Header:
     """Return what the header says."""
-    side = text(dataset, "ImageLaterality") or text(dataset, "Laterality")
+    side = text(dataset, "ImageLaterality") or text(dataset, "Laterality") or ""
     spacing = numbers(dataset, "ImagerPixelSpacing") or numbers(dataset, "PixelSpacing")
     age = re.fullmatch(r"(\d{1,3})([DWMY])", text(dataset, "PatientAge") or "")
     intent, kind = text(dataset, "PresentationIntentType"), text(dataset, "SOPClassUID")
     return Header(
         patient_id=text(dataset, "PatientID"),
         study_id=text(dataset, "StudyInstanceUID"),
-        laterality={one.value: one for one in Laterality}.get(side or ""),
+        laterality={one.value: one for one in Laterality}.get(side.upper()),
         view=_view(dataset),
         age=int(age[1]) // _UNITS_A_YEAR[age[2]] if age else None,
         manufacturer=text(dataset, "Manufacturer"),
@@ -94,14 +96,33 @@ def _view(dataset: "Dataset") -> View | None:
 
 def _view_words(dataset: "Dataset") -> list[str]:
     """Return what the header calls the view, the most certain first, as letters and digits."""
-    codes = list(dataset.get("ViewCodeSequence") or ())
-    holders = (*codes, dataset)
-    codes = [
-        part for each in holders for part in each.get("ViewModifierCodeSequence") or ()
-    ] + codes
-    said = [text(code, kind) for code in codes for kind in ("CodeValue", "LongCodeValue")]
-    said += [text(dataset, "ViewPosition"), *(text(code, "CodeMeaning") for code in codes)]
-    return [re.sub(r"[^A-Z0-9]", "", (word or "").upper()) for word in said]
+    modifiers, views = _view_codes(dataset)
+    codes = [*modifiers, *views]
+    said = [word for code in codes for word in _words(code, "CodeValue", "LongCodeValue")]
+    said += _words(dataset, "ViewPosition")
+    return said + [word for code in codes for word in _words(code, "CodeMeaning")]
+
+
+def _view_codes(dataset: "Dataset") -> tuple[list["Dataset"], list["Dataset"]]:
+    """Return the items that say how a view is modified, and those that say which it is."""
+    views = list(dataset.get("ViewCodeSequence") or ())
+    holders = (*views, dataset)
+    return [part for each in holders for part in each.get("ViewModifierCodeSequence") or ()], views
+
+
+def _words(holder: "Dataset", *keywords: str) -> list[str]:
+    """Return what elements say, as capital letters and digits; nothing for those that are empty."""
+    said = (re.sub(r"[^A-Z0-9]", "", (text(holder, each) or "").upper()) for each in keywords)
+    return list(filter(None, said))
+
+
+def _has_unknown_view(dataset: "Dataset") -> bool:
+    """Tell whether there is a modifier or, where no code is known, a view of an unknown name."""
+    modifiers, views = _view_codes(dataset)
+    codes = ("CodeValue", "LongCodeValue", "CodeMeaning")
+    plain = [_words(each, *codes) for each in views] + [_words(dataset, "ViewPosition")]
+    strange = any((said := _words(each, *codes)) and _KNOWN.isdisjoint(said) for each in modifiers)
+    return strange or (any(plain) and _KNOWN.isdisjoint(word for said in plain for word in said))
 
 
 def _special(dataset: "Dataset") -> tuple[Special, ...]:
@@ -111,12 +132,13 @@ def _special(dataset: "Dataset") -> tuple[Special, ...]:
     kinds = " ".join(image_type(dataset))
     told = {
         Special.IMPLANT: _yes(dataset, "BreastImplantPresent"),
-        Special.PARTIAL: _yes(dataset, "PartialView") or "PartialViewCodeSequence" in dataset,
+        Special.PARTIAL: _yes(dataset, "PartialView") or dataset.get("PartialViewCodeSequence"),
         Special.SPECIMEN: "SPECIMEN" in (text(dataset, "BodyPartExamined") or "").upper()
-        or "SpecimenDescriptionSequence" in dataset,
+        or dataset.get("SpecimenDescriptionSequence"),
         Special.MAGNIFICATION: _magnification(dataset) >= _MAGNIFIED,
         Special.BIOPSY: "STEREO" in kinds or "BIOPSY" in kinds,
         Special.SUBTRACTION: "SUBTRACT" in kinds or "RECOMBINED" in kinds,
+        Special.UNKNOWN: _has_unknown_view(dataset),
     }
     return tuple(
         each
@@ -159,6 +181,14 @@ def add_frame_groups(dataset: "Dataset") -> None:
                     dataset.add(element)
     if "FrameLaterality" in dataset and not text(dataset, "ImageLaterality"):
         dataset.ImageLaterality = dataset.FrameLaterality
+
+
+def complete(dataset: "Dataset") -> None:
+    """Write what is taken for granted where a file leaves it out, or in capitals: as DCMTK does."""
+    dataset.SamplesPerPixel = whole(dataset, "SamplesPerPixel", 1)
+    dataset.PlanarConfiguration = whole(dataset, "PlanarConfiguration", 0)
+    if named := text(dataset, "PhotometricInterpretation"):
+        dataset.PhotometricInterpretation = named.upper()
 
 
 def text(dataset: "Dataset", keyword: str) -> str | None:
