@@ -99,3 +99,20 @@ def test_bright_tissue_inside_is_no_padding() -> None:
     assert not smeared(np.full((20, 20), 3000), (0, 0), 4096).any()
     assert smeared(np.zeros((20, 20)), (0, 0), 4096).all()
     np.testing.assert_array_equal(smeared(picture - 4096, (-4096, -4092), 4096), expected)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *({"LossyImageCompression": value} for value in ("01", "1", "YES")),
+        {"LossyImageCompressionRatio": 9},
+    ],
+)
+def test_however_earlier_compression_is_told(tmp_path: Path, told: dict[str, Any]) -> None:
+    stream = io.BytesIO()
+    Pillow.fromarray((PADDED >> 4).astype("u1")).save(stream, "jpeg", quality=60)
+    known: dict[str, Any] = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0}
+    decoded = np.asarray(Pillow.open(stream))
+    assert_black_around(save(tmp_path / "image.dcm", mammogram(decoded, **known, **told)), 0.03)
+    path = save(tmp_path / "other.dcm", mammogram(decoded, **known, LossyImageCompression="00"))
+    assert read_image(path).pixels[AROUND].max() > 0.9

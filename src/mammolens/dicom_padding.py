@@ -44,8 +44,11 @@ def distance(values: NDArray[Any], ends: Ends) -> NDArray[Any]:
 
 def is_lossy(dataset: "Dataset") -> bool:
     """Tell whether pixels may have changed in compression, now or earlier (PS3.3 C.7.6.1.1.5)."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    return syntax in _LOSSY or text(dataset, "LossyImageCompression") == "01"
+    told = text(dataset, "LossyImageCompression") or ""
+    flagged = (
+        told.upper().lstrip("0") in ("1", "YES", "Y") or "LossyImageCompressionRatio" in dataset
+    )
+    return flagged or dataset.file_meta.TransferSyntaxUID in _LOSSY
 
 
 def smeared(stored: NDArray[Any], ends: Ends, span: int) -> NDArray[np.bool_]:
