@@ -297,20 +297,6 @@ def test_a_frame_without_an_end_is_doubted(tmp_path: Path, syntax: UID) -> None:
     assert "last rows may be missing" in said
 
 
-@pytest.mark.parametrize("syntax", OF_JPEG_2000, ids=of)
-def test_a_codestream_without_an_end_is_doubted(tmp_path: Path, syntax: UID) -> None:
-    frame = FRAMES[syntax][2]
-    expected = read(tmp_path, syntax, frame).pixels
-    size = frame.index(b"\xff\x90") + 6
-    endless = frame[:size] + bytes(4) + frame[size + 4 :]  # the last tile-part need not say
-    for odd in (frame[:-2], frame[:-1], frame[:-2] + bytes(3), endless[:-2]):
-        image = read(tmp_path, syntax, odd)
-        np.testing.assert_array_equal(image.pixels, expected)
-        assert "last rows may be missing" in image.warnings[0]
-    with pytest.raises(ImageError, match="damaged"):
-        read(tmp_path, syntax, frame[: int(0.9 * len(frame))])
-
-
 # The size is checked before anything is decoded.
 def enlarged(syntax: UID, frame: bytes) -> bytes:
     """The same frame, said to have 60,000 rows and columns."""

@@ -65,6 +65,7 @@ def test_a_full_header_is_read(tmp_path: Path) -> None:
         ({"ViewPosition": "XCCL"}, "view", None),
         ({"PresentationIntentType": "FOR PROCESSING"}, "for_processing", True),
         ({"SOPClassUID": FOR_PRESENTATION + ".1"}, "for_processing", True),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.13.1.5"}, "for_processing", True),
     ],
 )
 def test_single_values(
@@ -222,9 +223,10 @@ def test_what_enhanced_objects_say_of_their_frame(tmp_path: Path) -> None:
     kind = {"SOPClassUID": TOMOSYNTHESIS, "ImageType": SYNTHETIC, "NumberOfFrames": 1}
     plain = read(tmp_path, **kind, **said, ImageLaterality="R")
     groups = {"SharedFunctionalGroupsSequence": shared, "PerFrameFunctionalGroupsSequence": own}
-    image = read(tmp_path, **kind, **groups)
-    np.testing.assert_array_equal(image.pixels, plain.pixels)
-    assert image.header == plain.header
+    for more in ({}, dict.fromkeys(said)):  # absent, or empty
+        image = read(tmp_path, **kind, **groups, **more)
+        np.testing.assert_array_equal(image.pixels, plain.pixels)
+        assert image.header == plain.header
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from pydicom.uid import (
 from mammolens.dicom import read_dicom
 from mammolens.errors import ImageError
 from test_dicom import mammogram, save, save_compressed, save_frame
-from test_dicom_frames import jpeg_2000_of
+from test_dicom_frames import FRAMES, OF_JPEG_2000, jpeg_2000_of, of, read
 from test_dicom_golden import ALLOWED, assert_shown, jpeg_lossless, linear, stored_in, whole_range
 
 OVERLAY = np.where(np.arange(56) % 2, 0x8000, 0).astype("u2") | np.where(
@@ -154,3 +154,17 @@ def test_plain_pixels_in_fragments(tmp_path: Path) -> None:
     fragments = encapsulate([stored.astype("<u2").tobytes()])
     path.write_bytes(whole[: start + 8] + b"\xff" * 4 + fragments + b"\xfe\xff\xdd\xe0\0\0\0\0")
     np.testing.assert_allclose(read_dicom(path).pixels, stored / 4095, atol=ALLOWED)
+
+
+@pytest.mark.parametrize("syntax", OF_JPEG_2000, ids=of)
+def test_a_codestream_without_an_end_is_doubted(tmp_path: Path, syntax: UID) -> None:
+    frame = FRAMES[syntax][2]
+    expected = read(tmp_path, syntax, frame).pixels
+    size = frame.index(b"\xff\x90") + 6
+    endless = frame[:size] + bytes(4) + frame[size + 4 :]  # the last tile-part need not say
+    for odd in (frame[:-2], frame[:-1], frame[:-2] + bytes(3), endless[:-2]):
+        image = read(tmp_path, syntax, odd)
+        np.testing.assert_array_equal(image.pixels, expected)
+        assert "last rows may be missing" in image.warnings[0]
+    with pytest.raises(ImageError, match="damaged"):
+        read(tmp_path, syntax, frame[: int(0.9 * len(frame))])

@@ -12,7 +12,11 @@ from mammolens.records import Laterality, Special, View
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.2.1"
+_FOR_PROCESSING = {
+    *("1.2.840.10008.5.1.4.1.1.1.2.1", "1.2.840.10008.5.1.4.1.1.1.1.1"),
+    "1.2.840.10008.5.1.4.1.1.13.1.5",
+}
+"""Classes of raw pixels: mammograms, other radiographs, projections of tomosynthesis units."""
 
 _VIEWS = {
     View.CC: ("399162004", "R10242", "CC", "LCC", "RCC", "CRANIOCAUDAL"),
@@ -81,7 +85,7 @@ def header_of(dataset: "Dataset") -> Header:
         age=int(age[1]) // _UNITS_A_YEAR[age[2]] if age else None,
         manufacturer=text(dataset, "Manufacturer"),
         spacing=(spacing[0], spacing[1]) if spacing[1:] and min(spacing) > 0 else None,
-        for_processing=intent == "FOR PROCESSING" or kind == _FOR_PROCESSING,
+        for_processing=intent == "FOR PROCESSING" or kind in _FOR_PROCESSING,
         photometric=str(text(dataset, "PhotometricInterpretation")),
         special=_special(dataset),
         transfer_syntax=dataset.file_meta.TransferSyntaxUID.name,
@@ -177,7 +181,7 @@ def add_frame_groups(dataset: "Dataset") -> None:
         for group in next(iter(dataset.get(keyword) or ()), ()):
             macro = group.value[0] if group.VR == "SQ" and group.value else ()
             for element in macro:
-                if element.tag not in dataset:
+                if element.tag not in dataset or dataset[element.tag].is_empty:
                     dataset.add(element)
     if "FrameLaterality" in dataset and not text(dataset, "ImageLaterality"):
         dataset.ImageLaterality = dataset.FrameLaterality
