@@ -221,7 +221,8 @@ def test_names_in_small_letters_and_what_is_left_out(tmp_path: Path) -> None:
     inverse = mammogram(stored, 12, PresentationLUTShape="inverse")
     for dataset in (inverse, mammogram(stored, 12, PhotometricInterpretation="Monochrome1 ")):
         assert_shown(tmp_path, dataset, 1 - stored / 4095)
-    dataset = mammogram(stored, 12)
+    dataset = mammogram(stored, 12, Modality="mg", PresentationIntentType="For processing")
+    assert "for processing" in read_dicom(save(tmp_path / "a.dcm", dataset)).warnings[0]
     del dataset.SamplesPerPixel
     assert_shown(tmp_path, dataset, stored / 4095)
     colour = mammogram(np.stack([stored] * 3, -1), 12)

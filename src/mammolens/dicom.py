@@ -186,7 +186,7 @@ def _check_kind(path: Path, head: "Dataset") -> None:
 def _warnings(
     dataset: "Dataset", header: Header, pixels: _Pixels, *, colour: bool
 ) -> tuple[str, ...]:
-    ends = (header.photometric, (text(dataset, "PresentationLUTShape") or "").upper())
+    ends = (header.photometric, text(dataset, "PresentationLUTShape"))
     kinds = [*header.special, *({header.view} - _LEARNT)]
     doubts = {
         _RAW: header.for_processing,

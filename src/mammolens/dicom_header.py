@@ -67,20 +67,25 @@ _PADDLES = {
 _MAGNIFIED = 1.3
 """Pictures in contact are magnified by 1.1 at most, magnification views by 1.5 to 2."""
 
+_NAMES = (
+    *("Modality", "PhotometricInterpretation", "PresentationIntentType", "PresentationLUTShape"),
+    *("ImageLaterality", "Laterality"),
+)
+
 _UNITS_A_YEAR = {"Y": 1, "M": 12, "W": 52, "D": 365}
 """Of an Age String such as ``045Y`` or ``018M`` (PS3.5 6.2)."""
 
 
 def header_of(dataset: "Dataset") -> Header:
     """Return what the header says."""
-    side = text(dataset, "ImageLaterality") or text(dataset, "Laterality") or ""
+    side = text(dataset, "ImageLaterality") or text(dataset, "Laterality")
     spacing = numbers(dataset, "ImagerPixelSpacing") or numbers(dataset, "PixelSpacing")
     age = re.fullmatch(r"(\d{1,3})([DWMY])", text(dataset, "PatientAge") or "")
     intent, kind = text(dataset, "PresentationIntentType"), text(dataset, "SOPClassUID")
     return Header(
         patient_id=text(dataset, "PatientID"),
         study_id=text(dataset, "StudyInstanceUID"),
-        laterality={one.value: one for one in Laterality}.get(side.upper()),
+        laterality={one.value: one for one in Laterality}.get(side or ""),
         view=_view(dataset),
         age=int(age[1]) // _UNITS_A_YEAR[age[2]] if age else None,
         manufacturer=text(dataset, "Manufacturer"),
@@ -188,11 +193,12 @@ def add_frame_groups(dataset: "Dataset") -> None:
 
 
 def complete(dataset: "Dataset") -> None:
-    """Write what is taken for granted where a file leaves it out, or in capitals: as DCMTK does."""
+    """Fill in what a file leaves out and other viewers take for granted; put names in capitals."""
     dataset.SamplesPerPixel = whole(dataset, "SamplesPerPixel", 1)
     dataset.PlanarConfiguration = whole(dataset, "PlanarConfiguration", 0)
-    if named := text(dataset, "PhotometricInterpretation"):
-        dataset.PhotometricInterpretation = named.upper()
+    for keyword in _NAMES:
+        if named := text(dataset, keyword):
+            setattr(dataset, keyword, named.upper())
 
 
 def text(dataset: "Dataset", keyword: str) -> str | None:

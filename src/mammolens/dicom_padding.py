@@ -44,10 +44,8 @@ def distance(values: NDArray[Any], ends: Ends) -> NDArray[Any]:
 
 def is_lossy(dataset: "Dataset") -> bool:
     """Tell whether pixels may have changed in compression, now or earlier (PS3.3 C.7.6.1.1.5)."""
-    told = text(dataset, "LossyImageCompression") or ""
-    flagged = (
-        told.upper().lstrip("0") in ("1", "YES", "Y") or "LossyImageCompressionRatio" in dataset
-    )
+    told = (text(dataset, "LossyImageCompression") or "").upper().lstrip("0")
+    flagged = told in ("1", "YES", "Y") or text(dataset, "LossyImageCompressionRatio") is not None
     return flagged or dataset.file_meta.TransferSyntaxUID in _LOSSY
 
 

@@ -35,7 +35,8 @@ def shown(dataset: "Dataset", stored: Integers) -> _Pixels:
     least = -span // 2 if dataset.PixelRepresentation else 0
     levels = np.arange(least, least + span, dtype=np.float64)
     looks = _voi(dataset, *_modality(dataset, levels))
-    if is_inverse(dataset) or dataset.PhotometricInterpretation == "MONOCHROME1":
+    inverse = text(dataset, "PresentationLUTShape") == "INVERSE"
+    if inverse or dataset.PhotometricInterpretation == "MONOCHROME1":
         looks = 1 - looks
     if not np.isfinite(looks).all():
         raise ValueError("the rescaling or the window is out of all proportion")
@@ -126,11 +127,6 @@ def _function(dataset: "Dataset") -> str:
     """Return the first VOI LUT Function in capital letters, and nothing else than letters."""
     named = re.findall(r"[A-Z][A-Z _-]*", (text(dataset, "VOILUTFunction") or "").upper())
     return re.sub(r"[^A-Z]", "", next(iter(named), "LINEAR"))
-
-
-def is_inverse(dataset: "Dataset") -> bool:
-    """Tell whether the Presentation LUT Shape turns black to white (PS3.3 C.11.6)."""
-    return (text(dataset, "PresentationLUTShape") or "").upper() == "INVERSE"
 
 
 def _table(dataset: "Dataset", sequence: str) -> "Dataset | None":
