@@ -10,8 +10,10 @@ from pydicom.sr import _snomed_dict
 from pydicom.sr.codedict import codes
 
 from mammolens.images import Header
+from mammolens.reading import read_image
 from mammolens.records import Laterality, Special, View
-from test_dicom import FOR_PRESENTATION, SYNTHETIC, TOMOSYNTHESIS, read
+from test_dicom import FOR_PRESENTATION, SYNTHETIC, TOMOSYNTHESIS, gradient, mammogram, read, save
+from test_dicom_shades import insert
 
 
 def header(tmp_path: Path, **attributes: Any) -> Header:
@@ -227,6 +229,9 @@ def test_what_enhanced_objects_say_of_their_frame(tmp_path: Path) -> None:
         image = read(tmp_path, **kind, **groups, **more)
         np.testing.assert_array_equal(image.pixels, plain.pixels)
         assert image.header == plain.header
+    dataset = mammogram(gradient(12), 12, **kind, **groups)
+    insert(save(tmp_path / "image.dcm", dataset), ((0x1051, b"abc "),))
+    assert read_image(tmp_path / "image.dcm").header == plain.header
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,8 @@ def add_frame_groups(dataset: "Dataset") -> None:
         for group in next(iter(dataset.get(keyword) or ()), ()):
             macro = group.value[0] if group.VR == "SQ" and group.value else ()
             for element in macro:
-                if element.tag not in dataset or dataset[element.tag].is_empty:
+                there = dataset.get_item(element.tag)  # as it is: it may be malformed
+                if there is None or there.value in (None, b"", ""):
                     dataset.add(element)
     if "FrameLaterality" in dataset and not text(dataset, "ImageLaterality"):
         dataset.ImageLaterality = dataset.FrameLaterality
