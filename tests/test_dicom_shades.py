@@ -223,7 +223,7 @@ def test_names_in_small_letters_and_what_is_left_out(tmp_path: Path) -> None:
         assert_shown(tmp_path, dataset, 1 - stored / 4095)
     dataset = mammogram(stored, 12, Modality="mg", PresentationIntentType="For processing")
     assert "for processing" in read_dicom(save(tmp_path / "a.dcm", dataset)).warnings[0]
-    del dataset.SamplesPerPixel
+    del dataset.SamplesPerPixel, dataset.PixelRepresentation
     assert_shown(tmp_path, dataset, stored / 4095)
     colour = mammogram(np.stack([stored] * 3, -1), 12)
     del colour.PlanarConfiguration

@@ -67,6 +67,8 @@ _PADDLES = {
 _MAGNIFIED = 1.3
 """Pictures in contact are magnified by 1.1 at most, magnification views by 1.5 to 2."""
 
+_USUAL = {"SamplesPerPixel": 1, "PlanarConfiguration": 0, "PixelRepresentation": 0}
+
 _NAMES = (
     *("Modality", "PhotometricInterpretation", "PresentationIntentType", "PresentationLUTShape"),
     *("ImageLaterality", "Laterality"),
@@ -195,8 +197,8 @@ def add_frame_groups(dataset: "Dataset") -> None:
 
 def complete(dataset: "Dataset") -> None:
     """Fill in what a file leaves out and other viewers take for granted; put names in capitals."""
-    dataset.SamplesPerPixel = whole(dataset, "SamplesPerPixel", 1)
-    dataset.PlanarConfiguration = whole(dataset, "PlanarConfiguration", 0)
+    for keyword, usual in _USUAL.items():
+        setattr(dataset, keyword, whole(dataset, keyword, usual))
     for keyword in _NAMES:
         if named := text(dataset, keyword):
             setattr(dataset, keyword, named.upper())

@@ -36,6 +36,13 @@ def padding_of(dataset: "Dataset") -> Ends | None:
     return (min(ends), max(ends)) if ends else None
 
 
+def beyond(dataset: "Dataset") -> Ends | None:
+    """Return the ends of padding that lies outside of what Bits Stored can hold; None elsewhere."""
+    ends, span = padding_of(dataset), 2**dataset.BitsStored
+    least = -span // 2 if dataset.PixelRepresentation else 0
+    return ends if ends and (ends[1] < least or ends[0] >= least + span) else None
+
+
 def distance(values: NDArray[Any], ends: Ends) -> NDArray[Any]:
     """Return how far `values` are from padding: 0 within."""
     wide = values.astype(np.int32)

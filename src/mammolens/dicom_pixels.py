@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mammolens.decoding import decoded, decoded_apart
 from mammolens.dicom_frames import Frame, joined, jpeg, jpeg_2000, run_lengths
 from mammolens.dicom_header import text, whole
-from mammolens.dicom_padding import is_lossy
+from mammolens.dicom_padding import beyond, distance, is_lossy
 from mammolens.dicom_shades import Integers
 from mammolens.errors import ImageError
 from mammolens.images import check_size
@@ -88,11 +90,19 @@ def stored_pixels(
     low = _low_bits(dataset)
     if low and (stored & (2**low - 1)).any():  # High Bit is wrong, or they are not pixels alone
         raise _unreadable(path, dataset)
-    return _masked(stored, dataset.BitsStored, low), ()
+    return _pixels(dataset, stored, low), ()
 
 
 def _is_in_fragments(head: "Dataset") -> bool:
     return "PixelData" in head and bool(head["PixelData"].is_undefined_length)
+
+
+def _pixels(head: "Dataset", stored: Integers, low: int = 0) -> Integers:
+    """Return the bits that are pixels. Padding of a value that these cannot hold keeps all bits."""
+    masked, ends = _masked(stored, head.BitsStored, low), beyond(head)
+    if ends is None or low or stored.ndim > 2:  # noqa: PLR2004 - colour has no padding
+        return masked
+    return np.where(distance(stored, ends), masked, stored)
 
 
 def _masked(stored: Integers, bits: int, low: int = 0) -> Integers:
@@ -146,7 +156,7 @@ def _options(head: "Dataset", **others: object) -> dict[str, Any]:
         "samples_per_pixel": head.SamplesPerPixel,
         "bits_allocated": int(head.BitsAllocated),
         "bits_stored": int(head.BitsStored),
-        "pixel_representation": whole(head, "PixelRepresentation", 0),
+        "pixel_representation": head.PixelRepresentation,
         "photometric_interpretation": text(head, "PhotometricInterpretation"),
         "planar_configuration": head.PlanarConfiguration,
     } | others
@@ -170,7 +180,7 @@ def _decoded(path: Path, head: "Dataset", syntax: "UID") -> tuple[Integers, tupl
     data = joined(head.PixelData)
     frame = jpeg_2000(data) if syntax in uid.JPEG2000TransferSyntaxes else jpeg(data)
     if frame is None:
-        return _masked(decoded_apart(data, syntax, _options(head)), head.BitsStored), ()
+        return _pixels(head, decoded_apart(data, syntax, _options(head))), ()
     _check_frame(path, head, frame)
     doubts = {
         f"{frame.bits} bits a pixel where the header has room for {head.BitsAllocated}": (
@@ -187,7 +197,7 @@ def _decoded(path: Path, head: "Dataset", syntax: "UID") -> tuple[Integers, tupl
         head.LossyImageCompression = "01"
     if is_lossy(head):
         stored = _clipped(stored, head.BitsStored, exact=frame.exact)
-    return _masked(stored, head.BitsStored), tuple(each for each, true in doubts.items() if true)
+    return _pixels(head, stored), tuple(each for each, true in doubts.items() if true)
 
 
 def _check_frame(path: Path, head: "Dataset", frame: Frame) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammolens.dicom_header import numbers, text, values_of
-from mammolens.dicom_padding import CLOSE, distance, is_lossy, padding_of, smeared
+from mammolens.dicom_padding import CLOSE, beyond, distance, is_lossy, padding_of, smeared
 from mammolens.raster import COLOUR_SHARE, COLOUR_TOLERANCE
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def shown(dataset: "Dataset", stored: Integers) -> _Pixels:
         return looks.astype(np.float32).take(places, mode="clip")
     away = distance(levels, ends)
     pixels = np.where(away, looks, 0).astype(np.float32).take(places, mode="clip")
+    if beyond(dataset):
+        pixels[distance(stored, ends) == 0] = 0
     stands_out = looks[away <= span // CLOSE].max(initial=0) > _DARK
     if stands_out and is_lossy(dataset):
         pixels[smeared(stored, ends, span)] = 0
