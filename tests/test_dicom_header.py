@@ -10,8 +10,10 @@ from pydicom.sr import _snomed_dict
 from pydicom.sr.codedict import codes
 
 from mammolens.images import Header
+from mammolens.reading import read_image
 from mammolens.records import Laterality, Special, View
-from test_dicom import FOR_PRESENTATION, SYNTHETIC, TOMOSYNTHESIS, read
+from test_dicom import FOR_PRESENTATION, SYNTHETIC, TOMOSYNTHESIS, gradient, mammogram, read, save
+from test_dicom_shades import insert
 
 
 def header(tmp_path: Path, **attributes: Any) -> Header:
@@ -65,6 +67,7 @@ def test_a_full_header_is_read(tmp_path: Path) -> None:
         ({"ViewPosition": "XCCL"}, "view", None),
         ({"PresentationIntentType": "FOR PROCESSING"}, "for_processing", True),
         ({"SOPClassUID": FOR_PRESENTATION + ".1"}, "for_processing", True),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.13.1.5"}, "for_processing", True),
     ],
 )
 def test_single_values(
@@ -141,7 +144,7 @@ def test_special_views_by_the_codes_of_the_standard(
         part = code(value, meaning)
         item = part if table == "cid4014" else code("399368009")
         if table == "cid4015":
-            item.ViewModifierCodeSequence = [code("X"), part]
+            item.ViewModifierCodeSequence = [code("", ""), part]
         image = read(tmp_path, ViewCodeSequence=[item])
         assert image.header is not None
         assert image.header.special == (kind,)
@@ -222,6 +225,41 @@ def test_what_enhanced_objects_say_of_their_frame(tmp_path: Path) -> None:
     kind = {"SOPClassUID": TOMOSYNTHESIS, "ImageType": SYNTHETIC, "NumberOfFrames": 1}
     plain = read(tmp_path, **kind, **said, ImageLaterality="R")
     groups = {"SharedFunctionalGroupsSequence": shared, "PerFrameFunctionalGroupsSequence": own}
-    image = read(tmp_path, **kind, **groups)
-    np.testing.assert_array_equal(image.pixels, plain.pixels)
-    assert image.header == plain.header
+    for more in ({}, dict.fromkeys(said)):  # absent, or empty
+        image = read(tmp_path, **kind, **groups, **more)
+        np.testing.assert_array_equal(image.pixels, plain.pixels)
+        assert image.header == plain.header
+    dataset = mammogram(gradient(12), 12, **kind, **groups)
+    insert(save(tmp_path / "image.dcm", dataset), ((0x1051, b"abc "),))
+    assert read_image(tmp_path / "image.dcm").header == plain.header
+
+
+@pytest.mark.parametrize(
+    ("attributes", "unknown"),
+    [
+        ({"ViewPosition": "CC SPOT"}, True),
+        ({"ViewPosition": "MAG"}, True),
+        ({"ViewPosition": ""}, False),
+        ({"ViewPosition": "LCC"}, False),
+        ({"ViewPosition": "YY", "ViewCodeSequence": [code("R-10226")]}, False),
+        ({"ViewPosition": "CC", "ViewCodeSequence": [code("X-1")]}, False),
+        ({"ViewCodeSequence": [code("X-1")]}, True),
+        ({"ViewCodeSequence": [code("", "")]}, False),
+        ({"ViewCodeSequence": [code("R-10226", modifier="X-1")]}, True),
+        ({"ViewCodeSequence": [code("R-10226")], "ViewModifierCodeSequence": [code("X")]}, True),
+        ({"ViewPosition": "CC", "ViewModifierCodeSequence": [code("", "Push-back view")]}, True),
+    ],
+)
+def test_views_of_unknown_names_are_doubted(
+    tmp_path: Path, attributes: dict[str, Any], unknown: bool
+) -> None:
+    image = read(tmp_path, **attributes)
+    assert image.header is not None
+    assert image.header.special == ((Special.UNKNOWN,) if unknown else ())
+    assert any("a view of an unknown name" in each for each in image.warnings) == unknown
+
+
+def test_empty_sequences_say_nothing(tmp_path: Path) -> None:
+    empty = ["PartialViewCodeSequence", "SpecimenDescriptionSequence", "ViewCodeSequence"]
+    assert header(tmp_path, **{each: [] for each in empty}) == header(tmp_path)
+    assert header(tmp_path, ImageLaterality="r").laterality is Laterality.RIGHT

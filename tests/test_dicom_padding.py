@@ -7,11 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from pydicom.uid import JPEG2000, JPEGBaseline8Bit
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from mammolens.dicom_padding import smeared
 from mammolens.reading import read_image
-from test_dicom import mammogram, save, save_frame
+from test_dicom import mammogram, save, save_compressed, save_frame
 from test_dicom_frames import jpeg_2000_of
 
 
@@ -99,3 +106,48 @@ def test_bright_tissue_inside_is_no_padding() -> None:
     assert not smeared(np.full((20, 20), 3000), (0, 0), 4096).any()
     assert smeared(np.zeros((20, 20)), (0, 0), 4096).all()
     np.testing.assert_array_equal(smeared(picture - 4096, (-4096, -4092), 4096), expected)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *({"LossyImageCompression": value} for value in ("01", "1", "YES")),
+        {"LossyImageCompressionRatio": 9},
+    ],
+)
+def test_however_earlier_compression_is_told(tmp_path: Path, told: dict[str, Any]) -> None:
+    stream = io.BytesIO()
+    Pillow.fromarray((PADDED >> 4).astype("u1")).save(stream, "jpeg", quality=60)
+    known: dict[str, Any] = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0}
+    decoded = np.asarray(Pillow.open(stream))
+    assert_black_around(save(tmp_path / "image.dcm", mammogram(decoded, **known, **told)), 0.03)
+    known |= {"LossyImageCompression": "00", "LossyImageCompressionRatio": None}
+    path = save(tmp_path / "other.dcm", mammogram(decoded, **known))
+    assert read_image(path).pixels[AROUND].max() > 0.9
+
+
+@pytest.mark.parametrize("written", [65535, 63536, -2000, 0x1000])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
+def test_padding_that_bits_stored_cannot_hold(tmp_path: Path, syntax: UID, written: int) -> None:
+    """It is told by all bits, and pixels that are white or look alike without these stay."""
+    stored = np.where(AROUND, written % 2**16, BREAST).astype("u2")
+    stored[:9, :9] = written % 4096
+    dataset = mammogram(stored, 12)
+    dataset.add_new("PixelPaddingValue", "SS" if written < 0 else "US", written)
+    path = tmp_path / "image.dcm"
+    if syntax == JPEG2000Lossless:
+        save_frame(path, dataset, syntax, jpeg_2000_of(stored))
+    elif syntax == RLELossless:
+        save_compressed(path, dataset, syntax)
+    else:
+        save(path, dataset)
+    expected = BREAST / 4095
+    expected[:9, :9] = written % 4096 / 4095
+    np.testing.assert_allclose(read_image(path).pixels, expected, atol=1e-6)
+
+
+def test_signed_padding_that_bits_stored_cannot_hold(tmp_path: Path) -> None:
+    stored = np.where(AROUND, -(2**15), BREAST.astype("i2") - 2048).astype("i2")
+    dataset = mammogram(stored, 12, PixelPaddingValue=-(2**15))
+    pixels = read_image(save(tmp_path / "image.dcm", dataset)).pixels
+    np.testing.assert_allclose(pixels, BREAST / 4095, atol=1e-6)

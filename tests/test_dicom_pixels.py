@@ -2,10 +2,12 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -22,6 +24,7 @@ from pydicom.uid import (
 from mammolens.dicom import read_dicom
 from mammolens.errors import ImageError
 from test_dicom import mammogram, save, save_compressed, save_frame
+from test_dicom_frames import FRAMES, OF_JPEG_2000, jpeg_2000_of, of, read
 from test_dicom_golden import ALLOWED, assert_shown, jpeg_lossless, linear, stored_in, whole_range
 
 OVERLAY = np.where(np.arange(56) % 2, 0x8000, 0).astype("u2") | np.where(
@@ -121,3 +124,47 @@ def test_the_cases(cases: Path) -> None:
     padded = pixels("lossy_padding/lossy_padding")
     assert padded[stored == 0].max() == 0
     np.testing.assert_allclose(padded, stored / 4095, atol=0.04)
+
+
+@pytest.mark.parametrize("irreversible", [False, True])
+def test_what_lossy_compression_carries_over_the_ends(tmp_path: Path, irreversible: bool) -> None:
+    """Values over the largest are white, whichever transform; bits over darkness are none."""
+    grain = np.random.default_rng(0).normal(0, 60, (160, 160))
+    shades = np.kron([[0, 2000], [4000, 4095]], np.ones((80, 80))) + grain
+    stored = shades.clip(0, 4095).astype("u2")
+    how: dict[str, Any] = {"irreversible": irreversible, "quality_mode": "rates"}
+    frame = jpeg_2000_of(stored, **how, quality_layers=[20])
+    assert np.asarray(Pillow.open(io.BytesIO(frame))).max() > 4095
+    path = save_frame(tmp_path / "image.dcm", mammogram(stored, 12), JPEG2000, frame)
+    np.testing.assert_allclose(read_dicom(path).pixels, stored / 4095, atol=0.2)
+    dark = stored // 6
+    dark[20:60, 20:60] |= 0x1000
+    for syntax in (JPEG2000, JPEG2000Lossless):
+        save_frame(path, mammogram(dark, 12), syntax, jpeg_2000_of(dark))
+        expected = (dark & 0x0FFF) / 4095
+        np.testing.assert_allclose(read_dicom(path).pixels, expected, atol=ALLOWED)
+
+
+def test_plain_pixels_in_fragments(tmp_path: Path) -> None:
+    """An encapsulation where there should be none (PS3.5 A.4) is no part of the picture."""
+    stored, path = stored_in(16, 12), tmp_path / "image.dcm"
+    dataset = mammogram(stored, 12)
+    whole = save(path, dataset).read_bytes()
+    start = whole.index(b"\xe0\x7f\x10\x00OW")
+    fragments = encapsulate([stored.astype("<u2").tobytes()])
+    path.write_bytes(whole[: start + 8] + b"\xff" * 4 + fragments + b"\xfe\xff\xdd\xe0\0\0\0\0")
+    np.testing.assert_allclose(read_dicom(path).pixels, stored / 4095, atol=ALLOWED)
+
+
+@pytest.mark.parametrize("syntax", OF_JPEG_2000, ids=of)
+def test_a_codestream_without_an_end_is_doubted(tmp_path: Path, syntax: UID) -> None:
+    frame = FRAMES[syntax][2]
+    expected = read(tmp_path, syntax, frame).pixels
+    size = frame.index(b"\xff\x90") + 6
+    endless = frame[:size] + bytes(4) + frame[size + 4 :]  # the last tile-part need not say
+    for odd in (frame[:-2], frame[:-1], frame[:-2] + bytes(3), endless[:-2]):
+        image = read(tmp_path, syntax, odd)
+        np.testing.assert_array_equal(image.pixels, expected)
+        assert "last rows may be missing" in image.warnings[0]
+    with pytest.raises(ImageError, match="damaged"):
+        read(tmp_path, syntax, frame[: int(0.9 * len(frame))])

@@ -168,6 +168,9 @@ def test_rescaling_as_it_is_written(tmp_path: Path) -> None:
         ("Linear Exact", "LINEAR_EXACT"),
         ("  LINEAR_EXACT  ", "LINEAR_EXACT"),
         ("Linear", "LINEAR"),
+        ("LINEAR-EXACT", "LINEAR_EXACT"),
+        ("SIGMOID\\LINEAR", "SIGMOID"),
+        ("LOG", "LINEAR"),
         ("", "LINEAR"),
     ],
 )
@@ -175,3 +178,53 @@ def test_functions_as_they_are_written(tmp_path: Path, written: str, meant: str)
     stored = stored_in(8, 8)
     dataset = mammogram(stored, VOILUTFunction=written, WindowCenter=100, WindowWidth=90)
     assert_shown(tmp_path, dataset, WINDOWS[meant](stored.astype(float), 100, 90))
+
+
+def test_a_function_that_is_not_known_is_said(tmp_path: Path) -> None:
+    stored, said = stored_in(8, 8), "the VOI LUT function in the file is not known: linear is used"
+    kinds: dict[str, Any] = {"VOILUTFunction": "LOG", "WindowCenter": 100, "WindowWidth": 90}
+    for left_out, doubts in (("", (said,)), ("WindowCenter", ()), ("VOILUTFunction", ())):
+        kept = {each: value for each, value in kinds.items() if each != left_out}
+        warned = read_dicom(save(tmp_path / "a.dcm", mammogram(stored, **kept))).warnings
+        assert tuple(each for each in warned if "function" in each) == doubts
+    kinds["VOILUTSequence"] = table(range(256), 0, 8)
+    assert read_dicom(save(tmp_path / "a.dcm", mammogram(stored, **kinds))).warnings == ()
+
+
+@pytest.mark.parametrize("count", [4096, 4095, 3000, 2049, 700])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_entries_that_are_fewer_than_said(tmp_path: Path, bits: int, count: int) -> None:
+    stored, entries = stored_in(16, 12), np.arange(4096) ** 2 * (2**bits - 1) // 4095**2
+    expected = entries[np.minimum(stored, count - 1)] / (2**bits - 1)
+    for said in (4096, 65536):
+        items = table(entries[:count], 0, bits)
+        items[0].LUTDescriptor[0] = said % 2**16
+        assert_shown(tmp_path, mammogram(stored, 12, VOILUTSequence=items), expected)
+        warned = read_dicom(tmp_path / "image.dcm").warnings
+        assert any("fewer entries than it says" in each for each in warned) == (count < said)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("count", [4096, 4095])
+def test_two_entries_in_a_word_whatever_the_bits(tmp_path: Path, count: int, bits: int) -> None:
+    entries = (np.arange(count) ** 2 * 255 // 4095**2).astype("u1")
+    items = table(range(count), 0, bits)
+    items[0].LUTData = entries.tobytes() + b"\0" * (count % 2)
+    stored = stored_in(16, 12)
+    expected = entries[np.minimum(stored, count - 1)] / 255
+    assert_shown(tmp_path, mammogram(stored, 12, VOILUTSequence=items), expected)
+    assert read_dicom(tmp_path / "image.dcm").warnings == ()
+
+
+def test_names_in_small_letters_and_what_is_left_out(tmp_path: Path) -> None:
+    stored = stored_in(16, 12)
+    inverse = mammogram(stored, 12, PresentationLUTShape="inverse")
+    for dataset in (inverse, mammogram(stored, 12, PhotometricInterpretation="Monochrome1 ")):
+        assert_shown(tmp_path, dataset, 1 - stored / 4095)
+    dataset = mammogram(stored, 12, Modality="mg", PresentationIntentType="For processing")
+    assert "for processing" in read_dicom(save(tmp_path / "a.dcm", dataset)).warnings[0]
+    del dataset.SamplesPerPixel, dataset.PixelRepresentation
+    assert_shown(tmp_path, dataset, stored / 4095)
+    colour = mammogram(np.stack([stored] * 3, -1), 12)
+    del colour.PlanarConfiguration
+    assert_shown(tmp_path, colour, stored / 4095)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mammolens.dicom_header import add_frame_groups, header_of, image_type, text, whole
+from mammolens.dicom_header import add_frame_groups, complete, header_of, image_type, text, whole
 from mammolens.dicom_pixels import check_storage, stored_pixels
 from mammolens.dicom_shades import Integers, ignored, luma, shown
 from mammolens.errors import ImageError, reason
@@ -69,7 +69,7 @@ def read_dicom(path: Path) -> Image:
 
     1. Modality: the Modality LUT Sequence, else Rescale Slope and Intercept (PS3.3 C.11.1).
     2. VOI: the first table of the VOI LUT Sequence, which says more than a window where there are
-       both, else the first valid window by its VOI LUT Function, LINEAR if none is named (PS3.3
+       both, else the first valid window by its VOI LUT Function, LINEAR if none is known (PS3.3
        C.11.2); items without a table count as absent. Without either, black and white are the
        least and the largest value that Bits Stored can hold, after step 1: as in a PNG, and never
        the extremes of the one image.
@@ -127,6 +127,7 @@ def _read(path: Path) -> tuple["Dataset", Integers, tuple[str, ...]]:
         explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
         syntax = uid.UID(named or (uid.ImplicitVRLittleEndian if implicit else explicit))
         add_frame_groups(dataset)
+        complete(dataset)
         _check_kind(path, dataset)
         check_storage(path, dataset)
         pixels.get_decoder(syntax)  # type: ignore[attr-defined]  # raises where there is none

@@ -19,7 +19,7 @@ _FRAMES = {*range(0xC0, 0xD0), 0xDE, 0xF7, 0xF9} - {0xC4, 0xC8, 0xCC}
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xF8, 0xFE}
 _EXACT = {0xC3, 0xC7, 0xCB, 0xCF}
 _JPEG_LS, _HIERARCHY, _SCAN, _END = 0xF7, 0xDE, 0xDA, 0xD9
-_CODING = 0x52
+_CODING, _TILE_PART, _FINISH = 0x52, b"\xff\x90", b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Frame:
         shape: (rows, columns, samples).
         bits: of a sample: the largest of all samples.
         exact: whether it is coded without loss, as far as its header tells.
-        ended: whether the marker of its end is there; decoders of JPEG ask for none.
+        ended: whether the marker of its end is there. Decoders of JPEG ask for none, those of JPEG
+            2000 do: it is added.
     """
 
     data: bytes
@@ -93,7 +94,7 @@ def _jpeg_frame(before: bytes, kind: int, head: bytes, scan: bytes) -> Frame | N
     near = scan[5 + 2 * int.from_bytes(scan[4:5]) :][:1]
     exact = near == b"\0" if kind == _JPEG_LS else kind in _EXACT
     size = (shape[0], shape[1], shape[2])
-    return Frame(before + scan, size, bits, exact, b"\xff\xd9" in scan) if all(shape) else None
+    return Frame(before + scan, size, bits, exact, _FINISH in scan) if all(shape) else None
 
 
 def jpeg_2000(data: bytes) -> Frame | None:
@@ -133,7 +134,17 @@ def _jpeg_2000_frame(data: bytes) -> Frame | None:
     rows = max(-(-bottom // y) + (-top // y) for _, _, y in components)
     columns = max(-(-right // x) + (-left // x) for _, x, _ in components)
     bits = max(1 + (depth & 0x7F) for depth, _, _ in components)
-    return Frame(data, (rows, columns, samples), bits, _is_reversible(data))
+    ended = _FINISH in data
+    whole = data if ended else _tile_parts(data) + _FINISH
+    return Frame(whole, (rows, columns, samples), bits, _is_reversible(data), ended)
+
+
+def _tile_parts(data: bytes) -> bytes:
+    """Return a codestream up to where its last tile-part says that it ends (15444-1 A.4.2)."""
+    place = data.find(_TILE_PART)
+    while data[place : place + 2] == _TILE_PART:
+        place += int.from_bytes(data[place + 6 : place + 10]) or len(data)
+    return data[:place]
 
 
 def _is_reversible(data: bytes) -> bool:

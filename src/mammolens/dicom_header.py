@@ -12,11 +12,15 @@ from mammolens.records import Laterality, Special, View
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.2.1"
+_FOR_PROCESSING = {
+    *("1.2.840.10008.5.1.4.1.1.1.2.1", "1.2.840.10008.5.1.4.1.1.1.1.1"),
+    "1.2.840.10008.5.1.4.1.1.13.1.5",
+}
+"""Classes of raw pixels: mammograms, other radiographs, projections of tomosynthesis units."""
 
 _VIEWS = {
-    View.CC: ("399162004", "R10242", "CC", "CRANIOCAUDAL"),
-    View.MLO: ("399368009", "R10226", "MLO", "MEDIOLATERALOBLIQUE"),
+    View.CC: ("399162004", "R10242", "CC", "LCC", "RCC", "CRANIOCAUDAL"),
+    View.MLO: ("399368009", "R10226", "MLO", "LMLO", "RMLO", "MEDIOLATERALOBLIQUE"),
     View.ML: ("399260004", "R10224", "ML", "MEDIOLATERAL", "MEDIALLATERAL"),
     View.LM: ("399352003", "R10228", "LM", "LATEROMEDIAL"),
     View.LMO: ("399099002", "R10230", "LMO", "LATEROMEDIALOBLIQUE"),
@@ -51,6 +55,8 @@ _SPECIAL = {
 }
 """As `_VIEWS`, of what is no standard view: PS3.16 CID 4014 and 4015."""
 
+_KNOWN = frozenset(word for words in (*_VIEWS.values(), *_SPECIAL.values()) for word in words)
+
 _PADDLES = {
     Special.MAGNIFICATION: {"MAG", "MAGNIFICATION"},
     Special.SPOT_COMPRESSION: {"SPOT"},
@@ -60,6 +66,13 @@ _PADDLES = {
 
 _MAGNIFIED = 1.3
 """Pictures in contact are magnified by 1.1 at most, magnification views by 1.5 to 2."""
+
+_USUAL = {"SamplesPerPixel": 1, "PlanarConfiguration": 0, "PixelRepresentation": 0}
+
+_NAMES = (
+    *("Modality", "PhotometricInterpretation", "PresentationIntentType", "PresentationLUTShape"),
+    *("ImageLaterality", "Laterality"),
+)
 
 _UNITS_A_YEAR = {"Y": 1, "M": 12, "W": 52, "D": 365}
 """Of an Age String such as ``045Y`` or ``018M`` (PS3.5 6.2)."""
@@ -79,7 +92,7 @@ def header_of(dataset: "Dataset") -> Header:
         age=int(age[1]) // _UNITS_A_YEAR[age[2]] if age else None,
         manufacturer=text(dataset, "Manufacturer"),
         spacing=(spacing[0], spacing[1]) if spacing[1:] and min(spacing) > 0 else None,
-        for_processing=intent == "FOR PROCESSING" or kind == _FOR_PROCESSING,
+        for_processing=intent == "FOR PROCESSING" or kind in _FOR_PROCESSING,
         photometric=str(text(dataset, "PhotometricInterpretation")),
         special=_special(dataset),
         transfer_syntax=dataset.file_meta.TransferSyntaxUID.name,
@@ -94,14 +107,33 @@ def _view(dataset: "Dataset") -> View | None:
 
 def _view_words(dataset: "Dataset") -> list[str]:
     """Return what the header calls the view, the most certain first, as letters and digits."""
-    codes = list(dataset.get("ViewCodeSequence") or ())
-    holders = (*codes, dataset)
-    codes = [
-        part for each in holders for part in each.get("ViewModifierCodeSequence") or ()
-    ] + codes
-    said = [text(code, kind) for code in codes for kind in ("CodeValue", "LongCodeValue")]
-    said += [text(dataset, "ViewPosition"), *(text(code, "CodeMeaning") for code in codes)]
-    return [re.sub(r"[^A-Z0-9]", "", (word or "").upper()) for word in said]
+    modifiers, views = _view_codes(dataset)
+    codes = [*modifiers, *views]
+    said = [word for code in codes for word in _words(code, "CodeValue", "LongCodeValue")]
+    said += _words(dataset, "ViewPosition")
+    return said + [word for code in codes for word in _words(code, "CodeMeaning")]
+
+
+def _view_codes(dataset: "Dataset") -> tuple[list["Dataset"], list["Dataset"]]:
+    """Return the items that say how a view is modified, and those that say which it is."""
+    views = list(dataset.get("ViewCodeSequence") or ())
+    holders = (*views, dataset)
+    return [part for each in holders for part in each.get("ViewModifierCodeSequence") or ()], views
+
+
+def _words(holder: "Dataset", *keywords: str) -> list[str]:
+    """Return what elements say, as capital letters and digits; nothing for those that are empty."""
+    said = (re.sub(r"[^A-Z0-9]", "", (text(holder, each) or "").upper()) for each in keywords)
+    return list(filter(None, said))
+
+
+def _has_unknown_view(dataset: "Dataset") -> bool:
+    """Tell whether there is a modifier or, where no code is known, a view of an unknown name."""
+    modifiers, views = _view_codes(dataset)
+    codes = ("CodeValue", "LongCodeValue", "CodeMeaning")
+    plain = [_words(each, *codes) for each in views] + [_words(dataset, "ViewPosition")]
+    strange = any((said := _words(each, *codes)) and _KNOWN.isdisjoint(said) for each in modifiers)
+    return strange or (any(plain) and _KNOWN.isdisjoint(word for said in plain for word in said))
 
 
 def _special(dataset: "Dataset") -> tuple[Special, ...]:
@@ -111,12 +143,13 @@ def _special(dataset: "Dataset") -> tuple[Special, ...]:
     kinds = " ".join(image_type(dataset))
     told = {
         Special.IMPLANT: _yes(dataset, "BreastImplantPresent"),
-        Special.PARTIAL: _yes(dataset, "PartialView") or "PartialViewCodeSequence" in dataset,
+        Special.PARTIAL: _yes(dataset, "PartialView") or dataset.get("PartialViewCodeSequence"),
         Special.SPECIMEN: "SPECIMEN" in (text(dataset, "BodyPartExamined") or "").upper()
-        or "SpecimenDescriptionSequence" in dataset,
+        or dataset.get("SpecimenDescriptionSequence"),
         Special.MAGNIFICATION: _magnification(dataset) >= _MAGNIFIED,
         Special.BIOPSY: "STEREO" in kinds or "BIOPSY" in kinds,
         Special.SUBTRACTION: "SUBTRACT" in kinds or "RECOMBINED" in kinds,
+        Special.UNKNOWN: _has_unknown_view(dataset),
     }
     return tuple(
         each
@@ -155,10 +188,20 @@ def add_frame_groups(dataset: "Dataset") -> None:
         for group in next(iter(dataset.get(keyword) or ()), ()):
             macro = group.value[0] if group.VR == "SQ" and group.value else ()
             for element in macro:
-                if element.tag not in dataset:
+                there = dataset.get_item(element.tag)  # as it is: it may be malformed
+                if there is None or there.value in (None, b"", ""):
                     dataset.add(element)
     if "FrameLaterality" in dataset and not text(dataset, "ImageLaterality"):
         dataset.ImageLaterality = dataset.FrameLaterality
+
+
+def complete(dataset: "Dataset") -> None:
+    """Fill in what a file leaves out and other viewers take for granted; put names in capitals."""
+    for keyword, usual in _USUAL.items():
+        setattr(dataset, keyword, whole(dataset, keyword, usual))
+    for keyword in _NAMES:
+        if named := text(dataset, keyword):
+            setattr(dataset, keyword, named.upper())
 
 
 def text(dataset: "Dataset", keyword: str) -> str | None:

@@ -36,6 +36,13 @@ def padding_of(dataset: "Dataset") -> Ends | None:
     return (min(ends), max(ends)) if ends else None
 
 
+def beyond(dataset: "Dataset") -> Ends | None:
+    """Return the ends of padding that lies outside of what Bits Stored can hold; None elsewhere."""
+    ends, span = padding_of(dataset), 2**dataset.BitsStored
+    least = -span // 2 if dataset.PixelRepresentation else 0
+    return ends if ends and (ends[1] < least or ends[0] >= least + span) else None
+
+
 def distance(values: NDArray[Any], ends: Ends) -> NDArray[Any]:
     """Return how far `values` are from padding: 0 within."""
     wide = values.astype(np.int32)
@@ -44,8 +51,9 @@ def distance(values: NDArray[Any], ends: Ends) -> NDArray[Any]:
 
 def is_lossy(dataset: "Dataset") -> bool:
     """Tell whether pixels may have changed in compression, now or earlier (PS3.3 C.7.6.1.1.5)."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    return syntax in _LOSSY or text(dataset, "LossyImageCompression") == "01"
+    told = (text(dataset, "LossyImageCompression") or "").upper().lstrip("0")
+    flagged = told in ("1", "YES", "Y") or text(dataset, "LossyImageCompressionRatio") is not None
+    return flagged or dataset.file_meta.TransferSyntaxUID in _LOSSY
 
 
 def smeared(stored: NDArray[Any], ends: Ends, span: int) -> NDArray[np.bool_]:

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mammolens.decoding import decoded, decoded_apart
 from mammolens.dicom_frames import Frame, joined, jpeg, jpeg_2000, run_lengths
 from mammolens.dicom_header import text, whole
+from mammolens.dicom_padding import beyond, distance, is_lossy
 from mammolens.dicom_shades import Integers
 from mammolens.errors import ImageError
 from mammolens.images import check_size
@@ -20,7 +23,9 @@ _SAMPLES |= {"YBR_ICT": 3, "YBR_RCT": 3}
 _DEEPEST = 16
 
 _OVERSHOOT = 1 / 4
-"""How far lossy compression carries values over the largest, as a part of all: beyond are bits."""
+"""How far lossy compression carries values over the largest, as a part of all: beyond are bits.
+
+And how many of the pixels next to those are bright at least."""
 
 
 def check_storage(path: Path, head: "Dataset") -> None:
@@ -34,7 +39,7 @@ def check_storage(path: Path, head: "Dataset") -> None:
     if allocated not in (8, 16) or not 0 < stored <= allocated or _low_bits(head) < 0:
         raise _unreadable(path, head)
     photometric = str(text(head, "PhotometricInterpretation"))
-    samples = whole(head, "SamplesPerPixel", 1)
+    samples = head.SamplesPerPixel
     if _SAMPLES.get(photometric) != samples:
         raise ImageError(
             f"{path}: pixels of {samples} samples in photometric interpretation {photometric} "
@@ -73,6 +78,8 @@ def stored_pixels(
     """
     from pydicom import pixels, uid  # noqa: PLC0415
 
+    if not syntax.is_encapsulated and _is_in_fragments(dataset):
+        dataset.PixelData = joined(dataset.PixelData)
     _check_length(path, dataset, native=not syntax.is_encapsulated)
     if syntax.is_encapsulated and syntax != uid.RLELossless:
         return _decoded(path, dataset, syntax)
@@ -83,7 +90,19 @@ def stored_pixels(
     low = _low_bits(dataset)
     if low and (stored & (2**low - 1)).any():  # High Bit is wrong, or they are not pixels alone
         raise _unreadable(path, dataset)
-    return _masked(stored, dataset.BitsStored, low), ()
+    return _pixels(dataset, stored, low), ()
+
+
+def _is_in_fragments(head: "Dataset") -> bool:
+    return "PixelData" in head and bool(head["PixelData"].is_undefined_length)
+
+
+def _pixels(head: "Dataset", stored: Integers, low: int = 0) -> Integers:
+    """Return the bits that are pixels. Padding of a value that these cannot hold keeps all bits."""
+    masked, ends = _masked(stored, head.BitsStored, low), beyond(head)
+    if ends is None or low or stored.ndim > 2:  # noqa: PLR2004 - colour has no padding
+        return masked
+    return np.where(distance(stored, ends), masked, stored)
 
 
 def _masked(stored: Integers, bits: int, low: int = 0) -> Integers:
@@ -92,18 +111,34 @@ def _masked(stored: Integers, bits: int, low: int = 0) -> Integers:
     return stored << max(spare - low, 0) >> spare if spare else stored
 
 
-def _clipped(stored: Integers, bits: int) -> Integers:
-    """Return values that lossy compression may have carried somewhat over what `bits` can hold."""
+def _clipped(stored: Integers, bits: int, *, exact: bool) -> Integers:
+    """Return values that lossy compression may have carried somewhat over what `bits` can hold.
+
+    A reversible transform (`exact`) may be cut short all the same. Then values over the largest are
+    overlays unless the pixels next to them are bright.
+    """
     span = 2**bits
     low = -span // 2 if stored.dtype.kind == "i" else 0
     over = max(low - int(stored.min()), int(stored.max()) - (low + span - 1))
-    return stored.clip(low, low + span - 1) if 0 < over < span * _OVERSHOOT else stored
+    clear = not 0 < over < span * _OVERSHOOT or (exact and not _next_to_white(stored, low, span))
+    return stored if clear else stored.clip(low, low + span - 1)
+
+
+def _next_to_white(stored: Integers, low: int, span: int) -> bool:
+    """Tell whether what `span` values from `low` on cannot hold lies next to the end of them."""
+    from scipy import ndimage  # noqa: PLC0415 - few images need it
+
+    below, above = stored < low, stored >= low + span
+    beyond = below | above
+    around = stored[ndimage.binary_dilation(beyond) & ~beyond]
+    far = around < low + span // 2 if below.sum() > above.sum() else around >= low + span // 2
+    return bool(far.size and far.mean() > _OVERSHOOT)
 
 
 def _check_length(path: Path, head: "Dataset", *, native: bool) -> None:
     """Refuse fewer bytes of pixels than the header asks for, or enough for many frames."""
     half = head.PhotometricInterpretation == "YBR_FULL_422"  # pixels share two of three samples
-    samples = 2 if half else whole(head, "SamplesPerPixel", 1)
+    samples = 2 if half else head.SamplesPerPixel
     expected = head.Rows * head.Columns * samples * head.BitsAllocated // 8
     found = len(head.get("PixelData") or b"")
     if not (expected if native else 1) <= found < 2 * expected + (0 if native else 2**16):
@@ -118,12 +153,12 @@ def _options(head: "Dataset", **others: object) -> dict[str, Any]:
     return {
         "rows": int(head.Rows),
         "columns": int(head.Columns),
-        "samples_per_pixel": whole(head, "SamplesPerPixel", 1),
+        "samples_per_pixel": head.SamplesPerPixel,
         "bits_allocated": int(head.BitsAllocated),
         "bits_stored": int(head.BitsStored),
-        "pixel_representation": whole(head, "PixelRepresentation", 0),
+        "pixel_representation": head.PixelRepresentation,
         "photometric_interpretation": text(head, "PhotometricInterpretation"),
-        "planar_configuration": whole(head, "PlanarConfiguration", 0),
+        "planar_configuration": head.PlanarConfiguration,
     } | others
 
 
@@ -145,7 +180,7 @@ def _decoded(path: Path, head: "Dataset", syntax: "UID") -> tuple[Integers, tupl
     data = joined(head.PixelData)
     frame = jpeg_2000(data) if syntax in uid.JPEG2000TransferSyntaxes else jpeg(data)
     if frame is None:
-        return _masked(decoded_apart(data, syntax, _options(head)), head.BitsStored), ()
+        return _pixels(head, decoded_apart(data, syntax, _options(head))), ()
     _check_frame(path, head, frame)
     doubts = {
         f"{frame.bits} bits a pixel where the header has room for {head.BitsAllocated}": (
@@ -159,13 +194,15 @@ def _decoded(path: Path, head: "Dataset", syntax: "UID") -> tuple[Integers, tupl
     options = _options(head, bits_allocated=allocated, bits_stored=frame.bits)
     stored = decoded(frame.data, syntax, options)
     if not frame.exact:
-        stored = _clipped(stored, head.BitsStored)
-    return _masked(stored, head.BitsStored), tuple(each for each, true in doubts.items() if true)
+        head.LossyImageCompression = "01"
+    if is_lossy(head):
+        stored = _clipped(stored, head.BitsStored, exact=frame.exact)
+    return _pixels(head, stored), tuple(each for each, true in doubts.items() if true)
 
 
 def _check_frame(path: Path, head: "Dataset", frame: Frame) -> None:
     """Refuse a codestream that is not what the header tells of."""
-    expected = (head.Rows, head.Columns, whole(head, "SamplesPerPixel", 1))
+    expected = (head.Rows, head.Columns, head.SamplesPerPixel)
     if frame.shape != expected or frame.bits > _DEEPEST:
         raise ImageError(
             f"{path}: the header tells of (rows, columns, samples) = {expected}, the encoded "

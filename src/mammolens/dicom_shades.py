@@ -4,13 +4,14 @@ A stored value has 16 bits at most: how it looks is worked out once for every va
 double precision, and looked up for each pixel.
 """
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mammolens.dicom_header import numbers, text, values_of
-from mammolens.dicom_padding import CLOSE, distance, is_lossy, padding_of, smeared
+from mammolens.dicom_padding import CLOSE, beyond, distance, is_lossy, padding_of, smeared
 from mammolens.raster import COLOUR_SHARE, COLOUR_TOLERANCE
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 _RESCALING = ("RescaleSlope", "RescaleIntercept")
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
-_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_FUNCTIONS = ("LINEAR", "LINEAREXACT", "SIGMOID")
 _DARK = 2 / CLOSE
 
 
@@ -44,6 +45,8 @@ def shown(dataset: "Dataset", stored: Integers) -> _Pixels:
         return looks.astype(np.float32).take(places, mode="clip")
     away = distance(levels, ends)
     pixels = np.where(away, looks, 0).astype(np.float32).take(places, mode="clip")
+    if beyond(dataset):
+        pixels[distance(stored, ends) == 0] = 0
     stands_out = looks[away <= span // CLOSE].max(initial=0) > _DARK
     if stands_out and is_lossy(dataset):
         pixels[smeared(stored, ends, span)] = 0
@@ -79,8 +82,6 @@ def _voi(dataset: "Dataset", values: _Values, least: float, largest: float) -> _
     if window is None:
         return (values - least) / (largest - least)
     function, center, width = window
-    if function not in _FUNCTIONS:
-        raise ValueError(f"VOI LUT Function {function} is not known")
     if function == "SIGMOID":
         return np.asarray(1 / (1 + np.exp(-4 * (values - center) / width)))
     if function == "LINEAR":
@@ -94,30 +95,40 @@ def ignored(dataset: "Dataset") -> tuple[str, ...]:
     pairs, table = _windows(dataset), _table(dataset, "VOILUTSequence")
     said = values_of(dataset, "WindowCenter") or values_of(dataset, "WindowWidth")
     items = [dataset[each][0] for each in _TABLES if dataset.get(each)]
+    used = filter(None, (_table(dataset, each) for each in _TABLES))
     doubts = {
         "a look-up table in the file is empty: ignored": not all(map(_is_table, items)),
+        "a look-up table in the file has fewer entries than it says": any(
+            len(_entries(dataset, each)[0]) < _entry_count(each) for each in used
+        ),
         "the rescaling in the file is not a number: ignored": np.isnan(
             [value for each in _RESCALING for value in values_of(dataset, each)]
         ).any(),
         "the window in the file is not valid: ignored": said
         and table is None
         and (not pairs or pairs[0] is None),
+        "the VOI LUT function in the file is not known: linear is used": any(pairs)
+        and table is None
+        and _function(dataset) not in _FUNCTIONS,
     }
     return tuple(doubt for doubt, holds in doubts.items() if holds)
 
 
 def _windows(dataset: "Dataset") -> list[tuple[str, float, float] | None]:
-    """Return (function, center, width) of each window, None for each that is not valid.
-
-    The function counts in small letters, too, and with spaces around it.
-    """
-    function = (text(dataset, "VOILUTFunction") or "LINEAR").upper().replace(" ", "_")
+    """Return (function, center, width) of each window, None for each that is not valid."""
+    function = _function(dataset) if _function(dataset) in _FUNCTIONS else "LINEAR"
     least = 1 if function == "LINEAR" else 5e-324
     centers, widths = values_of(dataset, "WindowCenter"), values_of(dataset, "WindowWidth")
     return [
         (function, center, width) if np.isfinite(center) and least <= width < np.inf else None
         for center, width in zip(centers, widths, strict=False)
     ]
+
+
+def _function(dataset: "Dataset") -> str:
+    """Return the first VOI LUT Function in capital letters, and nothing else than letters."""
+    named = re.findall(r"[A-Z][A-Z _-]*", (text(dataset, "VOILUTFunction") or "").upper())
+    return re.sub(r"[^A-Z]", "", next(iter(named), "LINEAR"))
 
 
 def _table(dataset: "Dataset", sequence: str) -> "Dataset | None":
@@ -133,22 +144,36 @@ def _is_table(item: "Dataset") -> bool:
 def _looked_up(dataset: "Dataset", table: "Dataset", values: _Values) -> tuple[_Values, float]:
     """Return what a table makes of `values`, and the table's white.
 
-    Entries of 8 bits may lie two in a word, the earlier in its low byte. Where entries exceed the
-    bits that they are said to have, the largest is white (PS3.3 C.11.1.1.1 and C.11.2.1.1).
+    Where entries exceed the bits that they are said to have, the largest is white (PS3.3 C.11.1.1.1
+    and C.11.2.1.1). Where there are fewer than the table says, those count, as for DCMTK.
     """
-    count, first, bits = map(int, numbers(table, "LUTDescriptor"))
-    count, data = count % 2**16 or 2**16, table.LUTData
+    entries, bits = _entries(dataset, table)
+    first, count = int(numbers(table, "LUTDescriptor")[1]), len(entries)
+    places = np.clip(np.rint(values) - _first_value(first, count, values), 0, count - 1)
+    white = 2.0**bits - 1 if 0 < bits <= 16 else 1  # noqa: PLR2004
+    return entries[places.astype(np.intp)], max(white, float(entries.max()))
+
+
+def _entry_count(table: "Dataset") -> int:
+    """Return how many entries a table says that it has."""
+    return int(numbers(table, "LUTDescriptor")[0]) % 2**16 or 2**16
+
+
+def _entries(dataset: "Dataset", table: "Dataset") -> tuple[_Values, int]:
+    """Return a table's entries, and how many bits they have.
+
+    Entries of 8 bits may lie two in a word, the earlier in its low byte: so they do where there are
+    half as many words as entries, or where words are too few and hold more than 8 bits.
+    """
+    count, bits, data = _entry_count(table), int(numbers(table, "LUTDescriptor")[2]), table.LUTData
     if isinstance(data, bytes):
         order = "<u2" if dataset.original_encoding[1] else ">u2"
         data = np.frombuffer(data + b"\0" * (len(data) % 2), order)
     words = np.atleast_1d(data).astype("<u2")
-    packed = bits <= 8 and len(words) < count  # noqa: PLR2004
-    entries = (words.view(np.uint8) if packed else words)[:count].astype(np.float64)
-    if len(entries) < count:
-        raise ValueError(f"a look-up table has {len(entries)} entries of {count}")
-    places = np.clip(np.rint(values) - _first_value(first, count, values), 0, count - 1)
-    white = 2.0**bits - 1 if 0 < bits <= 16 else 1  # noqa: PLR2004
-    return entries[places.astype(np.intp)], max(white, float(entries.max()))
+    over = bits <= 8 and words.max() > 255  # noqa: PLR2004
+    if len(words) < count and (over or len(words) == (count + 1) // 2):
+        return words.view(np.uint8)[:count].astype(np.float64), min(bits, 8)
+    return words[:count].astype(np.float64), bits
 
 
 def _first_value(written: int, count: int, values: _Values) -> int:

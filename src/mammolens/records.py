@@ -64,6 +64,7 @@ class Special(StrEnum):
     AXILLARY_TISSUE = "axillary tissue"
     OTHER_PROJECTION = "another projection"
     SUBTRACTION = "contrast-enhanced subtraction"
+    UNKNOWN = "a view of an unknown name"
 
 
 class Level(StrEnum):
