@@ -274,7 +274,7 @@ def test_classes_that_go_with_a_machine_are_noted(clean_phantoms: Manifest) -> N
         tuple(replace(m, metadata={"machine_id": str(m.label)}) for m in clean_phantoms)
     )
     by_chance = Manifest(tuple(replace(m, metadata={"machine_id": "49"}) for m in clean_phantoms))
-    assert "from 0% to 100%" in by_code(by_machine)["class_balance_machine"].title
+    assert "from 0.0 % to 100.0 %" in by_code(by_machine)["class_balance_machine"].title
     assert "class_balance_machine" not in by_code(by_chance)
 
 

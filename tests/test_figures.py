@@ -109,7 +109,7 @@ def test_figures_of_nothing_are_drawn_too(tmp_path: Path) -> None:
 
 def test_confusion_shows_every_count() -> None:
     texts = [text.get_text() for text in confusion_figure(((8, 2), (1, 3)), "").axes[0].texts]
-    assert texts == ["8\n80%", "2\n20%", "1\n25%", "3\n75%"]
+    assert texts == ["8\n80.0 %", "2\n20.0 %", "1\n25.0 %", "3\n75.0 %"]
 
 
 def test_a_contact_sheet_has_a_place_for_each_picture(tmp_path: Path) -> None:

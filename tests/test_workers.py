@@ -167,8 +167,9 @@ PREDICT = ("predict", "{many}", "--model", "phantom", "--quiet", "--out", "answe
     ],
 )
 def test_ctrl_c_while_workers_are_at_it(
-    many: Path, tmp_path: Path, command: tuple[str, ...], said: str
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], said: str
 ) -> None:
+    monkeypatch.setenv("MAMMOLENS_CACHE", str(tmp_path / "cache"))  # nothing is prepared yet
     code, complaints = struck(
         [word.format(many=many) for word in command], workers, interrupt, tmp_path
     )
