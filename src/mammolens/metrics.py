@@ -84,7 +84,8 @@ def estimate(measure: Measure, weights: PatientWeights) -> Estimate:
     """Return a measure's value on the data and its 95 % interval.
 
     That is from the 2.5th to the 97.5th percentile over resamples, but for shares and what follows
-    from them, and for rankings that are nearly perfect: see `Share`, `OfRates` and `Ranking`.
+    from them, and for rankings that are nearly perfect: see `Share`, `OfRates` and `Ranking`. Where
+    all resamples have the same value, as of one patient, they tell nothing: there is no interval.
     """
     value = float(measure(np.ones((1, len(weights.patients))))[0])
     if not np.isfinite(value):
@@ -99,6 +100,8 @@ def estimate(measure: Measure, weights: PatientWeights) -> Estimate:
     low, high = map(float, np.percentile(resampled, [2.5, 97.5]))
     if isinstance(measure, Ranking):
         low, high = measure.widened(value, (low, high), weights.patients)
+    if high - low <= _ROUNDING * max(1.0, abs(value)):
+        return Estimate(value, np.nan, np.nan)
     return Estimate(value, low, high)
 
 
