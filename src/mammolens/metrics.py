@@ -124,6 +124,19 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> Measure:
     return Ranking(measure, tumors, placements)
 
 
+def auc_difference(
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, weights: PatientWeights
+) -> Estimate:
+    """Return the difference of AUCs, a - b, of two scores of the same images, paired.
+
+    Of equal scores it is 0, whoever is drawn.
+    """
+    if np.array_equal(np.asarray(scores_a), np.asarray(scores_b)):
+        return Estimate(0, 0, 0)
+    one, other = roc_auc(labels, scores_a), roc_auc(labels, scores_b)
+    return estimate(lambda drawn: one(drawn) - other(drawn), weights)
+
+
 def partial_auc(labels: ArrayLike, scores: ArrayLike, lowest_specificity: float = 0.8) -> Measure:
     """Area under the ROC curve where specificity is at least `lowest_specificity`, in [0, 1).
 

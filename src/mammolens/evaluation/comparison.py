@@ -100,9 +100,7 @@ def _difference(labels: Array, a: Array, b: Array, patients: list[str]) -> Diffe
         patients=len(set(patients)),
         first=metrics.estimate(first, weights),
         second=metrics.estimate(second, weights),
-        difference=Estimate(0, 0, 0)  # the same answers, whoever is drawn
-        if np.array_equal(a, b)
-        else metrics.estimate(lambda drawn: second(drawn) - first(drawn), weights),
+        difference=metrics.auc_difference(labels, b, a, weights),
         delong=paired.difference,
         p_value=paired.p_value,
     )
