@@ -24,7 +24,8 @@ from mammolens.errors import MammolensError
 from mammolens.metrics import Estimate
 from mammolens.overlay import LOOKED
 from mammolens.predictor import Predictor
-from mammolens.records import Laterality, Prediction, View
+from mammolens.records import Laterality, Level, Prediction, View
+from mammolens.triage import FIXED
 
 LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
 
@@ -219,6 +220,20 @@ def test_the_report_is_one_page_without_scripts_or_links(predictor: Predictor) -
     for wanted in (words.SYNTHETIC, LOOKED, "Sensitivity", "Screening", "SHA-256", "@page"):
         assert wanted in text
     assert len(text) < 1_000_000
+
+
+def test_the_report_claims_of_a_model_what_is_recorded(predictor: Predictor) -> None:
+    found = looked_at(predictor, drawn(EXAMPLES[0])[0])
+    record = predictor.bundle.record
+    assert record.training_data is not None
+    data = record.training_data.model_copy(update={"calibration_only": True})
+    text = case_report(found, record.model_copy(update={"training_data": data}))
+    assert words.SYNTHETIC not in text
+    assert words.SYNTHETIC_CALIBRATION in text
+    assert "The threshold was chosen on them" in words.measured_on(record, "balanced")
+    points = {Level.IMAGE: {FIXED: record.operating_points[Level.IMAGE]["balanced"]}}
+    given = record.model_copy(update={"operating_points": points})
+    assert "was given, not chosen" in words.measured_on(given, FIXED)
 
 
 def test_the_report_of_a_failure_says_why(predictor: Predictor) -> None:

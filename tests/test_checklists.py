@@ -121,6 +121,7 @@ def test_what_a_network_was_calibrated_on_is_not_called_what_it_learnt_from() ->
     assert "Learnt from: not recorded" in data
     assert "Calibrated on: phantom:250" in data
     assert "learnt from drawn" not in model_card(FOREIGN)
+    assert "learnt from synthetic" not in model_card(FOREIGN)
     assert "Data set: phantom:250" in section(with_bundle(ONE), "Training data")
 
 
@@ -132,7 +133,7 @@ def test_scores_are_not_promised_what_only_a_bundle_has() -> None:
     details = section(SCORES, "Model details")
     assert "gives an image a score" in details
     assert "cannot be read" not in details
-    assert "marked" not in details
+    assert "no decision" not in details
     assert "marked" not in section(with_bundle(ONE, gate=None), "Model details")
     assert "no earlier images" not in section(SCORES, "Limitations")
 

@@ -108,6 +108,15 @@ def test_predict_answers_everything_and_fails_if_anything_failed(
     assert str(text) in rows[-1]["error"]
 
 
+def test_files_of_a_table_that_are_not_there_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "data.csv").write_text("path,label\na.png,0\ngone.png,1\n")
+    answer = mammolens("manifest", tmp_path / "data.csv", tmp_path / "out.csv")
+    assert answer.returncode == 1
+    assert f"missing: {tmp_path}/gone.png: no such file" in answer.stderr
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
+
+
 def test_manifest_writes_splits_by_patient(phantoms: Path, tmp_path: Path) -> None:
     out = tmp_path / "data.csv"
     answer = mammolens("manifest", phantoms, out, "--splits", "patient", "--seed", 4)

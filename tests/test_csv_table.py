@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mammolens.csv_table import read_header, read_rows
+from mammolens.csv_table import read_header, read_rows, write_row
 from mammolens.errors import DataError
 
 ROWS = [{"path": "ä, b.png", "label": "1"}, {"path": "c.png", "label": ""}]
@@ -12,7 +12,7 @@ ROWS = [{"path": "ä, b.png", "label": "1"}, {"path": "c.png", "label": ""}]
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_a_table_is_read_whatever_parts_its_cells_and_holds_its_letters(
     tmp_path: Path, mark: str, encoding: str, newline: str
 ) -> None:
@@ -46,6 +46,8 @@ def workbook(path: Path) -> None:
         (b"PK\x03\x04", "is a ZIP archive; a folder or a CSV table was expected. Unpack it"),
         (b"\x1f\x8b\x08", "is an archive packed by gzip; a CSV table was expected. Unpack it"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Excel workbook.* save the sheet as CSV"),
+        (b"path,label,label\na.png,0,1\n", "has two columns 'label'; remove one"),
+        (b"path,label\na\0.png,1\n", "is no text, or damaged; a CSV table was expected"),
         (b"PAR1", "is a Parquet table; a CSV table was expected. Save it as CSV"),
     ],
 )
@@ -59,7 +61,10 @@ def test_what_is_no_table_is_called_by_its_name(tmp_path: Path, content: bytes, 
 
 def test_a_workbook_a_folder_and_nothing_are_told_apart(tmp_path: Path) -> None:
     workbook(tmp_path / "data.xlsx")
+    with zipfile.ZipFile(tmp_path / "data.ods", "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
     for name, said in (
+        ("data.ods", "is a spreadsheet of LibreOffice; a CSV table was expected. Open it and save"),
         ("data.xlsx", "is an Excel workbook; a CSV table was expected. Open it and save"),
         ("", "is a folder; a CSV table was expected. Name a file in it"),
         ("gone.csv", "no such file"),
@@ -74,3 +79,17 @@ def test_a_table_that_may_not_be_read_says_so(locked: Path) -> None:
     path.chmod(0)
     with pytest.raises(DataError, match="may not be read by this user"):
         read_rows(path)
+
+
+def test_columns_without_a_name_may_stand_twice(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text(",,path\n0,7,a.png\n")
+    assert [row["path"] for row in read_rows(tmp_path / "data.csv")] == ["a.png"]
+
+
+@pytest.mark.parametrize("sign", ["\r", "\n", "\r\n", ",", '"', ";", "\t", " "])
+def test_a_row_that_is_written_is_read_as_it_was(tmp_path: Path, sign: str) -> None:
+    path = tmp_path / "data.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        for row in (("path", "label"), (f"a{sign}b.png", ""), ("c.png", 1)):
+            write_row(stream, row)
+    assert [row["path"] for row in read_rows(path)] == [f"a{sign}b.png", "c.png"]

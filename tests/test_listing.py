@@ -51,6 +51,7 @@ def test_dicom_is_told_by_content_whatever_its_name(tmp_path: Path) -> None:
             "DICOMDIR",
             "@eaDir/a.png",
             "$RECYCLE.BIN/a.png",
+            "#recycle/a.png",
         ),
         *("System Volume Information/a.png", "deep/__MACOSX/deeper/._a.png"),
     ],
@@ -78,6 +79,8 @@ def test_a_hidden_folder_that_is_named_is_looked_into(tmp_path: Path) -> None:
         ("a.rar", b"Rar!\x1a\x07\0", "is a RAR archive"),
         ("a.tar", bytes(257) + b"ustar", "is a tar archive"),
         ("a.z01", b"", "is a part of an archive"),
+        ("a.zip.001", b"PK\x03\x04", "is a part of an archive"),
+        ("a.zip", b"Rar!\x1a\x07\0", "is a RAR archive"),
     ],
 )
 def test_what_may_hold_an_image_and_is_not_read_is_named(
@@ -90,8 +93,12 @@ def test_what_may_hold_an_image_and_is_not_read_is_named(
 
 
 def test_archives_are_told_from_documents(tmp_path: Path) -> None:
-    write(tmp_path, **dict.fromkeys(("a.zip", "A.ZIP", "b", "c.docx", "d.xlsx"), b"PK\x03\x04"))
-    assert [p.name for p in list_folder(tmp_path).archives] == ["A.ZIP", "a.zip", "b"]
+    names = ("a.zip", "A.ZIP", "b", "c.docx", "d.xlsx", "e.zip.bak", "f.bin", "g.gz")
+    write(tmp_path, **dict.fromkeys(names, b"PK\x03\x04"), **{"h.zip": picture()})
+    found = list_folder(tmp_path)
+    archives = ["A.ZIP", "a.zip", "b", "e.zip.bak", "f.bin", "g.gz"]
+    assert [path.name for path in found.archives] == archives
+    assert [path.name for path in found.images] == ["h.zip"]
 
 
 def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:

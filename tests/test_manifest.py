@@ -72,6 +72,8 @@ def test_unknown_stays_unknown(tmp_path: Path) -> None:
         ("", "no rows"),
         ("path,label\na.png,2\n", "which of the classes 2 means tumor"),
         ("path,label\na.png,0\na.png,1\n", "stands twice"),
+        ("path,label\na.png,0\nx/../a.png,1\n", "stands twice"),
+        ("path,Path,label\na.png,b.png,0\n", "columns path and Path differ in case alone"),
         ("path,label\nmissing.png,0\n", "none of its 1 files exist"),
         ("path,label,split\na.png,0,holdout\n", "row 2: 'holdout' is not a valid Split"),
         ('path,label,boxes\na.png,1,"[[1,2,3]]"\n', r"row 2.*boxes as \[\[x, y, width, height\]"),
@@ -111,3 +113,11 @@ def test_classes_are_mapped_by_name() -> None:
         labels_by_name({"benign", "malignant"}, "cancer", here)
     with pytest.raises(DataError, match="expected two classes, found 3: a, b, c"):
         labels_by_name({"a", "b", "c"}, None, here)
+
+
+@pytest.mark.parametrize("unknown", ["nan", "NA", "?", "Unknown"])
+def test_what_people_write_where_nothing_is_known_is_unknown(tmp_path: Path, unknown: str) -> None:
+    header = ",path,label,split,patient_id,image_id,laterality,view,boxes,density"
+    rows = f"0,a.png{7 * (',' + unknown)},{unknown}\n"
+    (mammogram,) = Manifest.load(table(tmp_path, f"{header}\n{rows}"))
+    assert mammogram == Mammogram(path=mammogram.path, metadata={"density": unknown})

@@ -76,7 +76,7 @@ def test_splits_have_many_names(name: str, split: Split | None) -> None:
     assert split_named(name) is split
 
 
-@pytest.mark.parametrize("name", ["", "?", "images", "unknown", "-", "ü", "1e400"])
+@pytest.mark.parametrize("name", ["", "?", "images", "unknown", "-", "ü", "1e400", "0_1"])
 def test_any_name_has_a_plain_form_and_few_have_a_meaning(name: str) -> None:
     assert isinstance(plain(name), str)
     assert label_named(name) is None

@@ -303,3 +303,16 @@ def test_ratios_over_nothing_are_not_defined() -> None:
     assert np.isnan([loud["negative_likelihood_ratio"], loud["negative_predictive_value"]]).all()
     alone = decisions.decision_measures(np.ones(200), labels, 0.5)["balanced_accuracy"]
     assert np.isnan(alone(ONE)[0])
+
+
+def test_resamples_that_are_all_alike_give_no_interval() -> None:
+    labels, scores = np.array([1.0, 0.0]), np.array([0.9, 0.1])
+    for patients, measure in (
+        (["a", "a"], metrics.log_loss(labels, scores)),
+        (["a", "b"], metrics.brier(labels, scores)),
+        (["a", "b"], metrics.partial_auc(labels, scores[::-1])),
+    ):
+        found = estimate(measure, patient_weights(patients))
+        assert math.isfinite(found.value)
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)

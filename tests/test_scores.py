@@ -158,3 +158,35 @@ def test_a_data_table_may_name_its_images_by_id_alone(tmp_path: Path) -> None:
     assert scores_from(scores, listed).predictions[7].probability == 0.8
     with pytest.raises(DataError, match="column path missing"):
         read_source(str(data))
+
+
+@pytest.mark.parametrize("unknown", ["", "nan", "NA", "n/a", "None", "null"])
+def test_a_score_that_is_not_known_is_no_answer(tmp_path: Path, unknown: str) -> None:
+    (tmp_path / "s.csv").write_text(f"path,probability\na1,{unknown}\na2,0.5\n")
+    first, second, third = scores_from(tmp_path / "s.csv", LISTED).predictions
+    assert (first.error, second.probability, third.error) == (NO_PROBABILITY, 0.5, NO_ROW)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path,probability\na1,0_1\n", "probability 0_1 is not a number"),
+        ("path,probability\na1,12%\n", "probability 12% is not a number.*Divide percentages"),
+        ("path,probability,Probability\na1,1,0\n", "probability and Probability differ in case"),
+        ("path,probability,probability\na1,1,0\n", "has two columns 'probability'"),
+    ],
+)
+def test_scores_that_may_mean_two_things_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "s.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        scores_from(tmp_path / "s.csv", LISTED)
+
+
+def test_images_of_no_known_patient_are_counted_and_warned_of(tmp_path: Path) -> None:
+    header = "path,label,patient_id\n"
+    rows = "".join(f"{n}.png,{int(n > 3)},{'p' * (n % 2)}\n" for n in range(8))
+    data, scores = tables(tmp_path, header + rows)
+    listed = read_source(str(data), files=False)
+    report = assess_scores(scores, Question(listed), tmp_path / "report")
+    assert report.counts.without_patient == 4
+    assert "4 images of no known patient" in (tmp_path / "report" / "model-card.md").read_text()

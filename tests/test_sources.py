@@ -230,6 +230,10 @@ def test_a_class_folder_that_may_not_be_read_is_named(locked: Path) -> None:
         (["a.png"], r"no class folders with images; .*a\.png: lies in no class folder"),
         (["0/a.heic", "1/b.heic"], "no class folders with images; 2 files were left out, such as"),
         (["set/a.png"], "which of the classes set means tumor"),
+        (
+            ["set/train/0/a.png", "set/train/1/b.png"],
+            "name the folder that holds the class folders",
+        ),
         (["benign/a.png", "malignant/b.png", "normal/c.png"], "--positive 'malignant'"),
     ],
 )

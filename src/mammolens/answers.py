@@ -1,6 +1,5 @@
 """Predictions as people keep and read them: CSV, JSON, Parquet, a table on the screen."""
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mammolens import numerals
+from mammolens.csv_table import write_row
 from mammolens.files import check_new_file, written_whole
 from mammolens.records import Prediction
 
@@ -117,9 +117,8 @@ def _decision(answer: Prediction) -> str:
 @contextmanager
 def _csv(path: Path) -> Iterator[Write]:
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        yield writer.writerow
+        write_row(stream, COLUMNS)
+        yield lambda row: write_row(stream, row.values())
 
 
 @contextmanager

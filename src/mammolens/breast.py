@@ -18,7 +18,7 @@ THUMBNAIL = 256
 """Longer side, in pixels, of the picture that anatomy is judged on."""
 
 UNCERTAIN = 0.06
-"""Polarity margin under which 2 of 4,490 real images lie, judged rightly (docs/experiments.md)."""
+"""Polarity margin under which 1 of 4,491 real images lies, judged rightly (docs/experiments.md)."""
 
 _FLAT = 0.012  # local standard deviation of a background without texture
 _DARK, _BRIGHT = 0.2, 0.8  # where background lies, after stretching to the picture's own range

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mammolens.cache import CachedPixels, prepared_pixels
 from mammolens.calibration import logit, sigmoid
+from mammolens.csv_table import write_row
 from mammolens.errors import DataError, RecipeError
 from mammolens.export import served_network
 from mammolens.files import sweep, write_text, written_whole
@@ -225,11 +226,11 @@ def _write_scores(path: Path, judged: Sequence[_Judged]) -> None:
         written_whole(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("path", "fold", "label", "score"))
+        write_row(stream, ("path", "fold", "label", "score"))
         for number, fold in enumerate(judged):
             for mammogram, score in zip(fold.manifest, fold.scores, strict=True):
-                writer.writerow((mammogram.path, number, mammogram.label, repr(float(score))))
+                row = str(mammogram.path), number, mammogram.label, repr(float(score))
+                write_row(stream, row)
 
 
 def _read_scores(path: Path, images: Manifest) -> NDArray[np.float64] | None:

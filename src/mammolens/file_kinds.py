@@ -13,7 +13,6 @@ START = 512
 
 _AS_PNG = "Save it as PNG, or export the DICOM file."
 _UNPACK = "Unpack it first, or pack its files as a plain ZIP."
-_JOIN = "Put its parts together and unpack them first."
 _AS_CSV = "Open it and save the sheet as CSV (UTF-8)."
 
 
@@ -38,9 +37,15 @@ class Kind:
 
 ZIP = Kind(
     "a ZIP archive",
-    "Unpack it; only `mammolens predict` and the page look into archives.",
+    "Unpack it; only `mammolens predict` and the page look into archives, if named .zip.",
     ((0, b"PK\x03\x04"), (0, b"PK\x05\x06"), (0, b"PK\x07\x08")),
     (".zip",),
+)
+
+PART = Kind(
+    "a part of an archive",
+    "Put its parts together and unpack them first.",
+    suffixes=(".z01", ".001", ".r00"),
 )
 
 FOREIGN = (
@@ -72,7 +77,7 @@ FOREIGN = (
     Kind("a tar archive", _UNPACK, ((257, b"ustar"),), (".tar",)),
     Kind("a 7z archive", _UNPACK, ((0, b"7z\xbc\xaf\x27\x1c"),), (".7z",)),
     Kind("a RAR archive", _UNPACK, ((0, b"Rar!\x1a\x07"),), (".rar",)),
-    Kind("a part of an archive", _JOIN, (), (".z01", ".001", ".r00")),
+    PART,
     Kind(
         "a video",
         "Save one picture of it as PNG, or export the DICOM file.",

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from mammolens.file_kinds import FOREIGN, ZIP, first_bytes, foreign_kind, is_picture
+from mammolens.file_kinds import FOREIGN, PART, ZIP, Kind, first_bytes, foreign_kind, is_picture
 from mammolens.reading import IMAGE_SUFFIXES
 
 LITTER = frozenset(
     {
         *("__macosx", "icon\r", "lost+found"),  # macOS, Unix
         *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
-        "@eadir",  # thumbnails of network storages
+        *("@eadir", "#recycle", "@recycle", "#snapshot"),  # network storages
         "dicomdir",  # the table of contents of a DICOM disc
     }
 )
@@ -28,6 +28,15 @@ NO_IMAGES = frozenset(
     {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".css", ".js", ".py", ".log"}
 )
 """Suffixes of tables and texts: these files are not looked into."""
+
+_DOCUMENTS = frozenset(
+    {
+        *(".docx", ".docm", ".xlsx", ".xlsm", ".xlsb", ".pptx", ".pptm", ".vsdx"),
+        *(".odt", ".ods", ".odp", ".odg", ".pages", ".numbers", ".key", ".epub"),
+        *(".jar", ".apk", ".whl", ".npz", ".keras", ".pt", ".pth"),
+    }
+)
+"""Suffixes of files that are ZIP archives inside, and not meant to be unpacked."""
 
 _FOREIGN_SUFFIXES = {suffix: kind for kind in FOREIGN for suffix in kind.suffixes}
 
@@ -100,20 +109,24 @@ def role_of(name: str, start: bytes | None) -> Role:
     nameless = not suffix or suffix[1:].isdecimal()
     if suffix in NO_IMAGES:
         return Role.OTHER
-    if suffix in IMAGE_SUFFIXES or (start is None and nameless):
+    if suffix in IMAGE_SUFFIXES or (start is None and nameless) or is_picture(start or b""):
         return Role.IMAGE
-    kind = foreign_kind(start or b"") or _FOREIGN_SUFFIXES.get(suffix)
-    if suffix in ZIP.suffixes or (kind is ZIP and not suffix):  # documents are ZIPs inside, too
-        return Role.ARCHIVE
-    if is_picture(start or b""):
-        return Role.IMAGE
-    return Role.FOREIGN if kind and kind is not ZIP and kind.pictures else Role.OTHER
+    kind = _kind(suffix, start or b"")
+    if kind is ZIP:
+        return Role.OTHER if suffix in _DOCUMENTS else Role.ARCHIVE
+    return Role.FOREIGN if kind and kind.pictures else Role.OTHER
 
 
 def why_foreign(name: str, start: bytes | None) -> str:
     """Say why a file whose role is `Role.FOREIGN` is not read."""
-    kind = foreign_kind(start or b"") or _FOREIGN_SUFFIXES[Path(name).suffix.lower()]
-    return f"is {kind.name}, which is not read here. {kind.remedy}"
+    kind = _kind(Path(name).suffix.lower(), start or b"")
+    return f"is {kind.name}, which is not read here. {kind.remedy}" if kind else "is not read here."
+
+
+def _kind(suffix: str, start: bytes) -> Kind | None:
+    """Tell by content before the name; the first part of an archive looks like a whole one."""
+    named = _FOREIGN_SUFFIXES.get(suffix)
+    return named if named is PART else foreign_kind(start) or named
 
 
 def list_folder(folder: Path) -> Listing:

@@ -1,6 +1,5 @@
 """The `Manifest`: every image of a data set, what is known of it, and its split; a CSV on disk."""
 
-import csv
 import hashlib
 import json
 import os
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mammolens.csv_table import read_rows
+from mammolens.csv_table import in_our_case, read_rows, write_row
 from mammolens.errors import DataError
 from mammolens.files import written_whole
 from mammolens.listing import LeftOut
@@ -46,11 +45,12 @@ class Manifest:
     left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        seen: set[Path] = set()
+        seen: set[str] = set()
         for mammogram in self.mammograms:
-            if mammogram.path in seen:
+            place = os.path.abspath(mammogram.path)  # noqa: PTH100 - as it is saved
+            if place in seen:
                 raise DataError(f"{mammogram.path}: stands twice in the data set; remove one row.")
-            seen.add(mammogram.path)
+            seen.add(place)
 
     def __len__(self) -> int:
         return len(self.mammograms)
@@ -98,10 +98,9 @@ class Manifest:
             written_whole(path) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as stream,
         ):
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow((*COLUMNS, *extra))
+            write_row(stream, (*COLUMNS, *extra))
             for mammogram in self:
-                writer.writerow(_to_row(mammogram, folder, extra))
+                write_row(stream, _to_row(mammogram, folder, extra))
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of file names, labels, splits and patients, whatever their order."""
@@ -124,7 +123,7 @@ class Manifest:
         Raises:
             DataError: the file, a column or a value is wrong; the message names the row.
         """
-        rows = [_in_our_case(row) for row in read_rows(path)]
+        rows = in_our_case(read_rows(path), COLUMNS, path)
         named = "path" if files or "path" in rows[0] else "image_id"
         if missing := {named, "label"} - rows[0].keys():
             raise DataError(
@@ -164,10 +163,17 @@ def mammogram_from_row(
 ) -> Mammogram:
     """Build a `Mammogram` from a table's row; empty cells and unknown views stay unknown.
 
+    So does what `UNKNOWN` names, such as nan, but for metadata: there it may be a value as others.
+    Columns without a name, such as row numbers, are left out.
+
     Raises:
         DataError: a value cannot be what its column says; the message starts with `origin`.
     """
-    known = {name: value.strip() for name, value in row.items() if value.strip()}
+    known = {
+        name: value.strip()
+        for name, value in row.items()
+        if name and value.strip() and not (name in COLUMNS and value.strip().lower() in UNKNOWN)
+    }
     metadata = {name: value for name, value in known.items() if name not in COLUMNS}
     view = known.get("view", "").upper()
     if view and view not in View.__members__:
@@ -199,12 +205,6 @@ def mammogram_from_row(
             f"{origin}: {error}. Expected split train, valid or test, "
             "and boxes as [[x, y, width, height], ...]."
         ) from error
-
-
-def _in_our_case(row: Mapping[str, str]) -> dict[str, str]:
-    """Return a row with the names of our columns as we write them, such as Path for path."""
-    ours = {name: name.lower() for name in row if name.lower() in COLUMNS}
-    return {ours.get(name, name): value for name, value in row.items()}
 
 
 def _label(row: Mapping[str, str]) -> str:

@@ -49,9 +49,11 @@ _KIND_OF_TUMOR = re.compile(r"(benign|malignant)(?:tumou?r|lesion)s?")
 def plain(name: str) -> str:
     """Return a name without case, signs and words that tell nothing; 1.0 is 1."""
     try:
-        return f"{float(name):g}"
+        if "_" not in name:  # 0_1 is no number, but to Python
+            return f"{float(name):g}"
     except ValueError:
-        words = re.findall(r"[^\W_]+", name.casefold())
+        pass
+    words = re.findall(r"[^\W_]+", name.casefold())
     joined = "".join(word for word in words if word not in _FILLERS)
     return _KIND_OF_TUMOR.sub(r"\1", joined)
 

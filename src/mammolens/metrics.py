@@ -84,7 +84,8 @@ def estimate(measure: Measure, weights: PatientWeights) -> Estimate:
     """Return a measure's value on the data and its 95 % interval.
 
     That is from the 2.5th to the 97.5th percentile over resamples, but for shares and what follows
-    from them, and for rankings that are nearly perfect: see `Share`, `OfRates` and `Ranking`.
+    from them, and for rankings that are nearly perfect: see `Share`, `OfRates` and `Ranking`. Where
+    all resamples have the same value, as of one patient, they tell nothing: there is no interval.
     """
     value = float(measure(np.ones((1, len(weights.patients))))[0])
     if not np.isfinite(value):
@@ -99,6 +100,8 @@ def estimate(measure: Measure, weights: PatientWeights) -> Estimate:
     low, high = map(float, np.percentile(resampled, [2.5, 97.5]))
     if isinstance(measure, Ranking):
         low, high = measure.widened(value, (low, high), weights.patients)
+    if high - low <= _ROUNDING * max(1.0, abs(value)):
+        return Estimate(value, np.nan, np.nan)
     return Estimate(value, low, high)
 
 
@@ -119,6 +122,19 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> Measure:
         return divide((positive * below).sum(axis=1), pairs)
 
     return Ranking(measure, tumors, placements)
+
+
+def auc_difference(
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, weights: PatientWeights
+) -> Estimate:
+    """Return the difference of AUCs, a - b, of two scores of the same images, paired.
+
+    Of equal scores it is 0, whoever is drawn.
+    """
+    if np.array_equal(np.asarray(scores_a), np.asarray(scores_b)):
+        return Estimate(0, 0, 0)
+    one, other = roc_auc(labels, scores_a), roc_auc(labels, scores_b)
+    return estimate(lambda drawn: one(drawn) - other(drawn), weights)
 
 
 def partial_auc(labels: ArrayLike, scores: ArrayLike, lowest_specificity: float = 0.8) -> Measure:

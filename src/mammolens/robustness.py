@@ -21,7 +21,7 @@ from mammolens.breast import Mask, Pixels, dilated, find_breast, polarity, thumb
 from mammolens.errors import BundleError, DataError, ImageError, MissingExtra
 from mammolens.evaluation import Robustness
 from mammolens.manifest import Manifest
-from mammolens.metrics import called, estimate, patient_weights, roc_auc, share_of
+from mammolens.metrics import auc_difference, called, estimate, patient_weights, roc_auc, share_of
 from mammolens.parallel import map_in_order, tracked
 from mammolens.predictor import Predictor, look
 from mammolens.preprocess import Preprocess
@@ -267,12 +267,11 @@ def _judged(
     threshold: float,
 ) -> Robustness:
     weights = patient_weights(patients)
-    auc, unchanged = roc_auc(labels, after), roc_auc(labels, before)
     changed = share_of(called(after, threshold) != called(before, threshold))
     return Robustness(
         change=name,
-        roc_auc=estimate(auc, weights),
-        drop=estimate(lambda drawn: unchanged(drawn) - auc(drawn), weights),
+        roc_auc=estimate(roc_auc(labels, after), weights),
+        drop=auc_difference(labels, before, after, weights),
         decisions_changed=estimate(changed, weights),
         images=len(patients),
         patients=len(set(patients)),

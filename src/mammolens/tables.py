@@ -136,6 +136,11 @@ def report_warnings(report: Report) -> list[str]:
         said.append(f"{counts.without_answer} images got no answer and are left out")
     if counts.without_label:
         said.append(f"{counts.without_label} images have no label and are left out")
+    if counts.without_patient:
+        said.append(
+            f"{counts.without_patient} images are of no known patient, each taken for another one: "
+            "intervals are too narrow where a patient has several"
+        )
     if counts.not_like_training:
         said.append(
             f"{counts.not_like_training} images do not look like what was learnt from: they are "

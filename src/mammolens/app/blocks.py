@@ -42,8 +42,7 @@ def heading(text: str) -> str:
 
 def limits(record: BundleRecord) -> str:
     """Return what limits the worth of all answers of a model, if anything does."""
-    data = record.training_data
-    said = words.UNCALIBRATED if data is None else words.SYNTHETIC if data.synthetic else ""
+    said = words.limits(record)
     return f'<p class="m-notice">{said}</p>' if said else ""
 
 

@@ -28,6 +28,10 @@ SYNTHETIC = (
     "This model learnt from drawn, synthetic mammograms only. It shows how the page works. "
     "On real mammograms its answers mean nothing."
 )
+SYNTHETIC_CALIBRATION = (
+    "This model was calibrated on drawn, synthetic mammograms only, and what it learnt from is not "
+    "recorded. On real mammograms its probabilities mean nothing."
+)
 UNCALIBRATED = (
     "Nothing is known of the data that this model learnt from. Its numbers are raw scores, not "
     "probabilities, and nothing is known of how often they are right."
@@ -133,11 +137,25 @@ def measured_on(record: BundleRecord, point: str) -> str:
     if not found.subjects:
         return "Never measured: the threshold was given, not chosen."
     drawn = "synthetic " if record.training_data and record.training_data.synthetic else ""
-    return (
-        f"Measured on {found.subjects:,} {drawn}validation images of {found.patients:,} patients, "
-        "on which the threshold was chosen: unseen images do a little worse. In brackets the 95 % "
-        "interval by patient."
+    chosen = (
+        "The threshold was given, not chosen on them."
+        if point == FIXED
+        else "The threshold was chosen on them: unseen images do a little worse."
     )
+    return (
+        f"Measured on {found.subjects:,} {drawn}validation images of {found.patients:,} patients. "
+        f"{chosen} In brackets the 95 % interval by patient."
+    )
+
+
+def limits(record: BundleRecord) -> str:
+    """Return what limits the worth of all answers of a model; nothing if nothing does."""
+    data = record.training_data
+    if data is None:
+        return UNCALIBRATED
+    if not data.synthetic:
+        return ""
+    return SYNTHETIC_CALIBRATION if data.calibration_only else SYNTHETIC
 
 
 def subject(case: Case) -> str:
@@ -253,8 +271,11 @@ def identity(record: BundleRecord) -> list[tuple[str, str]]:
         facts.append(("Validation AUC", f"{value} {numerals.interval(low, high)}, n = {number:,}"))
     if record.training_data is not None:
         data = record.training_data
-        told = "Calibrated on" if data.calibration_only else "Learnt from"
-        facts.append((told, f"{data.name}, {data.images:,} images"))
+        facts.append(
+            ("Calibrated on", f"{data.name}, validation images")
+            if data.calibration_only
+            else ("Learnt from", f"{data.name}, {data.images:,} images")
+        )
     checksum = next(iter(record.files.values()), "")
     return [*facts, ("Licence", record.licence), ("SHA-256", checksum[:12])]
 

@@ -18,6 +18,7 @@ from mammolens.cli.options import (
     screen,
     tell,
     tell_left_out,
+    tell_missing,
     warn,
 )
 from mammolens.files import check_new_file, check_writable
@@ -81,7 +82,7 @@ def manifest(
 
     check_new_file(out, TABLES)
     listed = read_source(data, positive=positive)
-    left_out = tell_left_out(listed)
+    left_out = tell_left_out(listed) + tell_missing(listed)
     if splits is SplitBy.PATIENT:
         listed = split_by_patient(listed, fractions, seed)
     elif splits is SplitBy.VALID:

@@ -14,6 +14,8 @@ from mammolens.errors import MammolensError, MissingExtra
 from mammolens.files import system_reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mammolens.manifest import Manifest
 
 Data = Annotated[
@@ -100,18 +102,30 @@ def require(*packages: str, extra: str) -> None:
 
 def tell_left_out(*listed: "Manifest") -> int:
     """Name on standard error what data sets were found with and do not hold; return how many."""
-    left_out = [one for manifest in listed for one in manifest.left_out]
-    for one in left_out[:MOST_LEFT_OUT]:
-        warn(str(one), "left out")
-    if len(left_out) > MOST_LEFT_OUT:
-        warn(f"{len(left_out) - MOST_LEFT_OUT} more files, {len(left_out)} in all", "left out")
-    return len(left_out)
+    return _name_some("left out", [one for manifest in listed for one in manifest.left_out])
+
+
+def tell_missing(listed: "Manifest") -> int:
+    """Name on standard error the files of a table that are not there; return how many."""
+    missing = [path for path in listed.paths if not os.path.isfile(path)]  # noqa: PTH113 - no error
+    return _name_some("missing", [f"{path}: no such file; its row stays." for path in missing])
+
+
+def _name_some(kind: str, found: "Sequence[object]") -> int:
+    for one in found[:MOST_LEFT_OUT]:
+        warn(str(one), kind)
+    if len(found) > MOST_LEFT_OUT:
+        warn(f"{len(found) - MOST_LEFT_OUT} more files, {len(found)} in all", kind)
+    return len(found)
 
 
 def fail_if(left_out: int) -> None:
     """End with exit code 1 where images were left out, though all else was done."""
     if left_out:
-        warn(f"{left_out} images or files that may hold some were left out; all else was done")
+        warn(
+            f"{left_out} images or files that may hold some were left out or are missing; all else "
+            "was done"
+        )
         raise typer.Exit(1)
 
 

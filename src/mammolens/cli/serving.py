@@ -127,7 +127,8 @@ def introduce(predictor: "Predictor") -> None:
     if data is None:
         warn("this model is not calibrated: its probabilities are raw scores")
     elif data.synthetic:
+        learnt = "was calibrated on" if data.calibration_only else "learnt from"
         warn(
-            f"the model '{predictor.bundle.record.name}' learnt from synthetic mammograms only: it "
+            f"the model '{predictor.bundle.record.name}' {learnt} synthetic mammograms only: it "
             "shows how things work; on real images its answers mean nothing"
         )

@@ -66,6 +66,8 @@ def warnings(report: Report, cite: Cited) -> list[tuple[str, str]]:
         "from some of them, or was calibrated on some.": split is None,
         "Only one class is present: much is not defined.": counts.tumors in (0, counts.images),
         f"{some('without_answer')} without an answer, left out.": counts.without_answer > 0,
+        f"{some('without_patient')} of no known patient, each taken for another one: intervals are "
+        "too narrow where a patient has several.": counts.without_patient > 0,
         f"{some('not_like_training')} unlike those that the model learnt from, judged all the "
         "same, but without a decision in use.": counts.not_like_training > 0,
     }
@@ -119,11 +121,8 @@ def _details(report: Report, cite: Cited) -> str:
     refuses = (
         "\nFiles that cannot be read get no answer, with the reason." if model.is_bundle else ""
     )
-    gate = (
-        "\nImages that do not look like mammograms of the data it was made with get no decision."
-        if model.gate
-        else ""
-    )
+    unlike = ", and those that do not look like mammograms of the data it was made with,"
+    gate = f"\nImages in colour{unlike * model.gate} get no decision." if model.is_bundle else ""
     learnt = model.learnt
     unknown = f"not recorded; {MAKERS}"
     calibration = _CALIBRATIONS.get(model.calibration or "", "none: what is shown is a raw score")
@@ -277,7 +276,7 @@ def _limits(report: Report, cite: Cited) -> str:
     alone = _ALONE if report.model.is_bundle else ""
     synthetic = (
         "- It learnt from synthetic mammograms: on real ones its answers mean nothing.\n"
-        if report.model.synthetic
+        if report.model.synthetic and not report.model.calibration_only
         else ""
     )
     return f"""## Limitations

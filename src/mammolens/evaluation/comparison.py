@@ -100,7 +100,7 @@ def _difference(labels: Array, a: Array, b: Array, patients: list[str]) -> Diffe
         patients=len(set(patients)),
         first=metrics.estimate(first, weights),
         second=metrics.estimate(second, weights),
-        difference=metrics.estimate(lambda drawn: second(drawn) - first(drawn), weights),
+        difference=metrics.auc_difference(labels, b, a, weights),
         delong=paired.difference,
         p_value=paired.p_value,
     )

@@ -98,7 +98,7 @@ def judge(
     judged = answered(predictions, chosen)
     where = f"split {split}" if split else "the data set"
     if not len(judged):
-        raise DataError(f"{where} has no labelled image that can be read: nothing to judge.")
+        raise DataError(f"{where} has no labelled image with an answer: nothing to judge.")
     probabilities = probabilities_of(predictions, judged)
     admitted = np.array([answers[path].admitted for path in judged.paths], dtype=bool)
     return Report(
@@ -115,6 +115,7 @@ def judge(
             without_answer=sum(answers[path].probability is None for path in chosen.paths),
             not_like_training=int((~admitted).sum()),
             patients_also_in_training=_patients_learnt_from(question.manifest, split),
+            without_patient=sum(mammogram.patient_id is None for mammogram in judged),
         ),
         levels={
             level: _at_level(level, subjects, rules)

@@ -31,6 +31,7 @@ class Counts(_Part):
         not_like_training: judged by their probability, though the gate does not admit them: in use
             they get no decision.
         patients_also_in_training: which makes figures too good.
+        without_patient: judged, though no patient is named: each counts as a patient of its own.
     """
 
     images: int
@@ -40,6 +41,7 @@ class Counts(_Part):
     without_answer: int
     not_like_training: int
     patients_also_in_training: int
+    without_patient: int = 0
 
 
 class Model(_Part):

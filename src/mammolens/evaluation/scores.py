@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mammolens.csv_table import read_rows
+from mammolens.csv_table import in_our_case, read_rows
 from mammolens.errors import DataError
 from mammolens.manifest import Manifest
+from mammolens.meanings import UNKNOWN
 from mammolens.records import Prediction
 
 NO_ROW = "no row in the table of scores"
@@ -62,14 +63,15 @@ def scores_from(path: Path, manifest: Manifest) -> Scores:
 
     A path may be absolute or relative, from another machine, with slashes or backslashes: the
     image is the one whose path ends as it does, in as many parts as possible. Without one, the
-    image whose id or file name without suffix it is. An empty probability, or nan, is an image
-    without answer.
+    image whose id or file name without suffix it is. An empty probability, nan, NA and the like,
+    are an image without answer.
 
     Raises:
         DataError: a column is missing, a probability is not a number in [0, 1], a name may mean
             several images, an image has two rows, or no row is of an image of `manifest`.
     """
-    rows = [{name.lower(): value.strip() for name, value in row.items()} for row in read_rows(path)]
+    cells = in_our_case(read_rows(path), (*_NAMED_BY, "probability"), path)
+    rows = [{name: value.strip() for name, value in row.items()} for row in cells]
     named_by = [name for name in _NAMED_BY if name in rows[0]]
     if not named_by or "probability" not in rows[0]:
         lacks = [] if named_by else ["path"]
@@ -162,10 +164,7 @@ def _probabilities(path: Path, rows: Sequence[Mapping[str, str]]) -> list[float]
     values, wrong = [], []
     for place, row in enumerate(rows):
         text = row["probability"]
-        try:
-            value = float(text.replace(",", ".")) if text else math.nan
-        except ValueError:
-            value = math.inf
+        value = math.nan if text.lower() in (*UNKNOWN, "none") else _number(text)
         if not (0 <= value <= 1 or math.isnan(value)):
             wrong.append((place, text))
         values.append(value)
@@ -177,6 +176,14 @@ def _probabilities(path: Path, rows: Sequence[Mapping[str, str]]) -> list[float]
             "Divide percentages by 100; make logits probabilities, by 1 / (1 + exp(-x))."
         )
     return values
+
+
+def _number(text: str) -> float:
+    """Return a number that people wrote, infinite where it is none; Python also takes 1_0."""
+    try:
+        return math.inf if "_" in text else float(text.replace(",", "."))
+    except ValueError:
+        return math.inf
 
 
 def _prediction(

@@ -16,7 +16,7 @@ from mammolens.csv_table import read_rows
 from mammolens.errors import DataError
 from mammolens.listing import LeftOut, Listing
 from mammolens.manifest import Manifest, mammogram_from_row
-from mammolens.meanings import labels_by_name, split_named
+from mammolens.meanings import label_named, labels_by_name, split_named
 from mammolens.records import Split
 from mammolens.sources.image_folder import list_data_set, named_some
 
@@ -47,7 +47,14 @@ def read(data: str, positive: str | None = None, *, files: bool = True) -> Manif
     placed, left_out = _placed(root, listing)
     if not placed:
         raise DataError(f"{root}: {_nothing(root, listing, left_out)}")
-    labels = labels_by_name({one.class_name for one in placed}, positive, root)
+    names = {one.class_name for one in placed}
+    if positive is None and len(names) == 1 and label_named(only := min(names)) is None:
+        raise DataError(
+            f"{root}: which of the classes {only} means tumor? All images lie below it: name the "
+            "folder that holds the class folders, or say --positive NAME (mammolens manifest DATA "
+            "OUT.csv --positive NAME)."
+        )
+    labels = labels_by_name(names, positive, root)
     metadata = _read_metadata(root / "metadata.csv")
     mammograms = []
     for one in placed:
