@@ -109,7 +109,7 @@ def test_figures_of_nothing_are_drawn_too(tmp_path: Path) -> None:
 
 def test_confusion_shows_every_count() -> None:
     texts = [text.get_text() for text in confusion_figure(((8, 2), (1, 3)), "").axes[0].texts]
-    assert texts == ["8\n80%", "2\n20%", "1\n25%", "3\n75%"]
+    assert texts == ["8\n80.0 %", "2\n20.0 %", "1\n25.0 %", "3\n75.0 %"]
 
 
 def test_a_contact_sheet_has_a_place_for_each_picture(tmp_path: Path) -> None:
@@ -127,3 +127,12 @@ def test_an_svg_is_the_same_each_time_and_keeps_its_words(tmp_path: Path) -> Non
     assert text == (tmp_path / "two.svg").read_text(encoding="utf-8")
     assert ">three points</text>" in text
     assert "<dc:date>" not in text
+
+
+@pytest.mark.parametrize("name", ["$$", "a$x_$b", "$\\frac$", "日本 🩻", "cr\r"])
+def test_names_from_outside_are_drawn_as_they_are(tmp_path: Path, name: str) -> None:
+    figure = contact_sheet([(name, np.zeros((4, 4), np.float32))])
+    save_figure(figure, tmp_path / "figure.png")
+    save_figure(figure, tmp_path / "figure.svg")
+    shown = (tmp_path / "figure.svg").read_text("utf-8")
+    assert f">{name}<" in shown or "\r" in name
