@@ -127,3 +127,12 @@ def test_an_svg_is_the_same_each_time_and_keeps_its_words(tmp_path: Path) -> Non
     assert text == (tmp_path / "two.svg").read_text(encoding="utf-8")
     assert ">three points</text>" in text
     assert "<dc:date>" not in text
+
+
+@pytest.mark.parametrize("name", ["$$", "a$x_$b", "$\\frac$", "日本 🩻", "cr\r"])
+def test_names_from_outside_are_drawn_as_they_are(tmp_path: Path, name: str) -> None:
+    figure = contact_sheet([(name, np.zeros((4, 4), np.float32))])
+    save_figure(figure, tmp_path / "figure.png")
+    save_figure(figure, tmp_path / "figure.svg")
+    shown = (tmp_path / "figure.svg").read_text("utf-8")
+    assert f">{name}<" in shown or "\r" in name

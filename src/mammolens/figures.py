@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
+from warnings import catch_warnings, filterwarnings
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from mammolens.files import check_new_file, written_whole
@@ -33,15 +35,21 @@ SUFFIXES = (".png", ".svg")
 def save_figure(figure: Figure, path: Path) -> None:
     """Write `figure` as PNG or SVG, as the suffix says, whole or not at all.
 
-    In an SVG, text stays text, and the same figure is the same file.
+    In an SVG, text stays text, and the same figure is the same file. Names from outside stay what
+    they are: dollars make no formula, and a letter that the font lacks is a box, without a warning.
 
     Raises:
         DataError: the name has another ending, or cannot be written.
     """
     check_new_file(path, SUFFIXES)
     drawn = {"metadata": {"Date": None}} if path.suffix.lower() == ".svg" else {"dpi": 150}
-    steady = mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mammolens"})
-    with written_whole(path) as temporary, steady:
+    steady = mpl.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "mammolens", "text.parse_math": False}
+    )
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with written_whole(path) as temporary, steady, catch_warnings():
+        filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(temporary, bbox_inches="tight", **drawn)
 
 

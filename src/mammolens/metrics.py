@@ -129,9 +129,11 @@ def auc_difference(
 ) -> Estimate:
     """Return the difference of AUCs, a - b, of two scores of the same images, paired.
 
-    Of equal scores it is 0, whoever is drawn.
+    Of scores that rank images alike, such as before and after calibration, it is 0, whoever is
+    drawn.
     """
-    if np.array_equal(np.asarray(scores_a), np.asarray(scores_b)):
+    ranks, others = (np.unique(one, return_inverse=True)[1] for one in (scores_a, scores_b))
+    if np.array_equal(ranks, others):
         return Estimate(0, 0, 0)
     one, other = roc_auc(labels, scores_a), roc_auc(labels, scores_b)
     return estimate(lambda drawn: one(drawn) - other(drawn), weights)
