@@ -34,9 +34,7 @@ _FONTS = Path(__file__).with_name("fonts.conf")
 def tell_libraries() -> None:
     """Set environment variables of other libraries; what the user has set stays."""
     wanted = dict(SETTINGS)
-    if (
-        _SYSTEM_FONTS.is_file()
-    ):  # matplotlib has fontconfig list fonts, which keeps notes of its own
+    if _SYSTEM_FONTS.is_file():  # matplotlib asks fontconfig, which keeps notes of its own
         wanted["FONTCONFIG_FILE"] = str(_FONTS)
     with suppress(DataError):  # without a home folder, what needs the cache says so
         cache = cache_folder().absolute()
