@@ -1,3 +1,6 @@
+import hashlib
+import io
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,8 +34,38 @@ def test_the_last_state_comes_back_as_it_was(tmp_path: Path) -> None:
     for epochs in (0, 9, 10, 11):
         save(state(epochs), tmp_path)
     assert_same(latest(tmp_path, "mine"), state(11))
-    assert latest(tmp_path, "yours") is None
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_those_of_another_training_do_not_outlast_what_comes(tmp_path: Path) -> None:
+    """A new training counts from 0 again, and the newest are kept."""
+    for epochs in (8, 9):
+        save(state(epochs, "yours"), tmp_path)
+    assert latest(tmp_path, "mine") is None
+    for epochs in (0, 1):
+        save(state(epochs), tmp_path)
+        assert_same(latest(tmp_path, "mine"), state(epochs))
+
+
+@pytest.mark.parametrize(
+    "kind", ["text", "archive", "pickle", "other record", "more in the record"]
+)
+def test_what_is_whole_and_says_other_things_is_thrown_away(tmp_path: Path, kind: str) -> None:
+    save(state(1), tmp_path)
+    whole = dict(np.load(next(tmp_path.iterdir())))
+    record = json.loads(whole.pop("record").tobytes())
+    told = {"more in the record": record | {"schema": 3}}.get(kind, {"epochs": 3})
+    content = io.BytesIO()
+    whole["record"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    if kind == "pickle":
+        whole["record"] = np.array([{}], dtype=object)
+    np.savez(content, **whole)
+    written = {"text": b"no arrays", "archive": b"PK\3\4 and no more"}.get(kind, content.getvalue())
+    path = tmp_path / f"000009-{hashlib.sha256(written).hexdigest()}.npz"
+    path.write_bytes(written)
+    (tmp_path / "000010-folder.npz").mkdir()
+    assert_same(latest(tmp_path, "mine"), state(1))
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text"])

@@ -4,7 +4,16 @@ from pathlib import Path
 import pytest
 
 from mammolens.errors import DataError
-from mammolens.files import cache_folder, check_writable, content_hash, write_text, written_whole
+from mammolens.files import (
+    cache_folder,
+    check_new_folder,
+    check_writable,
+    content_hash,
+    folder_written_whole,
+    sweep,
+    write_text,
+    written_whole,
+)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -46,6 +55,9 @@ def test_the_cache_is_where_the_user_wants_it(
     monkeypatch.delenv("MAMMOLENS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "mammolens"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "mammolens"
 
 
 def test_a_cache_that_cannot_be_written_says_which_and_what_to_do(
@@ -58,3 +70,43 @@ def test_a_cache_that_cannot_be_written_says_which_and_what_to_do(
         monkeypatch.setenv("MAMMOLENS_CACHE", str(folder))
         with pytest.raises(DataError, match=rf"{folder}.*: .* Set MAMMOLENS_CACHE to a"):
             check_writable(cache_folder() / "pixels")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_new_folder_is_made_where_a_link_leads(tmp_path: Path, there: bool) -> None:
+    out, target = tmp_path / "link", tmp_path / "elsewhere"
+    out.symlink_to(target)
+    if there:
+        target.mkdir()
+    with folder_written_whole(out) as folder:
+        folder.mkdir()
+        (folder / "file").touch()
+    assert out.is_symlink()
+    assert [path.name for path in target.iterdir()] == ["file"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_link_in_a_circle_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(DataError, match="circle: exists already"):
+        check_new_folder(tmp_path / "circle")
+
+
+def test_only_what_writers_left_is_swept(tmp_path: Path) -> None:
+    others = [
+        tmp_path / name for name in (".env.template", ".git", ".a.settings", ".x.abcd1234.toml")
+    ]
+    for path in others:
+        path.touch()
+    for name in ("report.html", "folder"):
+        (tmp_path / f".{name}.part-abcd123_.html").touch()
+    sweep(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_cache_that_may_only_be_read_is_not_swept(locked: Path) -> None:
+    (locked / "shards").mkdir()
+    (locked / "shards" / ".a.part-abcd1234.npy").touch()
+    (locked / "shards").chmod(0o500)
+    sweep(locked / "shards")
+    assert len(list((locked / "shards").iterdir())) == 1

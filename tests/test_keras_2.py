@@ -163,6 +163,10 @@ def test_weights_without_layers_and_folders_of_tensorflow_name_the_remedy(tmp_pa
         del file.attrs["model_config"]
     with pytest.raises(BundleError, match=r"weights and no layers.*model\.save\('x\.keras'\)"):
         open_keras(path)
+    for name, why in (("none.h5", "no such file"), ("t.keras", "neither HDF5 nor a .keras")):
+        with pytest.raises(BundleError, match=rf"{name}: .*{why}"):
+            open_keras(tmp_path / name)
+        (tmp_path / "t.keras").write_text("text")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "saved_model.pb").touch()
     with pytest.raises(BundleError, match=r"a SavedModel.*\.save\('folder\.h5'\)"):

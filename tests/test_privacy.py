@@ -208,6 +208,15 @@ def test_libraries_are_told_before_they_can_be_imported(tmp_path: Path) -> None:
     assert elsewhere["KERAS_HOME"] == str(tmp_path / "c" / "keras")
 
 
+def test_without_a_place_for_a_cache_libraries_find_their_own(tmp_path: Path) -> None:
+    """PyTorch could not be imported otherwise."""
+    (tmp_path / ".cache").touch()
+    environment = {"HOME": str(tmp_path)} | dict.fromkeys(FOLDERS, "")
+    script = "import os, mammolens; assert not any(os.environ[n] for n in os.environ['N'].split())"
+    environment |= {"N": " ".join(FOLDERS), "PYTHONPATH": str(SOURCE)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
 def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
     mine = {"KERAS_BACKEND": "jax", "MPLCONFIGDIR": "/mine", "ORT_DISABLE_TELEMETRY": ""}
     told = _after_import([*mine], mine | {"HOME": str(tmp_path)})

@@ -19,7 +19,7 @@ import brightness
 from mammolens.cli import main
 from mammolens.cli.options import screen
 from mammolens.errors import DataError
-from mammolens.files import written_whole
+from mammolens.files import check_new_folder, written_whole
 from mammolens.runs import Run, save_network
 
 
@@ -215,6 +215,11 @@ def test_a_full_cache_is_named_with_what_moves_it(
         np.save(path, np.zeros(10_000))
     assert [path for path in disk.rglob("*") if path.is_file()] == []
     assert mammolens("predict", named["image"], "--model", named["bundle"]).code == 0
+
+
+def test_a_folder_on_which_a_disk_is_mounted_cannot_be_replaced(disk: Path) -> None:
+    with pytest.raises(DataError, match=r"a disk is mounted here\. Name a new folder in it"):
+        check_new_folder(disk)
 
 
 def test_a_limit_of_the_size_of_files(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,37 @@ def test_other_files_and_finished_runs_are_never_touched(tmp_path: Path) -> None
             start_run(folder, Recipe())
     assert (mine / "thesis.tex").exists()
     assert (finished / "run.json").exists()
+
+
+def test_somebodys_folder_with_a_recipe_in_it_is_not_emptied(tmp_path: Path) -> None:
+    """`train data --recipe mine/recipe.toml --out mine`."""
+    for name, content in (
+        ("recipe.toml", b"# mine\nepochs = 3\n"),
+        (".env.template", b"1"),
+        ("thesis.tex", b"2"),
+    ):
+        (tmp_path / name).write_bytes(content)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RunError, match=r"holds another recipe\.toml, and what is not of a run"):
+        start_run(tmp_path, Recipe(epochs=3))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_damaged_recipe_is_another_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_bytes(b"\xff\xfe")
+    start_run(tmp_path, Recipe())
+    assert (tmp_path / "recipe.toml").read_text(encoding="utf-8") == Recipe().to_toml()
+
+
+def test_images_that_were_moved_are_the_same_and_a_damaged_table_is_of_others(
+    tmp_path: Path, phantom_manifest: Manifest
+) -> None:
+    unfinished(tmp_path)
+    elsewhere = (replace(m, path=Path("/gone") / m.path.name) for m in phantom_manifest)
+    Manifest(tuple(elsewhere)).save(tmp_path / "manifest.csv")
+    record_manifest(tmp_path, phantom_manifest)
+    assert (tmp_path / "checkpoint").exists()
+    (tmp_path / "manifest.csv").write_text("path,la", encoding="utf-8")
+    record_manifest(tmp_path, phantom_manifest)
+    assert not (tmp_path / "checkpoint").exists()
+    assert Manifest.load(tmp_path / "manifest.csv").fingerprint() == phantom_manifest.fingerprint()

@@ -179,6 +179,17 @@ def test_ctrl_c_while_workers_are_at_it(
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_leave_nothing_half_written_either(
+    many: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    command: list[object] = [word.format(many=many) for word in PREDICT]
+    end = lambda process: os.kill(process, number)  # noqa: E731
+    code, complaints = struck(command, workers, end, tmp_path)
+    assert (code, complaints) == (128 + number, ["Interrupted. answers.csv was not written."])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_that_reaches_every_process(many: Path, tmp_path: Path) -> None:
     command: list[object] = [word.format(many=many) for word in PREDICT]
     code, complaints = struck(command, workers, interrupt_all, tmp_path)

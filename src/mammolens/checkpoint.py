@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,23 +75,35 @@ def save(state: State, folder: Path) -> None:
 
 
 def latest(folder: Path, key: str) -> State | None:
-    """Return the last state that is whole and of this training; what is damaged is deleted."""
+    """Return the last state that is whole and of this training.
+
+    What is damaged, or of another training, is deleted: as the newest by its name, it would outlast
+    what comes.
+    """
     for path in _newest_first(folder):
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != path.stem.partition("-")[2]:
-            path.unlink()
-            continue
-        state = _state(content)
-        if state.key == key:
+        state = _state(path)
+        if state is not None and state.key == key:
             return state
+        path.unlink()
     return None
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9]*-*.npz"), reverse=True)
+    return sorted(filter(Path.is_file, folder.glob("[0-9]*-*.npz")), reverse=True)
 
 
-def _state(content: bytes) -> State:
+def _state(path: Path) -> State | None:
+    """Return what a file holds, or None where it is damaged or says other things than these."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != path.stem.partition("-")[2]:
+        return None
+    try:
+        return _unpacked(content)
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _unpacked(content: bytes) -> State:
     arrays: dict[str, list[NDArray[np.generic]]] = {}
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         record = json.loads(archive[_RECORD].tobytes())

@@ -147,6 +147,7 @@ def _fold(
         same = Manifest.load(folder / MANIFEST).fingerprint() == manifest.fingerprint()
         if known is None or not same:
             raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
+        forget_checkpoints(folder)
         return _Judged(held_out, known)
     start_run(folder, recipe)
     record_manifest(folder, manifest)

@@ -15,7 +15,8 @@ from pathlib import Path
 from mammolens.errors import DataError, reason
 
 _STEM = 60  # letters of a name that its temporary name keeps: file systems have a limit
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
+_PART = "part-"  # a mark: others hide files, too, such as `.env.template`
+_TEMPORARY = re.compile(rf"\..+\.{_PART}[a-z0-9_]{{8}}(\.\w+)?")
 """Names of what `written_whole` and `folder_written_whole` have not moved to its place yet."""
 
 
@@ -46,7 +47,7 @@ def _new_beside(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem[:_STEM]}.", suffix=path.suffix
+            dir=path.parent, prefix=f".{path.stem[:_STEM]}.{_PART}", suffix=path.suffix
         )
     except OSError as error:
         raise DataError(_unwritten(path, error)) from error
@@ -113,9 +114,16 @@ def check_new_folder(out: Path) -> None:
     Raises:
         DataError: `out` holds something already, is a file, or cannot be made.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    target = _behind_links(out)
+    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{out}: exists already. Choose a new folder.")
-    _check_place(out.absolute().parent, out)
+    if target.is_mount():  # it cannot be replaced by the folder that was written beside it
+        raise DataError(f"{out}: a disk is mounted here. Name a new folder in it.")
+    _check_place(target.parent, out)
+
+
+def _behind_links(out: Path) -> Path:
+    return Path(os.path.realpath(out))  # as `resolve`, which raises where links lead in a circle
 
 
 @contextmanager
@@ -126,8 +134,8 @@ def folder_written_whole(out: Path) -> Iterator[Path]:
         DataError: `out` holds something already, or cannot be written.
     """
     check_new_folder(out)
-    target = out.absolute()
-    temporary = target.with_name(f".{target.name[:_STEM]}.{uuid.uuid4().hex[:8]}")
+    target = _behind_links(out)
+    temporary = target.with_name(f".{target.name[:_STEM]}.{_PART}{uuid.uuid4().hex[:8]}")
     try:
         yield temporary
         if target.exists():
@@ -142,6 +150,11 @@ def folder_written_whole(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_half_written(path: Path) -> bool:
+    """Tell by its name whether a writer made it who has not moved it to its place."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
 def sweep(folder: Path, older_than: float = 0.0) -> None:
     """Delete what writers that were killed left half-written anywhere below `folder`.
 
@@ -151,8 +164,9 @@ def sweep(folder: Path, older_than: float = 0.0) -> None:
     """
     latest = time.time() - older_than
     for path in sorted(folder.rglob(".*")):
-        with suppress(FileNotFoundError):  # it was in another that is gone, or its writer is done
-            if _TEMPORARY.fullmatch(path.name) and path.lstat().st_mtime <= latest:
+        # It was in another that is gone, or its writer is done, or it may not be deleted.
+        with suppress(OSError):
+            if is_half_written(path) and path.lstat().st_mtime <= latest:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -204,9 +218,12 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("MAMMOLENS_CACHE"):
         return Path(chosen)
     try:
-        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        # "If an implementation encounters a relative path [...] it should consider the path invalid
+        # and ignore it." (XDG Base Directory Specification 0.8)
+        told = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        root = told if told.is_absolute() else Path.home() / ".cache"
     except RuntimeError as error:
         raise DataError(
             f"no folder for the cache ({reason(error)}). Set MAMMOLENS_CACHE to one."
         ) from error
-    return Path(root) / "mammolens"
+    return root / "mammolens"

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from mammolens.errors import BundleError, reason
+from mammolens.files import why_not_opened
 from mammolens.keras_2 import in_keras_3
 from mammolens.networks import Network
 
@@ -44,6 +45,11 @@ def open_keras(path: Path) -> Network:
         BundleError: it cannot be opened safely, or its input or output is of another kind.
     """
     check_not_saved_model(path)
+    try:
+        path.open("rb").close()
+    except (OSError, ValueError) as error:
+        why = why_not_opened(path, error, "a .h5 or .keras file")
+        raise BundleError(f"{path}: {why}") from error
     try:
         loaded = _loaded(path)
     except Exception as error:  # Keras raises whatever it trips over
@@ -123,7 +129,7 @@ def _loaded(path: Path) -> Network:
             )
         config = json.loads(_text(config))
     else:
-        version = str(keras.__version__)
+        raise ValueError("it is neither HDF5 nor a .keras archive")
     if int(version.partition(".")[0] or 2) >= 3:  # noqa: PLR2004 - of Keras
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     network = keras.saving.deserialize_keras_object(in_keras_3(config), safe_mode=True)

@@ -36,9 +36,13 @@ def tell_libraries() -> None:
     wanted = dict(SETTINGS)
     if _SYSTEM_FONTS.is_file():  # matplotlib asks fontconfig, which keeps notes of its own
         wanted["FONTCONFIG_FILE"] = str(_FONTS)
-    with suppress(DataError):  # without a home folder, what needs the cache says so
+    # Without a home folder, or in one that was deleted, what needs the cache says so.
+    with suppress(DataError, FileNotFoundError):
         cache = cache_folder().absolute()
-        wanted |= {name: str(cache / folder) for name, folder in FOLDERS.items()}
+        there = next(one for one in (cache, *cache.parents) if one.exists())
+        # PyTorch cannot be imported where its folder cannot be made; untold, it has one in `/tmp`.
+        if there.is_dir() and os.access(there, os.W_OK):
+            wanted |= {name: str(cache / folder) for name, folder in FOLDERS.items()}
     for name, value in wanted.items():
         if not os.environ.get(name):
             os.environ[name] = value

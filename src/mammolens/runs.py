@@ -26,8 +26,8 @@ import h5py
 import keras
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mammolens.errors import RunError
-from mammolens.files import content_hash, sweep, write_text, written_whole
+from mammolens.errors import DataError, RunError
+from mammolens.files import content_hash, is_half_written, sweep, write_text, written_whole
 from mammolens.manifest import Manifest
 from mammolens.networks import Network
 from mammolens.parallel import cores
@@ -37,6 +37,9 @@ RECIPE, MANIFEST, ENVIRONMENT = "recipe.toml", "manifest.csv", "environment.json
 HISTORY, FIGURES, MODEL = "history.csv", "figures", "breast.h5"
 BUNDLE, EVALUATION, RECORD = "bundle", "evaluation", "run.json"
 CHECKPOINT = "checkpoint"
+
+_WRITTEN = {RECIPE, MANIFEST, ENVIRONMENT, HISTORY, FIGURES, MODEL, BUNDLE, EVALUATION, CHECKPOINT}
+"""What an unfinished run holds."""
 
 _PACKAGES = ("mammolens", "keras", "torch", "tensorflow", "jax", "numpy", "scipy", "pillow")
 
@@ -129,13 +132,13 @@ def start_run(folder: Path, recipe: Recipe) -> None:
         RunError: a complete run, or something that is not a run, is in the way.
     """
     if folder.is_dir() and not (folder / RECORD).exists():
-        begun = [path for path in folder.iterdir() if not path.match(".recipe.????????.toml")]
+        begun = [path for path in folder.iterdir() if not is_half_written(path)]
         if not begun or (folder / RECIPE).is_file():
             sweep(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / RECIPE).is_file() or (folder / RECORD).exists():
             raise RunError(f"{folder}: exists already. Choose another --out.")
-        if (folder / RECIPE).read_text(encoding="utf-8") != recipe.to_toml():
+        if (folder / RECIPE).read_bytes() != recipe.to_toml().encode():
             _empty(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +148,16 @@ def start_run(folder: Path, recipe: Recipe) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Delete all of a run but its recipe."""
+    """Delete all of a run but its recipe.
+
+    Raises:
+        RunError: there is what no run writes. It may be somebody's, as the recipe may be.
+    """
+    if others := sorted(path.name for path in folder.iterdir() if path.name not in _WRITTEN):
+        raise RunError(
+            f"{folder}: holds another recipe.toml, and what is not of a run ({others[0]}). "
+            "Choose another --out."
+        )
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -161,10 +173,18 @@ def forget_checkpoints(folder: Path) -> None:
 def record_manifest(folder: Path, manifest: Manifest) -> None:
     """Write what is learnt from; a checkpoint of other images is thrown away."""
     path = folder / MANIFEST
-    if path.is_file() and Manifest.load(path).fingerprint() != manifest.fingerprint():
+    if path.is_file() and not _is_of(path, manifest):
         forget_checkpoints(folder)
         (folder / HISTORY).unlink(missing_ok=True)
     manifest.save(path)
+
+
+def _is_of(path: Path, manifest: Manifest) -> bool:
+    """Tell whether a table is of these images, wherever they are now; a damaged one is of none."""
+    try:
+        return Manifest.load(path, files=False).fingerprint() == manifest.fingerprint()
+    except DataError:
+        return False
 
 
 def save_network(network: Network, path: Path) -> None:

@@ -3,8 +3,10 @@
 Heavy libraries are imported by the verb that needs them, so that `--help` answers at once.
 """
 
+import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -48,7 +50,8 @@ VERBS: dict[str, Callable[..., None]] = {
 def interruptible(verb: Callable[..., None]) -> Callable[..., None]:
     """Return a verb that Ctrl-C ends with one line, which says what was not written, and code 130.
 
-    130 is what shells say of a program that SIGINT (2) ended: 128 and the signal's number.
+    130 is what shells say of a program that SIGINT (2) ended: 128 and the signal's number. Another
+    signal's number comes with the interrupt.
     """
 
     @wraps(verb)
@@ -63,7 +66,7 @@ def interruptible(verb: Callable[..., None]) -> Callable[..., None]:
             said += getattr(interrupt, "__notes__", [])
         Console(stderr=True).show_cursor()  # a progress bar may have hidden it
         tell(" ".join(["Interrupted.", *said]))
-        raise typer.Exit(130)
+        raise typer.Exit(128 + (interrupt.args or (signal.SIGINT,))[0])
 
     return run
 
@@ -109,6 +112,8 @@ def system_complaint(error: OSError) -> str:
     """
     if error.errno is None:
         raise error
+    if error.errno == errno.ENOENT and not error.filename:  # nothing else has no name
+        return "the folder that you are in is not there any more. Change to another."
     return f"{error.filename or 'a file or stream'}: {system_reason(error)}."
 
 
