@@ -128,6 +128,32 @@ def test_manifest_writes_splits_by_patient(phantoms: Path, tmp_path: Path) -> No
     for row in rows:
         splits_by_patient.setdefault(row["patient_id"], set()).add(row["split"])
     assert all(len(splits) == 1 for splits in splits_by_patient.values())
+    assert "no known patient" not in answer.stderr
+
+
+def test_splits_of_images_of_no_known_patient_are_said_aloud(tmp_path: Path) -> None:
+    for number in range(24):
+        path = tmp_path / "set" / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    command = ("manifest", tmp_path / "set", tmp_path / "data.csv")
+    answer = mammolens(*command, "--splits", "patient")
+    assert answer.returncode == 0, answer.stderr
+    assert "24 of 24 images are of no known patient" in answer.stderr
+    assert "no known patient" not in mammolens(*command).stderr
+
+
+def test_a_file_in_a_run_is_exported_with_the_recipe_of_the_run(run: Path, tmp_path: Path) -> None:
+    recipe = shutil.copy(run / "recipe.toml", tmp_path)
+    shutil.copy(run / "breast.h5", tmp_path)
+    Path(recipe).write_text(Path(recipe).read_text().replace('"stretch"', '"letterbox"'))
+    answer = mammolens("export", "breast.h5", "bundle", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "Pictures are prepared as recipe.toml says" in answer.stderr
+    record = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    assert record["preprocess"]["fit"] == "letterbox"
+    (tmp_path / "recipe.toml").unlink()
+    assert "prepared whole" in mammolens("export", "breast.h5", "other", cwd=tmp_path).stderr
 
 
 def test_what_is_left_out_is_named_and_in_the_exit_code(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ def probability(predictor: Predictor, picture: Picture) -> float:
     return float(answer.probability or 0)
 
 
+def test_a_path_may_be_text(predictor: Predictor, png: Callable[..., Path]) -> None:
+    path = png(flat(60))
+    assert probability(predictor, str(path)) == probability(predictor, path)
+
+
 def test_one_answer_an_input_in_order_failures_included(
     predictor: Predictor, png: Callable[..., Path], tmp_path: Path
 ) -> None:

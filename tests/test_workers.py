@@ -162,7 +162,7 @@ PREDICT = ("predict", "{many}", "--model", "phantom", "--quiet", "--out", "answe
         (("phantom", "made", "--patients", "500", "--quiet"), "Interrupted. made was not written."),
         (
             ("train", "{many}", "--quiet", "--out", "run"),
-            "The same command, with --out run, goes on.",
+            "The same mammolens train, with --out run, goes on.",
         ),
     ],
 )

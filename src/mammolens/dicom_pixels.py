@@ -52,7 +52,7 @@ def _unreadable(path: Path, head: "Dataset") -> ImageError:
     return ImageError(
         f"{path}: pixels of {stored} bits in {whole(head, 'BitsAllocated', 0)}, up to bit "
         f"{whole(head, 'HighBit', stored - 1)}, cannot be read; at most {_DEEPEST} bits in "
-        f"{_DEEPEST} were expected, up to bit {stored - 1}. Export it anew."
+        f"{_DEEPEST} were expected, up to bit {min(stored, _DEEPEST) - 1}. Export it anew."
     )
 
 

@@ -23,8 +23,8 @@ from mammolens.reading import read_image
 from mammolens.records import Level, Mammogram, Prediction
 from mammolens.triage import aggregated, decided
 
-Picture = Path | Input | NDArray[np.generic]
-"""A file, a file in an archive, or an array (height, width): float in [0, 1], uint8 or uint16."""
+Picture = Path | str | Input | NDArray[np.generic]
+"""A file, one in an archive, or an array (height, width): float in [0, 1], uint8 or uint16."""
 
 NO_SIDE = "patient or side is not known: joined with no other view"
 
@@ -190,7 +190,7 @@ def _check_ends(bundle: Bundle, session: onnxruntime.InferenceSession) -> None:
 def _name(picture: Picture, index: int) -> Path:
     if isinstance(picture, Input):
         return picture.name
-    return picture if isinstance(picture, Path) else Path(f"array {index}")
+    return Path(picture) if isinstance(picture, str | Path) else Path(f"array {index}")
 
 
 def look(picture: Picture, preprocess: Preprocess, gate: Gate | None) -> Seen | str:
@@ -215,8 +215,8 @@ def look(picture: Picture, preprocess: Preprocess, gate: Gate | None) -> Seen | 
 
 
 def _read(picture: Picture) -> Image:
-    if isinstance(picture, Path):
-        return read_image(picture)
+    if isinstance(picture, str | Path):
+        return read_image(Path(picture))
     if isinstance(picture, Input):
         with picture.on_disk() as path:
             try:

@@ -135,7 +135,7 @@ def _open(path: Path) -> Pillow.Image:
         remedy = " Save it as PNG or TIFF, without loss." if found else ""
         raise ImageError(
             f"{path}: {f'this is {found}, ' if found else ''}not an image that can be read; "
-            f"expected one of {expected}.{remedy}"
+            f"expected one of {expected}, or DICOM.{remedy}"
         ) from error
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
         raise ImageError(

@@ -131,7 +131,10 @@ def report_warnings(report: Report) -> list[str]:
     counts = report.counts
     said = []
     if counts.patients_also_in_training:
-        said.append(f"{counts.patients_also_in_training} of these patients were trained on")
+        said.append(
+            f"{counts.patients_also_in_training} of these patients are in the training split of "
+            "this data set, too: figures are too good where the model learnt from it"
+        )
     if counts.without_answer:
         said.append(f"{counts.without_answer} images got no answer and are left out")
     if counts.without_label:

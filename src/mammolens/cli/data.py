@@ -90,6 +90,12 @@ def manifest(
         listed = split_off_validation(listed, valid / (train + valid), seed)
     listed.save(out)
     print_splits(listed, str(out))
+    nobodys = sum(mammogram.patient_id is None for mammogram in listed)
+    if nobodys and splits is not SplitBy.SHIPPED:
+        warn(
+            f"{nobodys} of {len(listed)} images are of no known patient, each taken for one of its "
+            "own: splits may cut patients. Add a column patient_id."
+        )
     fail_if(left_out)
 
 

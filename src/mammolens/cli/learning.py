@@ -23,10 +23,11 @@ from mammolens.cli.options import (
     require_training,
     say,
     screen,
+    tell,
     tell_left_out,
     warn,
 )
-from mammolens.cli.serving import predict
+from mammolens.cli.serving import introduce, predict
 from mammolens.errors import BundleError
 from mammolens.files import check_new_file, check_new_folder, check_writable
 from mammolens.records import Level
@@ -76,7 +77,7 @@ def train(
 
     from mammolens.training import train as train_network
 
-    with _to_be_continued(folder):
+    with _to_be_continued("train", folder):
         run = train_network(
             listed,
             settings,
@@ -124,7 +125,7 @@ def crossvalidate(
 
     from mammolens.crossvalidation import cross_validate
 
-    with _to_be_continued(folder):
+    with _to_be_continued("crossvalidate", folder):
         report = cross_validate(
             listed,
             settings,
@@ -198,6 +199,7 @@ def evaluate(
     question = Question(listed, chosen, origin, command_line())
     if predictions is None:
         predictor = Predictor.load(model, point)
+        introduce(predictor)
         report = assess(
             predictor,
             question,
@@ -269,7 +271,10 @@ def export(
             model, bundle, card, others=others, data=data, half=half, progress=not quiet
         )
     else:
-        asked = read_recipe(recipe or "baseline", set_ or []) if recipe or set_ else None
+        beside = model.with_name("recipe.toml")  # of the run that the file lies in
+        recipe = recipe or (str(beside) if beside.is_file() else "baseline" if set_ else None)
+        tell(f"Pictures are prepared {f'as {recipe} says' if recipe else 'whole'} (--recipe).")
+        asked = read_recipe(recipe, set_ or []) if recipe else None
         made = export_file(model, bundle, card, asked, data=data, half=half, progress=not quiet)
     record = made.record
     screen.print(
@@ -312,12 +317,12 @@ def demo(
 
 
 @contextmanager
-def _to_be_continued(folder: Path) -> Iterator[None]:
+def _to_be_continued(verb: str, folder: Path) -> Iterator[None]:
     """Have Ctrl-C say how a training goes on."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        interrupt.add_note(f"The same command, with --out {folder}, goes on.")
+        interrupt.add_note(f"The same mammolens {verb}, with --out {folder}, goes on.")
         raise
 
 
