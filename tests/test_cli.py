@@ -149,11 +149,11 @@ def test_a_file_in_a_run_is_exported_with_the_recipe_of_the_run(run: Path, tmp_p
     Path(recipe).write_text(Path(recipe).read_text().replace('"stretch"', '"letterbox"'))
     answer = mammolens("export", "breast.h5", "bundle", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
-    assert "Pictures are prepared as recipe.toml says" in answer.stderr
+    assert "Pictures are prepared as recipe.toml says" in answer.stdout
     record = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert record["preprocess"]["fit"] == "letterbox"
     (tmp_path / "recipe.toml").unlink()
-    assert "prepared whole" in mammolens("export", "breast.h5", "other", cwd=tmp_path).stderr
+    assert "prepared whole" in mammolens("export", "breast.h5", "other", cwd=tmp_path).stdout
 
 
 def test_what_is_left_out_is_named_and_in_the_exit_code(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from mammolens.cli.options import (
     require_training,
     say,
     screen,
-    tell,
     tell_left_out,
     warn,
 )
@@ -273,9 +272,10 @@ def export(
     else:
         beside = model.with_name("recipe.toml")  # of the run that the file lies in
         recipe = recipe or (str(beside) if beside.is_file() else "baseline" if set_ else None)
-        tell(f"Pictures are prepared {f'as {recipe} says' if recipe else 'whole'} (--recipe).")
         asked = read_recipe(recipe, set_ or []) if recipe else None
         made = export_file(model, bundle, card, asked, data=data, half=half, progress=not quiet)
+        told = f"as {recipe} says" if recipe else "whole: if not so, name its --recipe"
+        screen.print(f"Pictures are prepared {told}.", markup=False)
     record = made.record
     screen.print(
         f"Bundle written to {bundle}: {len(made.model) / 1e6:.1f} MB; Keras and ONNX Runtime "
