@@ -3,10 +3,11 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from PIL import Image
 # Before mammolens is imported: it then tells other libraries to keep their files there.
 os.environ["MAMMOLENS_CACHE"] = tempfile.mkdtemp(prefix="mammolens-tests-")
 
+from mammolens.cli import main
+from mammolens.cli.options import screen
 from mammolens.manifest import Manifest
 from mammolens.recipe import read_recipe
 from mammolens.sources import read_source
@@ -37,6 +40,17 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 QUICK = ["epochs=2", "preprocess.height=32", "preprocess.width=32", "learning_rate=1e-3"]
 """Changes to a recipe that make it learn in seconds."""
+
+
+class Said(NamedTuple):
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+Typed = Callable[..., Said]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -122,3 +136,17 @@ def png(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def mammolens(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Run the command line as typed, in this process."""
+    monkeypatch.setattr(screen, "width", 400)  # so that nothing is folded
+
+    def run_as_typed(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["mammolens", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Said(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run_as_typed

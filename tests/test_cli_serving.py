@@ -5,9 +5,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,38 +13,13 @@ import pytest
 from PIL import Image
 
 import brightness
+from conftest import Typed
 from mammolens.answers import COLUMNS
 from mammolens.bundle import Outputs, open_bundle
-from mammolens.cli import main
-from mammolens.cli.options import screen
 from mammolens.evaluation.tables import read_predictions
 from mammolens.records import LABEL_NAMES, Level
 from mammolens.runs import Run
 from test_dicom import mammogram, save
-
-
-class Said(NamedTuple):
-    """How a command ended, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
-Typed = Callable[..., Said]
-
-
-@pytest.fixture
-def mammolens(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
-    monkeypatch.setattr(screen, "width", 400)  # so that nothing is folded
-
-    def run_as_typed(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["mammolens", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Said(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run_as_typed
 
 
 @pytest.fixture

@@ -8,30 +8,18 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import brightness
+from conftest import Said, Typed
 from mammolens.cli import main
-from mammolens.cli.options import screen
 from mammolens.errors import DataError
 from mammolens.files import check_new_folder, written_whole
 from mammolens.runs import Run, save_network
-
-
-class Said(NamedTuple):
-    """How a command ended, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
-Typed = Callable[..., Said]
 
 WRITERS = {
     "phantom": "phantom {place}/made --patients 12 --size 64 --quiet",
@@ -56,19 +44,6 @@ WRITERS = {
 INTO_FILES = [verb for verb, words in WRITERS.items() if "made." in words]
 AT_ONCE = ["compare", "demo", "predict", "predict parquet"]
 """Tried on a disk that is full before they start: the others, on one that becomes full."""
-
-
-@pytest.fixture
-def mammolens(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
-    monkeypatch.setattr(screen, "width", 400)  # so that nothing is folded
-
-    def run_as_typed(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["mammolens", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Said(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run_as_typed
 
 
 @pytest.fixture(scope="module")

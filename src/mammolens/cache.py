@@ -102,10 +102,11 @@ def prepared_pixels(
         for path, (digest, error) in zip(paths, hashed, strict=True)
         if error is None and digest not in known
     }
+    failed: dict[str, str] = {}
     if wanted:
         check_writable(folder)
-    failed = _fill(folder, wanted, preprocess, progress=progress)
-    known |= read_shards(folder, wanted.keys())
+        failed = _fill(folder, wanted, preprocess, progress=progress)
+        known |= read_shards(folder, wanted.keys())
     errors = tuple(error or failed.get(digest) for digest, error in hashed)
     digests = tuple(digest for digest, _ in hashed)
     return CachedPixels(errors, digests, preprocess.shape, tuple(map(known.get, digests)))

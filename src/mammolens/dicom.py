@@ -16,7 +16,7 @@ from mammolens.dicom_header import add_frame_groups, complete, header_of, image_
 from mammolens.dicom_pixels import check_storage, stored_pixels
 from mammolens.dicom_shades import Integers, ignored, luma, shown
 from mammolens.errors import ImageError, reason
-from mammolens.images import MAX_BYTES, Header, Image
+from mammolens.images import FAINT, IS_COLOUR, IS_FAINT, MAX_BYTES, Header, Image
 from mammolens.records import View
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ _CONTRADICTIONS = {("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")}
 _RAW = "raw pixels ('for processing'), made for software, not for reading: answers are less sure"
 _UNLEARNT = "models learn CC and MLO views of whole breasts, answers are less sure"
 _LEARNT = {None, View.CC, View.MLO}
-_FAINT = 1 / 16
 
 
 def is_dicom(path: Path) -> bool:
@@ -192,9 +191,9 @@ def _warnings(
         _RAW: header.for_processing,
         "the file does not say that it is a mammogram": text(dataset, "Modality") in _UNTOLD,
         f"not a standard view: {', '.join(map(str, kinds))}; {_UNLEARNT}": kinds,
-        "colour image: turned to grey": colour,
+        IS_COLOUR: colour,
         **dict.fromkeys(() if colour else ignored(dataset), True),
         "the file contradicts itself on which end of the scale is white": ends in _CONTRADICTIONS,
-        "faint: less than a sixteenth of the grey scale is used": np.ptp(pixels) < _FAINT,
+        IS_FAINT: np.ptp(pixels) < FAINT,
     }
     return tuple(doubt for doubt, holds in doubts.items() if holds)

@@ -21,6 +21,13 @@ MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 80_000_000
 """Largest image that is decoded; a 24 × 30 cm mammogram at 50 µm has 29 million pixels."""
 
+FAINT = 1 / 16
+"""Of the grey scale: an image that uses less is warned of, with `IS_FAINT`."""
+
+IS_FAINT = "faint: less than a sixteenth of the grey scale is used"
+IS_COLOUR = "colour image: turned to grey"
+"""What is warned of, whichever kind of file it was read from."""
+
 MIN_SIDE = 16
 """Smallest height and width, in pixels, that can show anything of a breast."""
 

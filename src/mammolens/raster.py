@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from PIL import ImageChops, UnidentifiedImageError
 
 from mammolens.errors import ImageError
-from mammolens.images import MAX_PIXELS, Image, check_size
+from mammolens.images import FAINT, IS_COLOUR, IS_FAINT, MAX_PIXELS, Image, check_size
 from mammolens.tiff import read_tiff
 
 COLOUR_TOLERANCE = 24
@@ -39,7 +39,6 @@ _EXIF_ORIENTATION = 0x0112
 _BITS_BY_MODE = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 16}
 _LUMA = np.asarray((0.299, 0.587, 0.114), dtype=np.float32)
 _WHITE = np.float32(65535)
-_FAINT = 1 / 16
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _FRAMES = {0xC3: "lossless JPEG", 0xF7: "JPEG-LS"} | dict.fromkeys(
@@ -74,10 +73,10 @@ def read_raster(path: Path) -> Image:
         raise ImageError(
             f"{path}: the image data is damaged or cut short ({error}). Copy the file anew."
         ) from error
-    faint = image.bit_depth > 8 and np.ptp(image.pixels) < _FAINT  # noqa: PLR2004 - such as 12 in 16
+    faint = image.bit_depth > 8 and np.ptp(image.pixels) < FAINT  # noqa: PLR2004 - such as 12 in 16
     doubts = {
-        "colour image: turned to grey": image.colour,
-        "faint: less than a sixteenth of the grey scale is used": faint,
+        IS_COLOUR: image.colour,
+        IS_FAINT: faint,
     }
     said = (doubt for doubt, holds in doubts.items() if holds)
     return replace(image, warnings=(*image.warnings, *said))

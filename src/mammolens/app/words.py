@@ -8,6 +8,7 @@ from mammolens.app.cases import Case
 from mammolens.app.uploads import MAX_IMAGES
 from mammolens.bundle import BundleRecord
 from mammolens.gate import NOT_A_MAMMOGRAM
+from mammolens.images import IS_COLOUR
 from mammolens.metrics import Estimate
 from mammolens.overlay import caption
 from mammolens.records import LABEL_NAMES, Laterality, Level, Reason, View
@@ -77,7 +78,7 @@ _PLAIN = {
     "black and white were exchanged: mended": (
         "Black and white are exchanged in this file. The network saw them put right."
     ),
-    "colour image: turned to grey": (
+    IS_COLOUR: (
         "The picture is in colour, and mammograms have none. If it is one, export it in grey, "
         "without annotations."
     ),
