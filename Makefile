@@ -1,7 +1,7 @@
 # make demo    the whole line on synthetic patients, in a few minutes
 # make test    install what is needed, then run every test
 # make accurate DATA=rsna_breast LESIONS=cbis_ddsm_mass    the accurate model, from the images
-# make check   lint, format and types
+# make check   lint, format, types, and that imports run downwards
 # make kills   trainings killed at random moments end as if they had not been; half an hour
 # make bench   speed, as ratios within one run
 # make install the environment in .venv, with the versions in constraints.txt
@@ -33,6 +33,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.reading

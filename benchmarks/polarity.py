@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from mammolens.breast import Pixels, find_breast, polarity, thumbnail
-from mammolens.reading import read_image
+from mammolens.images.breast import Pixels, find_breast, polarity, thumbnail
+from mammolens.images.reading import read_image
 
 SHARES = (0.06, 0.09, 0.13)
 COVERS = (0.75, 0.85, 0.9, 0.95)
@@ -35,8 +35,7 @@ def crop(upright: Pixels, cover: float) -> Pixels:
     breast = find_breast(upright)
     mask, (height, width) = breast.mask, upright.shape
     left, top, right, bottom = (
-        round(share * side)
-        for share, side in zip(breast.box, (width, height, width, height), strict=True)
+        round(share * side) for share, side in zip(breast.box, (width, height, width, height), strict=True)
     )
     while mask[top:bottom, left:right].mean() < cover and min(bottom - top, right - left) > 40:
         box = mask[top:bottom, left:right]

@@ -12,10 +12,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mammolens.cache import prepare, prepared_pixels
+from mammolens.data.sources.phantom import write_phantoms
+from mammolens.images.cache import prepare, prepared_pixels
+from mammolens.images.preprocess import Preprocess
 from mammolens.parallel import cores
-from mammolens.preprocess import Preprocess
-from mammolens.sources.phantom import write_phantoms
 
 PATIENTS = 100
 

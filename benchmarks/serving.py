@@ -23,10 +23,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mammolens.listing import list_folder
+from mammolens.data.sources.phantom import write_phantoms
+from mammolens.images.listing import list_folder
 from mammolens.parallel import cores, map_in_order
-from mammolens.predictor import Predictor, look
-from mammolens.sources.phantom import write_phantoms
+from mammolens.serving.predictor import Predictor, look
 
 STARTS = 5
 WARM = 100
@@ -45,7 +45,7 @@ model = keras.saving.load_model(sys.argv[1], compile=False)
 OUR_WAY = """
 import sys, time
 from pathlib import Path
-from mammolens.predictor import Predictor
+from mammolens.serving.predictor import Predictor
 predictor = Predictor.load(sys.argv[1])
 """
 WITHOUT_GATE = """
@@ -124,9 +124,7 @@ def end_to_end(run: Path, paths: list[Path]) -> Table:
     table.add_row("end to end", f"{together:.0f}: {100 * share:.0f} % of the slower")
     # Both keep all cores busy: one after the other is the most that these cores have to give.
     possible = 1 / (1 / decoding + 1 / network)
-    table.add_row(
-        "what the cores allow", f"{possible:.0f}: {100 * together / possible:.0f} % of it"
-    )
+    table.add_row("what the cores allow", f"{possible:.0f}: {100 * together / possible:.0f} % of it")
     return table
 
 

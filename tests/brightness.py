@@ -8,12 +8,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from mammolens.bundle import Bundle, BundleRecord, Outputs, write_bundle
-from mammolens.calibration import Calibration
-from mammolens.metrics import Estimate
-from mammolens.preprocess import Preprocess
+from mammolens.images.preprocess import Preprocess
+from mammolens.measures.metrics import Estimate
+from mammolens.model.bundle import Bundle, BundleRecord, Outputs, write_bundle
+from mammolens.model.calibration import Calibration
+from mammolens.model.rules import OperatingPoint
 from mammolens.records import Level
-from mammolens.triage import OperatingPoint
 
 HEIGHT, WIDTH = 48, 32
 
@@ -28,8 +28,7 @@ def brightness() -> bytes:
     ]
     shapes = {"image": (HEIGHT, WIDTH), "probability": (), "score_map": (HEIGHT // 8, WIDTH // 8)}
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["images", *shape, 1])
-        for name, shape in shapes.items()
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["images", *shape, 1]) for name, shape in shapes.items()
     ]
     graph = helper.make_graph(nodes, "brightness", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
@@ -39,9 +38,7 @@ def brightness() -> bytes:
 
 def point(threshold: float) -> OperatingPoint:
     figure = Estimate(0.9, 0.8, 1.0)
-    return OperatingPoint(
-        threshold=threshold, sensitivity=figure, specificity=figure, subjects=9, patients=3
-    )
+    return OperatingPoint(threshold=threshold, sensitivity=figure, specificity=figure, subjects=9, patients=3)
 
 
 def bundle(out: Path, **changes: Any) -> Bundle:

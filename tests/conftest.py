@@ -19,13 +19,13 @@ os.environ["MAMMOLENS_CACHE"] = tempfile.mkdtemp(prefix="mammolens-tests-")
 
 from mammolens.cli import main
 from mammolens.cli.options import screen
-from mammolens.manifest import Manifest
-from mammolens.recipe import read_recipe
-from mammolens.sources import read_source
-from mammolens.sources.phantom import write_phantoms
+from mammolens.data.manifest import Manifest
+from mammolens.data.sources import read_source
+from mammolens.data.sources.phantom import write_phantoms
+from mammolens.model.recipe import read_recipe
 
 if TYPE_CHECKING:
-    from mammolens.runs import Run
+    from mammolens.learning.runs import Run
 
 # How long an example takes says nothing about what is tested.
 settings.register_profile("mammolens", deadline=None)
@@ -98,7 +98,7 @@ def phantom_manifest(phantoms: Path) -> Manifest:
 @pytest.fixture(scope="session")
 def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> "Run":
     """A network that learnt from the phantoms for two epochs, with its bundle: look, not touch."""
-    from mammolens.training import train  # noqa: PLC0415 - most tests need no Keras
+    from mammolens.learning.training import train  # noqa: PLC0415 - most tests need no Keras
 
     folder = tmp_path_factory.mktemp("runs") / "quick"
     recipe = read_recipe("baseline", [*QUICK, "preprocess.preset=breast"])

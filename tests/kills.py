@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mammolens.sources.phantom import write_phantoms
+from mammolens.data.sources.phantom import write_phantoms
 
 RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
     "plateau": (
@@ -77,9 +77,7 @@ def ending(run: Path) -> Ending:
 
 def left_over(run: Path) -> list[str]:
     """Return what should not have stayed."""
-    return [
-        str(path) for path in run.rglob("*") if path.name[0] == "." or "checkpoint" in str(path)
-    ]
+    return [str(path) for path in run.rglob("*") if path.name[0] == "." or "checkpoint" in str(path)]
 
 
 def killed(typed: list[str], environment: dict[str, str], sign: Path, seconds: float) -> bool:

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mammolens.answers import (
+from mammolens.errors import DataError
+from mammolens.records import Laterality, Level, Prediction, Reason, View
+from mammolens.reports.answers import (
     COLUMNS,
     MOST_ROWS,
     answers_table,
@@ -18,8 +20,6 @@ from mammolens.answers import (
     write_answers,
     written,
 )
-from mammolens.errors import DataError
-from mammolens.records import Laterality, Level, Prediction, Reason, View
 
 FORMATS = (".csv", ".json", ".parquet")
 
@@ -186,9 +186,7 @@ REFUSED = Prediction(
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_what_is_no_mammogram_has_a_reason_and_neither_decision_nor_probability(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_what_is_no_mammogram_has_a_reason_and_neither_decision_nor_probability(tmp_path: Path, suffix: str) -> None:
     write_answers([REFUSED, BARE], tmp_path / f"answers{suffix}")
     row = read(tmp_path / f"answers{suffix}").iloc[0]
     assert row["decision"] is None or pd.isna(row["decision"])

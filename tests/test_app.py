@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 from mammolens.app import words
 from mammolens.app.examples import EXAMPLES, Example, drawn
 from mammolens.app.server import PAGE
-from mammolens.bundle import Bundle, open_bundle, packaged_bundles, write_bundle
 from mammolens.cli import app as command_line
+from mammolens.model.bundle import Bundle, open_bundle, packaged_bundles, write_bundle
+from mammolens.model.rules import at_prevalence
 from mammolens.records import Level, Reason
-from mammolens.triage import at_prevalence
 
 MASS, CALCIFICATIONS, NOTHING, INVERTED, FOUR = EXAMPLES
 
@@ -101,14 +101,10 @@ def test_the_page_opens_with_its_limits_and_its_model(page: AppTest, bundle: Bun
     assert "Drop a mammogram" in text
 
 
-def test_only_a_synthetic_model_is_called_so(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_synthetic_model_is_called_so(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bundle.record.training_data
     assert data is not None
-    real = bundle.record.model_copy(
-        update={"training_data": data.model_copy(update={"synthetic": False})}
-    )
+    real = bundle.record.model_copy(update={"training_data": data.model_copy(update={"synthetic": False})})
     write_bundle(real, bundle.model, tmp_path / "real")
     assert words.SYNTHETIC not in read(opened(monkeypatch, str(tmp_path / "real")))
     unknown = bundle.record.model_copy(update={"training_data": None})
@@ -176,7 +172,7 @@ def first_key() -> str:
 
 def test_sliders_compute_no_answer_anew(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     with_example(page, MASS)
-    monkeypatch.setattr("mammolens.predictor.Predictor.predict", None)
+    monkeypatch.setattr("mammolens.serving.predictor.Predictor.predict", None)
     settled(page.slider(key="opacity").set_value(20).run())
     settled(page.slider(key="window").set_value((10, 60)).run())
     settled(page.toggle(key="inverted").set_value(True).run())
@@ -286,9 +282,7 @@ def test_sessions_share_no_answer(page: AppTest, monkeypatch: pytest.MonkeyPatch
     assert "mine.png" not in read(opened(monkeypatch))
 
 
-def test_page_and_command_line_give_the_same_number(
-    page: AppTest, tmp_path: Path, png: Callable[..., Path]
-) -> None:
+def test_page_and_command_line_give_the_same_number(page: AppTest, tmp_path: Path, png: Callable[..., Path]) -> None:
     from mammolens.app.page import _csv  # noqa: PLC0415 - needs Streamlit
 
     path = png(np.asarray(Image.open(io.BytesIO(phantom(FOUR)))), "case_R_CC.png")

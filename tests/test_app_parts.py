@@ -21,11 +21,11 @@ from mammolens.app.server import serve
 from mammolens.app.uploads import MAX_IMAGES, Upload, admitted, as_inputs, safe_name
 from mammolens.app.viewer import figure, shown
 from mammolens.errors import MammolensError
-from mammolens.metrics import Estimate
-from mammolens.overlay import LOOKED
-from mammolens.predictor import Predictor
+from mammolens.measures.metrics import Estimate
+from mammolens.model.rules import FIXED
 from mammolens.records import Laterality, Level, Prediction, View
-from mammolens.triage import FIXED
+from mammolens.serving.overlay import LOOKED
+from mammolens.serving.predictor import Predictor
 
 LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
 
@@ -111,9 +111,7 @@ def test_a_picture_is_mirrored_only_to_bring_its_chest_wall_to_the_middle() -> N
 
 def test_the_window_maps_the_pictures_own_range() -> None:
     ramp = np.linspace(1000, 5000, 101).round().astype(np.uint16)[np.newaxis]
-    np.testing.assert_array_equal(
-        shown(ramp, (0, 1), inverted=False)[0, [0, 50, 100]], [0, 128, 255]
-    )
+    np.testing.assert_array_equal(shown(ramp, (0, 1), inverted=False)[0, [0, 50, 100]], [0, 128, 255])
     narrow = shown(ramp, (0.4, 0.6), inverted=False)[0]
     np.testing.assert_array_equal(narrow[[0, 40, 50, 60, 100]], [0, 0, 128, 255, 255])
     np.testing.assert_array_equal(shown(ramp, (0, 1), inverted=True)[0, [0, 100]], [255, 0])
@@ -154,13 +152,11 @@ def test_what_is_too_much_is_refused_and_named() -> None:
     assert [text.split(":")[0] for text in refused] == ["100.png", "101.png"]
 
 
-def test_a_bug_with_one_file_becomes_its_error(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bug_with_one_file_becomes_its_error(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     def stumble(*_: object) -> None:
         raise ValueError("Patient DOE^JANE")
 
-    monkeypatch.setattr("mammolens.predictor.read_image", stumble)
+    monkeypatch.setattr("mammolens.serving.predictor.read_image", stumble)
     found = looked_at(predictor, Upload("1", "x.png", b"x"))
     assert found.answer.error == "x.png: could not be looked at (ValueError). Export it anew."
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mammolens.augment import augmented, augmented_alike
-from mammolens.recipe import Augment
+from mammolens.learning.augment import augmented, augmented_alike
+from mammolens.model.recipe import Augment
 
 
 def images(count: int = 64) -> np.ndarray:
@@ -20,9 +20,7 @@ def test_nothing_switched_on_changes_nothing() -> None:
     np.testing.assert_array_equal(change(Augment()), images())
 
 
-@pytest.mark.parametrize(
-    ("augment", "axis"), [(Augment(horizontal_flip=True), 2), (Augment(vertical_flip=True), 1)]
-)
+@pytest.mark.parametrize(("augment", "axis"), [(Augment(horizontal_flip=True), 2), (Augment(vertical_flip=True), 1)])
 def test_about_half_of_the_images_are_mirrored(augment: Augment, axis: int) -> None:
     changed = change(augment)
     mirrored = [np.array_equal(new, np.flip(old, axis - 1)) for new, old in zip(changed, images())]  # noqa: B905

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammolens.batches import Batches
-from mammolens.cache import CachedPixels, prepared_pixels
-from mammolens.preprocess import Preprocess
-from mammolens.recipe import Augment
+from mammolens.images.cache import CachedPixels, prepared_pixels
+from mammolens.images.preprocess import Preprocess
+from mammolens.learning.batches import Batches
+from mammolens.model.recipe import Augment
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mammolens.boxes import CanvasBoxes, canvas_boxes, cells
-from mammolens.cache import prepared_pixels
-from mammolens.manifest import Manifest
-from mammolens.preprocess import Preprocess
-from mammolens.sources import read_source
+from mammolens.data.manifest import Manifest
+from mammolens.data.sources import read_source
+from mammolens.images.cache import prepared_pixels
+from mammolens.images.preprocess import Preprocess
+from mammolens.learning.boxes import CanvasBoxes, canvas_boxes, cells
 
 
 def test_a_box_marks_its_pixels_and_nothing_else() -> None:
@@ -35,8 +35,7 @@ def test_boxes_follow_the_lesion_onto_the_canvas(phantoms: Path) -> None:
     masks = canvas_boxes(boxed, preprocess).masks(range(12)) > 0
     pixels = prepared_pixels(boxed.paths, preprocess).take(range(12))
     brighter = [
-        image[mask].mean() > image[~mask & (image > 0)].mean()
-        for image, mask in zip(pixels, masks, strict=True)
+        image[mask].mean() > image[~mask & (image > 0)].mean() for image, mask in zip(pixels, masks, strict=True)
     ]
     assert np.mean(brighter) > 0.9
     assert all(0.0005 < mask.mean() < 0.2 for mask in masks)

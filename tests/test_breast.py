@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammolens.breast import find_breast, polarity, thumbnail
-from mammolens.manifest import Manifest
-from mammolens.reading import read_image
+from mammolens.data.manifest import Manifest
+from mammolens.images.breast import find_breast, polarity, thumbnail
+from mammolens.images.reading import read_image
 from mammolens.records import Laterality
 
 
@@ -65,9 +65,7 @@ STRIPS = [(0,), (1,), (2,), (3,), (0, 2), (1, 3), (0, 1), (0, 1, 2, 3)]
 @pytest.mark.parametrize("share", [0.02, 0.06, 0.09, 0.13])
 @pytest.mark.parametrize("sides", STRIPS)
 @pytest.mark.parametrize("fog", [0, 0.3])
-def test_strips_of_scanners_do_not_tell_polarity(
-    sides: tuple[int, ...], share: float, fog: float
-) -> None:
+def test_strips_of_scanners_do_not_tell_polarity(sides: tuple[int, ...], share: float, fog: float) -> None:
     """Nor does their reverse on a negative, nor a background that is grey beside them."""
     drawn = with_strips(fog + (1 - fog) * half_disc(), sides, share)
     assert not polarity(thumbnail(drawn)).inverted
@@ -101,9 +99,7 @@ def test_polarity_where_the_breast_fills_the_film(strip: float) -> None:
 
 
 @pytest.mark.parametrize("negative", [False, True])
-def test_polarity_of_real_images_with_strips(
-    cbis_ddsm_mass: Path, rsna_breast: Path, *, negative: bool
-) -> None:
+def test_polarity_of_real_images_with_strips(cbis_ddsm_mass: Path, rsna_breast: Path, *, negative: bool) -> None:
     """More of them, and what remains wrong, are in docs/experiments.md (experiment 34)."""
     films = sorted((cbis_ddsm_mass / "test").iterdir())[:16]
     digital = sorted((rsna_breast / "test" / "0").iterdir())[:16]

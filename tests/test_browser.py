@@ -30,8 +30,8 @@ from playwright.sync_api import Browser, FilePayload, Page, Response, expect, sy
 
 from mammolens.app import words
 from mammolens.app.examples import EXAMPLES, drawn
-from mammolens.bundle import packaged_bundles
 from mammolens.cli import app as command_line
+from mammolens.model.bundle import packaged_bundles
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -99,9 +99,7 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(
-    browser: Browser, url: str, size: tuple[int, int] = DESKTOP, scheme: str = "light"
-) -> Iterator[Page]:
+def opened(browser: Browser, url: str, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> Iterator[Page]:
     """Open the page in a fresh profile; fail if it asks anything of another machine."""
     strangers: list[str] = []
 
@@ -124,9 +122,7 @@ def opened(
 
 def settle(page: Page) -> None:
     """Wait until the script has run to its end."""
-    expect(page.get_by_test_id("stApp")).to_have_attribute(
-        "data-test-script-state", "notRunning", timeout=SLOW
-    )
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=SLOW)
 
 
 def choose(page: Page, label: str, option: str) -> None:
@@ -238,9 +234,7 @@ def dicom(example: int) -> bytes:
     return stream.getvalue()
 
 
-def test_a_png_gets_the_number_that_the_command_line_gives(
-    browser: Browser, url: str, tmp_path: Path
-) -> None:
+def test_a_png_gets_the_number_that_the_command_line_gives(browser: Browser, url: str, tmp_path: Path) -> None:
     path, out = tmp_path / "case_L_CC.png", tmp_path / "out.csv"
     path.write_bytes(png(0))
     typed = ["predict", str(path), "--model", "phantom", "--out", str(out), "--quiet"]
@@ -302,9 +296,7 @@ def test_four_views_hang_as_radiologists_hang_them(browser: Browser, url: str) -
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "dark"), (PHONE, "light")])
-def test_the_disclaimer_is_always_in_sight(
-    browser: Browser, url: str, size: tuple[int, int], scheme: str
-) -> None:
+def test_the_disclaimer_is_always_in_sight(browser: Browser, url: str, size: tuple[int, int], scheme: str) -> None:
     with opened(browser, url, size, scheme) as page:
         expect(page.locator(BANNER)).to_have_text(words.DISCLAIMER)
         assert banner_is_on_top(page)

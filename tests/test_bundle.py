@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import brightness
-from mammolens.bundle import (
+from mammolens.errors import BundleError, DataError
+from mammolens.images.preprocess import Preprocess
+from mammolens.learning.runs import Run
+from mammolens.measures.metrics import Estimate
+from mammolens.model.bundle import (
     Bundle,
     BundleRecord,
     Outputs,
@@ -18,14 +22,10 @@ from mammolens.bundle import (
     packaged_bundles,
     write_bundle,
 )
-from mammolens.calibration import Calibration
-from mammolens.errors import BundleError, DataError
-from mammolens.metrics import Estimate
-from mammolens.predictor import Predictor
-from mammolens.preprocess import Preprocess
+from mammolens.model.calibration import Calibration
+from mammolens.model.rules import OperatingPoint
 from mammolens.records import Level
-from mammolens.runs import Run
-from mammolens.triage import OperatingPoint
+from mammolens.serving.predictor import Predictor
 
 MODEL = b"a graph of known operators " * 9
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)
@@ -85,9 +85,7 @@ def test_nothing_is_overwritten(bundle: Bundle) -> None:
 
 
 @given(place=st.integers(0, len(MODEL) - 1), bit=st.integers(0, 7))
-def test_one_changed_bit_is_noticed(
-    tmp_path_factory: pytest.TempPathFactory, place: int, bit: int
-) -> None:
+def test_one_changed_bit_is_noticed(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
     folder = write_bundle(record(), MODEL, tmp_path_factory.mktemp("bit") / "bundle").folder
     damaged = bytearray(MODEL)
     damaged[place] ^= 1 << bit
@@ -124,9 +122,7 @@ def test_a_model_that_is_cut_short_or_missing_is_named(bundle: Bundle) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_record_of_another_kind_is_refused(
-    bundle: Bundle, changes: dict[str, Any], said: str
-) -> None:
+def test_a_record_of_another_kind_is_refused(bundle: Bundle, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BundleError, match=said):
         open_bundle(changed(bundle.folder, **changes))
 
@@ -156,9 +152,7 @@ def test_a_file_that_is_no_network_is_not_run(bundle: Bundle) -> None:
         ("preprocess", Preprocess.breast(32, 48).model_dump(mode="json")),
     ],
 )
-def test_a_record_of_another_network_is_refused_before_any_answer(
-    tmp_path: Path, field: str, value: object
-) -> None:
+def test_a_record_of_another_network_is_refused_before_any_answer(tmp_path: Path, field: str, value: object) -> None:
     folder = changed(brightness.bundle(tmp_path / "bundle").folder, **{field: value})
     with pytest.raises(BundleError, match="not what its record says"):
         Predictor.load(folder)
@@ -169,10 +163,7 @@ def test_a_bundle_is_found_by_folder_by_run_and_by_name(run: Run, tmp_path: Path
     assert find_bundle(run.folder / "bundle") == run.folder / "bundle"
     assert find_bundle() == find_bundle("accurate") == packaged_bundles()["accurate"]
     shutil.copytree(run.folder / "bundle", tmp_path / "anywhere")
-    assert (
-        Predictor.load(tmp_path / "anywhere").bundle.model
-        == Predictor.load(run.folder).bundle.model
-    )
+    assert Predictor.load(tmp_path / "anywhere").bundle.model == Predictor.load(run.folder).bundle.model
 
 
 def test_every_bundle_that_ships_opens() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammolens import cache
-from mammolens.cache import prepared_pixels
 from mammolens.errors import ImageError
-from mammolens.preprocess import Preprocess, as_float
-from mammolens.reading import read_image
+from mammolens.images import cache
+from mammolens.images.cache import prepared_pixels
+from mammolens.images.preprocess import Preprocess, as_float
+from mammolens.images.reading import read_image
 
 SETTINGS = Preprocess.breast(48, 32)
 
@@ -29,9 +29,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "read_image", refuse)
 
 
-def test_cached_pixels_equal_fresh_ones_to_the_last_bit(
-    images: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cached_pixels_equal_fresh_ones_to_the_last_bit(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = [as_float(SETTINGS(read_image(path).pixels).pixels) for path in images]
     np.testing.assert_array_equal(prepared_pixels(images, SETTINGS).take(range(4)), fresh)
     forbid_decoding(monkeypatch)
@@ -73,9 +71,7 @@ def test_equal_files_are_prepared_once(images: list[Path], tmp_path: Path) -> No
     assert np.load(shard).shape == (1, 48, 32)
 
 
-def test_an_interrupted_writer_leaves_a_cache_that_works(
-    images: list[Path], tmp_path: Path
-) -> None:
+def test_an_interrupted_writer_leaves_a_cache_that_works(images: list[Path], tmp_path: Path) -> None:
     expected = prepared_pixels(images, SETTINGS).take([0])
     listing = next((tmp_path / "cache").rglob("*.json"))
     listing.unlink()  # the index is written last: without it the pixels do not count
@@ -129,9 +125,7 @@ def test_a_damaged_shard_is_made_anew(
     assert all(path.exists() for path in foreign)
 
 
-def test_what_is_whole_is_not_made_anew(
-    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_whole_is_not_made_anew(images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = prepared_pixels(images[:2], SETTINGS).take([0, 1])
     prepared_pixels(images, SETTINGS)
     newest = max((tmp_path / "cache").rglob("*.npy"), key=lambda path: path.stat().st_mtime_ns)

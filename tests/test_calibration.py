@@ -10,8 +10,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from mammolens.bundle import open_bundle, packaged_bundles
-from mammolens.calibration import (
+from mammolens.model.bundle import open_bundle, packaged_bundles
+from mammolens.model.calibration import (
     ENOUGH_FOR_ISOTONIC,
     MAX_KNOTS,
     Calibration,

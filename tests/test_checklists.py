@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from mammolens.bundle import BundleRecord, Learnt, find_bundle, open_bundle
-from mammolens.evaluation import Model, model_of
-from mammolens.evaluation.card import model_card
-from mammolens.evaluation.checklists import AUTHORS, CLAIM, MAKERS, TRIPOD_AI, Item
-from mammolens.evaluation.schema import Report
+from mammolens.judging.judge import model_of
+from mammolens.judging.schema import Model, Report
+from mammolens.model.bundle import BundleRecord, Learnt, find_bundle, open_bundle
+from mammolens.reports.card import model_card
+from mammolens.reports.checklists import AUTHORS, CLAIM, MAKERS, TRIPOD_AI, Item
 from test_model_card import full, section, table
 
 SUB_ITEMS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef"} | {
@@ -47,9 +47,7 @@ def said(report: Report, items: str, number: str) -> str:
 
 
 def test_every_item_of_tripod_ai_is_there_once() -> None:
-    numbers = [
-        f"{number}{letter}" for number in range(1, 28) for letter in SUB_ITEMS.get(number, [""])
-    ]
+    numbers = [f"{number}{letter}" for number in range(1, 28) for letter in SUB_ITEMS.get(number, [""])]
     assert len(numbers) == 52
     assert [item.number for item in TRIPOD_AI] == numbers
     assert [row[0] for row in table(section(full(), "TRIPOD+AI"))] == numbers
@@ -63,9 +61,7 @@ def test_every_item_of_claim_is_there_once() -> None:
 
 @pytest.mark.parametrize("items", [TRIPOD_AI, CLAIM], ids=["TRIPOD+AI", "CLAIM"])
 @pytest.mark.parametrize("report", [full(), with_bundle(ONE)], ids=["not recorded", "recorded"])
-def test_an_item_is_answered_or_left_to_someone_by_name(
-    items: tuple[Item, ...], report: Report
-) -> None:
+def test_an_item_is_answered_or_left_to_someone_by_name(items: tuple[Item, ...], report: Report) -> None:
     for item in items:
         assert item.topic
         number, topic, words = item.row(report).strip("| ").split(" | ")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammolens.checkpoint import State, latest, save
+from mammolens.learning.checkpoint import State, latest, save
 
 
 def state(epochs: int, key: str = "mine") -> State:
@@ -16,9 +16,7 @@ def state(epochs: int, key: str = "mine") -> State:
         "network": (generator.random((2, 3), np.float32), np.array([epochs, -1], np.int32)),
         "optimizer": (np.array(epochs, np.int64),),
     }
-    course = tuple(
-        {"loss": 0.1 + 0.2 * number, "val_loss": float("nan")} for number in range(epochs)
-    )
+    course = tuple({"loss": 0.1 + 0.2 * number, "val_loss": float("nan")} for number in range(epochs))
     return State(key, 3, 1.5, course, arrays)
 
 
@@ -47,9 +45,7 @@ def test_those_of_another_training_do_not_outlast_what_comes(tmp_path: Path) -> 
         assert_same(latest(tmp_path, "mine"), state(epochs))
 
 
-@pytest.mark.parametrize(
-    "kind", ["text", "archive", "pickle", "other record", "more in the record"]
-)
+@pytest.mark.parametrize("kind", ["text", "archive", "pickle", "other record", "more in the record"])
 def test_what_is_whole_and_says_other_things_is_thrown_away(tmp_path: Path, kind: str) -> None:
     save(state(1), tmp_path)
     whole = dict(np.load(next(tmp_path.iterdir())))
@@ -69,9 +65,7 @@ def test_what_is_whole_and_says_other_things_is_thrown_away(tmp_path: Path, kind
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text"])
-def test_a_damaged_one_is_thrown_away_and_the_one_before_is_taken(
-    tmp_path: Path, damage: str
-) -> None:
+def test_a_damaged_one_is_thrown_away_and_the_one_before_is_taken(tmp_path: Path, damage: str) -> None:
     for epochs in (1, 2):
         save(state(epochs), tmp_path)
     last = max(tmp_path.iterdir())

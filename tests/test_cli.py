@@ -62,9 +62,7 @@ def test_evaluate_judges_another_data_set_beside_the_run(run: Path, tmp_path: Pa
     assert not Path(report["mistakes"][0]["path"]).is_absolute()
 
 
-def test_any_systems_scores_are_judged_and_two_reports_compared(
-    run: Path, phantoms: Path, tmp_path: Path
-) -> None:
+def test_any_systems_scores_are_judged_and_two_reports_compared(run: Path, phantoms: Path, tmp_path: Path) -> None:
     images = [p for split in ("valid", "test") for p in sorted((phantoms / split).rglob("*.jpg"))]
     table = tmp_path / "theirs.csv"
     rows = [f"{path.name},{0.8 if path.parent.name == '1' else 0.3}" for path in images]
@@ -90,9 +88,7 @@ def test_any_systems_scores_are_judged_and_two_reports_compared(
     assert f"{found['difference']['value']:.3f}" in answer.stdout
 
 
-def test_predict_answers_everything_and_fails_if_anything_failed(
-    run: Path, phantoms: Path, tmp_path: Path
-) -> None:
+def test_predict_answers_everything_and_fails_if_anything_failed(run: Path, phantoms: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.png"
     text.write_text("no image")
     images = sorted((phantoms / "test" / "0").iterdir())
@@ -217,9 +213,7 @@ def test_preview_draws_what_the_network_will_see(phantoms: Path, tmp_path: Path)
         (["phantom", "out", "--patients", "1"], "at least 3"),
     ],
 )
-def test_an_error_is_one_line_and_exit_code_1(
-    arguments: list[str], said: str, tmp_path: Path
-) -> None:
+def test_an_error_is_one_line_and_exit_code_1(arguments: list[str], said: str, tmp_path: Path) -> None:
     answer = mammolens(*arguments, cwd=tmp_path)
     assert answer.returncode == 1
     assert said in answer.stderr

@@ -14,11 +14,11 @@ from PIL import Image
 
 import brightness
 from conftest import Typed
-from mammolens.answers import COLUMNS
-from mammolens.bundle import Outputs, open_bundle
-from mammolens.evaluation.tables import read_predictions
+from mammolens.judging.predictions import read_predictions
+from mammolens.learning.runs import Run
+from mammolens.model.bundle import Outputs, open_bundle
 from mammolens.records import LABEL_NAMES, Level
-from mammolens.runs import Run
+from mammolens.reports.answers import COLUMNS
 from test_dicom import mammogram, save
 
 
@@ -46,9 +46,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_predict_answers_all_that_people_have(
-    mammolens: Typed, bundle: Path, mixed: Path, tmp_path: Path
-) -> None:
+def test_predict_answers_all_that_people_have(mammolens: Typed, bundle: Path, mixed: Path, tmp_path: Path) -> None:
     names = [mixed / name for name in ("a.png", "b.png", "c", "d.zip/deep/e.png")]
     gone = tmp_path / "gone.png"
     said = mammolens("predict", mixed, gone, "--model", bundle, "--out", tmp_path / "a.csv", "-q")
@@ -80,9 +78,7 @@ def test_every_format_has_the_same_answers(
     np.testing.assert_array_equal(other["probability"], table["probability"])
 
 
-def test_predict_ends_well_where_all_got_an_answer(
-    mammolens: Typed, run: Run, tmp_path: Path
-) -> None:
+def test_predict_ends_well_where_all_got_an_answer(mammolens: Typed, run: Run, tmp_path: Path) -> None:
     images = run.manifest.paths[:3]
     written: list[list[dict[str, str]]] = []
     for model in (run.folder, run.folder / "bundle"):
@@ -97,9 +93,7 @@ def test_predict_ends_well_where_all_got_an_answer(
     assert all(row["decision"] in LABEL_NAMES for row in written[0])
 
 
-def test_predict_answers_without_a_model_by_the_one_that_ships(
-    mammolens: Typed, run: Run, tmp_path: Path
-) -> None:
+def test_predict_answers_without_a_model_by_the_one_that_ships(mammolens: Typed, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "answers.json"
     said = mammolens("predict", run.manifest.paths[0], "--out", out, "--quiet")
     assert said.code == 0
@@ -115,9 +109,7 @@ def test_predict_by_breast_says_so(mammolens: Typed, bundle: Path, mixed: Path) 
     assert "joined with no other view" in said.out
 
 
-def test_predict_draws_where_the_network_looked(
-    mammolens: Typed, bundle: Path, mixed: Path, tmp_path: Path
-) -> None:
+def test_predict_draws_where_the_network_looked(mammolens: Typed, bundle: Path, mixed: Path, tmp_path: Path) -> None:
     heat = tmp_path / "heat"
     said = mammolens("predict", mixed, "--model", bundle, "--overlay", heat, "--quiet")
     assert said.code == 1
@@ -128,9 +120,7 @@ def test_predict_draws_where_the_network_looked(
         assert picture.height > 64
 
 
-def test_heatmaps_need_a_network_that_has_a_map(
-    mammolens: Typed, mixed: Path, tmp_path: Path
-) -> None:
+def test_heatmaps_need_a_network_that_has_a_map(mammolens: Typed, mixed: Path, tmp_path: Path) -> None:
     plain = brightness.bundle(tmp_path / "plain", outputs=Outputs()).folder
     heat = tmp_path / "heat"
     said = mammolens("predict", mixed, "--model", plain, "--overlay", heat)
@@ -139,9 +129,7 @@ def test_heatmaps_need_a_network_that_has_a_map(
     assert not heat.exists()
 
 
-def test_predict_decides_at_the_point_that_is_named(
-    mammolens: Typed, bundle: Path, mixed: Path
-) -> None:
+def test_predict_decides_at_the_point_that_is_named(mammolens: Typed, bundle: Path, mixed: Path) -> None:
     arguments = ["predict", mixed / "c", "--model", bundle, "--quiet", "--point"]
     assert "operating point sensitivity-90" in mammolens(*arguments, "sensitivity-90").out
     said = mammolens(*arguments, "best")
@@ -208,9 +196,7 @@ def saved(path: Path) -> Path:
     return path
 
 
-def test_export_makes_a_bundle_that_answers(
-    mammolens: Typed, tmp_path: Path, mixed: Path, phantoms: Path
-) -> None:
+def test_export_makes_a_bundle_that_answers(mammolens: Typed, tmp_path: Path, mixed: Path, phantoms: Path) -> None:
     network = saved(tmp_path / "mine.keras")
     raw, calibrated = tmp_path / "raw", tmp_path / "calibrated"
     said = mammolens("export", network, raw, "--quiet")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from brightness import bundle, flat
-from mammolens.bundle import open_bundle
-from mammolens.conformal import ALPHA, Conformal, fit_conformal
-from mammolens.predictor import Predictor
+from mammolens.model.bundle import open_bundle
+from mammolens.model.conformal import ALPHA, Conformal, fit_conformal
 from mammolens.records import Level
+from mammolens.serving.predictor import Predictor
 
 Array = NDArray[np.float64]
 
@@ -47,10 +47,7 @@ def coverage(fitted: Conformal, labels: Array, probabilities: Array) -> Array:
 def test_either_class_is_covered_as_promised(alpha: float) -> None:
     """On fresh subjects, over many validation sets: neither less than promised nor much more."""
     generator = np.random.default_rng(1)
-    found = [
-        coverage(fit_conformal(*drawn(generator, 200), alpha), *drawn(generator, 200))
-        for _ in range(300)
-    ]
+    found = [coverage(fit_conformal(*drawn(generator, 200), alpha), *drawn(generator, 200)) for _ in range(300)]
     assert np.mean(found, axis=0) == pytest.approx([1 - alpha] * 2, abs=0.02)
 
 
@@ -104,9 +101,7 @@ def test_a_smaller_error_rate_never_takes_a_class_away(
 
 
 @given(SUBJECTS, RATES)
-def test_those_it_was_fitted_on_are_covered(
-    subjects: list[tuple[int, float]], alpha: float
-) -> None:
+def test_those_it_was_fitted_on_are_covered(subjects: list[tuple[int, float]], alpha: float) -> None:
     """Ties and rounding included; and what is served is what was fitted, through JSON."""
     labels, probabilities = [y for y, _ in subjects], [p for _, p in subjects]
     fitted = fit_conformal(labels, probabilities, alpha)

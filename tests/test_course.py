@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from mammolens.course import best_epoch, is_over, rate_falls
-from mammolens.recipe import Recipe
+from mammolens.learning.course import best_epoch, is_over, rate_falls
+from mammolens.model.recipe import Recipe
 
 NAN = math.nan
 
@@ -57,8 +57,5 @@ def test_it_stops_where_nothing_got_better_or_all_is_done(
 def test_the_rate_falls_as_with_keras() -> None:
     """Also where the gain is too small to count, and anew after each fall."""
     values = (0.5, 0.49995, 0.5, 0.6, 0.6, 0.3, 0.4, NAN, 0.4, 0.4)
-    falls = [
-        rate_falls(losses(*values[:count]), recipe(plateau_patience=2))
-        for count in range(1, len(values) + 1)
-    ]
+    falls = [rate_falls(losses(*values[:count]), recipe(plateau_patience=2)) for count in range(1, len(values) + 1)]
     assert [index for index, fall in enumerate(falls) if fall] == [2, 4, 7, 9]

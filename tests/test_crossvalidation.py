@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mammolens.crossvalidation import CrossValidation, cross_validate
+from mammolens.data.manifest import Manifest
+from mammolens.data.sources import read_source
 from mammolens.errors import DataError, RecipeError
-from mammolens.manifest import Manifest
-from mammolens.recipe import Recipe, read_recipe
+from mammolens.learning.crossvalidation import CrossValidation, cross_validate
+from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.records import Level, Split
-from mammolens.sources import read_source
 
 CHANGES = [
     "preprocess.height=64",
@@ -32,9 +32,7 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def done(
-    phantoms: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[CrossValidation, Path]:
+def done(phantoms: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[CrossValidation, Path]:
     folder = tmp_path_factory.mktemp("cv") / "folds"
     listed = read_source(str(phantoms))
     return cross_validate(listed, recipe, folder, folds=2, name="phantoms"), folder
@@ -127,9 +125,7 @@ def test_with_another_cross_validation_the_mean_of_all_logits_is_judged(
         for folder in (done[1], other, tmp_path / "both")
     )
     for path, score in both.items():
-        expected = (
-            np.log(first[path] / (1 - first[path])) + np.log(second[path] / (1 - second[path]))
-        ) / 2
+        expected = (np.log(first[path] / (1 - first[path])) + np.log(second[path] / (1 - second[path]))) / 2
         assert np.log(score / (1 - score)) == pytest.approx(expected, abs=1e-6)
     assert report.roc_auc[Level.IMAGE].value != done[0].roc_auc[Level.IMAGE].value
     with pytest.raises(DataError, match="fold 1 has other images"):
@@ -137,9 +133,7 @@ def test_with_another_cross_validation_the_mean_of_all_logits_is_judged(
     assert not (tmp_path / "new").exists()
 
 
-def test_scores_of_another_recipe_are_not_taken_for_these(
-    done: tuple[CrossValidation, Path], phantoms: Path
-) -> None:
+def test_scores_of_another_recipe_are_not_taken_for_these(done: tuple[CrossValidation, Path], phantoms: Path) -> None:
     recipe = read_recipe("lesions", [*CHANGES, "seed=1"])
     with pytest.raises(DataError, match="scores of another recipe"):
         cross_validate(read_source(str(phantoms)), recipe, done[1], folds=2)

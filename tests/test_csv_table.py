@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mammolens.csv_table import read_header, read_rows, write_row
+from mammolens.data.csv_table import read_header, read_rows, write_row
 from mammolens.errors import DataError
 
 ROWS = [{"path": "ä, b.png", "label": "1"}, {"path": "c.png", "label": ""}]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000, JPEGBaseline8Bit, JPEGLSLossless
 
-from mammolens import decoding
-from mammolens.decoding import decoded, decoded_apart
+from mammolens.images.dicom import decoding
+from mammolens.images.dicom.decoding import decoded, decoded_apart
 from test_dicom import gradient, mammogram, save_frame
 from test_dicom_frames import FRAMES, JPEG_LS, height_after_scan, jpeg_2000_of, segments
 
@@ -52,7 +52,7 @@ def test_a_plain_script_needs_no_guard(tmp_path: Path) -> None:
     save_frame(path, mammogram(stored, bits), JPEGBaseline8Bit, height_after_scan(frame))
     script = tmp_path / "script.py"
     script.write_text(
-        "from pathlib import Path\nfrom mammolens.reading import read_image\n"
+        "from pathlib import Path\nfrom mammolens.images.reading import read_image\n"
         f"print(read_image(Path({str(path)!r})).pixels.shape)\n"
     )
     (tmp_path / "numpy.py").write_text("raise SystemExit('a file of the folder is imported')")

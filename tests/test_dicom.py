@@ -30,11 +30,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mammolens import dicom
-from mammolens.dicom import is_dicom
 from mammolens.errors import ImageError
-from mammolens.images import Image
-from mammolens.reading import read_image
+from mammolens.images.dicom import reader
+from mammolens.images.dicom.reader import is_dicom
+from mammolens.images.image import Image
+from mammolens.images.reading import read_image
 
 LOCAL = Path(DATA_ROOT) / "test_files"
 """Files that pydicom's own tests use, as far as the package brings them along."""
@@ -104,7 +104,7 @@ def test_content_or_suffix_tells_dicom(tmp_path: Path) -> None:
 
 
 def test_png_users_do_not_wait_for_pydicom() -> None:
-    script = "import sys, mammolens.reading; print('pydicom' in sys.modules)"
+    script = "import sys, mammolens.images.reading; print('pydicom' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert answer.stdout.strip() == b"False"
 
@@ -171,9 +171,7 @@ def test_one_synthetic_picture_is_a_mammogram(tmp_path: Path, attributes: dict[s
         ({"RescaleSlope": "1e306", "RescaleIntercept": 0}, "out of all proportion"),
     ],
 )
-def test_what_cannot_be_read_is_refused(
-    tmp_path: Path, attributes: dict[str, Any], said: str
-) -> None:
+def test_what_cannot_be_read_is_refused(tmp_path: Path, attributes: dict[str, Any], said: str) -> None:
     with pytest.raises(ImageError, match=said) as caught:
         read(tmp_path, **attributes)
     assert str(tmp_path / "image.dcm") in str(caught.value)
@@ -250,7 +248,7 @@ def test_a_deflated_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     stored = gradient(12, height=1000, width=1000)
     path = save(tmp_path / "a.dcm", mammogram(stored, 12), DeflatedExplicitVRLittleEndian)
     assert read_image(path).pixels.shape == (1000, 1000)
-    monkeypatch.setattr(dicom, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(reader, "MAX_BYTES", 2**20)
     with pytest.raises(ImageError, match="unpacks to over the limit of 1 MiB"):
         read_image(path)
     whole = path.read_bytes()

@@ -27,10 +27,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mammolens.dicom_frames import Frame, joined, jpeg, jpeg_2000, run_lengths
 from mammolens.errors import ImageError
-from mammolens.images import Image
-from mammolens.reading import read_image
+from mammolens.images.dicom.frames import Frame, joined, jpeg, jpeg_2000, run_lengths
+from mammolens.images.image import Image
+from mammolens.images.reading import read_image
 from test_dicom import LOCAL, gradient, mammogram, save, save_compressed, save_frame
 from test_dicom_golden import jpeg_lossless
 
@@ -132,9 +132,7 @@ def segments(frame: bytes) -> list[int]:
 
 @pytest.mark.parametrize("syntax", OF_JPEG, ids=of)
 @pytest.mark.parametrize("name", ODDITIES)
-def test_what_stands_between_segments_changes_nothing(
-    tmp_path: Path, name: str, syntax: UID
-) -> None:
+def test_what_stands_between_segments_changes_nothing(tmp_path: Path, name: str, syntax: UID) -> None:
     frame = FRAMES[syntax][2]
     expected = read(tmp_path, syntax, frame).pixels
     for place in segments(frame)[1 if name == "bytes between" else 0 :]:
@@ -190,9 +188,7 @@ SIZE = box(b"ihdr", struct.pack(">IIHBBBB", 40, 56, 1, 11, 7, 0, 0))
 GREY = box(b"colr", b"\x01\0\0" + (17).to_bytes(4))
 HEAD = box(b"jp2h", SIZE + GREY)
 LURE = b"\xff\x4f\xff\x51" + bytes(60)
-PALETTE = box(b"pclr", struct.pack(">HB3B", 2, 3, 7, 7, 7) + bytes(6)) + box(
-    b"cmap", b"\0\0\1\0\0\0\1\1\0\0\1\2"
-)
+PALETTE = box(b"pclr", struct.pack(">HB3B", 2, 3, 7, 7, 7) + bytes(6)) + box(b"cmap", b"\0\0\1\0\0\0\1\1\0\0\1\2")
 
 
 def wrapped(code: bytes) -> dict[str, bytes]:
@@ -241,9 +237,7 @@ def item(content: bytes) -> bytes:
 
 
 @given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=5), st.binary(max_size=12))
-def test_fragments_are_joined_whatever_the_table_says(
-    frame: bytes, cuts: list[int], offsets: bytes
-) -> None:
+def test_fragments_are_joined_whatever_the_table_says(frame: bytes, cuts: list[int], offsets: bytes) -> None:
     ends = [0, *sorted(cuts), len(frame)]
     parts = [frame[start:end] for start, end in pairwise(ends)]
     assert joined(item(offsets) + b"".join(map(item, parts))) == frame

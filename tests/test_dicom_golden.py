@@ -25,9 +25,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mammolens.dicom import read_dicom
-from mammolens.phantom import draw_patient, draw_view
-from mammolens.raster import read_raster
+from mammolens.images.dicom.reader import read_dicom
+from mammolens.images.raster import read_raster
+from mammolens.phantoms.drawing import draw_patient, draw_view
 from mammolens.records import View
 from test_dicom import LOCAL, gradient, mammogram, save, save_compressed, save_frame
 
@@ -52,9 +52,7 @@ def whole_range(stored: np.ndarray, bits: int) -> np.ndarray:
     return np.asarray((stored - float(low)) / (high - low))
 
 
-def assert_shown(
-    folder: Path, dataset: Dataset, expected: np.ndarray, syntax: str = ExplicitVRLittleEndian
-) -> None:
+def assert_shown(folder: Path, dataset: Dataset, expected: np.ndarray, syntax: str = ExplicitVRLittleEndian) -> None:
     image = read_dicom(save(folder / "image.dcm", dataset, syntax))
     assert image.pixels.dtype == np.float32
     assert (image.format, image.bit_depth) == ("DICOM", dataset.BitsStored)
@@ -125,9 +123,7 @@ def test_narrow_windows(tmp_path: Path, center: float, width: float, function: s
     assert_shown(tmp_path, dataset, WINDOWS[function](stored.astype(float), center, width))
 
 
-@pytest.mark.parametrize(
-    ("slope", "intercept", "falls"), [(2.5, 7, False), (-2.5, 7, True), (0, 9, False)]
-)
+@pytest.mark.parametrize(("slope", "intercept", "falls"), [(2.5, 7, False), (-2.5, 7, True), (0, 9, False)])
 def test_rescaling(tmp_path: Path, slope: float, intercept: float, falls: bool) -> None:
     stored = stored_in(16, 12)
     dataset = mammogram(stored, 12, RescaleSlope=slope, RescaleIntercept=intercept)
@@ -190,9 +186,7 @@ def test_black_and_white_change_places_once(tmp_path: Path, photometric: str, sh
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("ends", [(200,), (200, 240), (240, 200), (0,)], ids=str)
-def test_padding_is_black_after_everything(
-    tmp_path: Path, ends: tuple[int, ...], photometric: str
-) -> None:
+def test_padding_is_black_after_everything(tmp_path: Path, ends: tuple[int, ...], photometric: str) -> None:
     stored = stored_in(16, 8)
     dataset = mammogram(stored, 8, PhotometricInterpretation=photometric)
     dataset.RescaleSlope, dataset.RescaleIntercept = 2, 1000  # which padding knows nothing of
@@ -216,9 +210,7 @@ def test_signed_padding_however_written(tmp_path: Path, written: int, kind: str)
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("rescaled", [False, True])
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", "table"])
-def test_pydicom_finds_the_same(
-    tmp_path: Path, function: str, rescaled: bool, signed: bool
-) -> None:
+def test_pydicom_finds_the_same(tmp_path: Path, function: str, rescaled: bool, signed: bool) -> None:
     dataset = mammogram(stored_in(16, 12, signed=signed), 12)
     slope, intercept = (2, -300) if rescaled else (1, 0)
     dataset.RescaleSlope, dataset.RescaleIntercept = slope, intercept
@@ -298,9 +290,7 @@ def test_lossless_encodings(tmp_path: Path, syntax: UID, depth: Depth) -> None:
         precision = depth[0] if depth[2] or bits == 8 else bits
         for predictor in [1] if syntax == JPEGLosslessSV1 else [2, 4, 7]:
             save_frame(path, dataset, syntax, jpeg_lossless(stored, precision, predictor))
-            np.testing.assert_allclose(
-                read_dicom(path).pixels, whole_range(stored, bits), atol=ALLOWED
-            )
+            np.testing.assert_allclose(read_dicom(path).pixels, whole_range(stored, bits), atol=ALLOWED)
     elif syntax.is_compressed:
         if (syntax, *depth) == (RLELossless, 16, 8, False):
             pytest.skip("pydicom cannot encode it")

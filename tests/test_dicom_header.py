@@ -9,8 +9,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr import _snomed_dict
 from pydicom.sr.codedict import codes
 
-from mammolens.images import Header
-from mammolens.reading import read_image
+from mammolens.images.image import Header
+from mammolens.images.reading import read_image
 from mammolens.records import Laterality, Special, View
 from test_dicom import FOR_PRESENTATION, SYNTHETIC, TOMOSYNTHESIS, gradient, mammogram, read, save
 from test_dicom_shades import insert
@@ -70,9 +70,7 @@ def test_a_full_header_is_read(tmp_path: Path) -> None:
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.13.1.5"}, "for_processing", True),
     ],
 )
-def test_single_values(
-    tmp_path: Path, attributes: dict[str, Any], field: str, expected: object
-) -> None:
+def test_single_values(tmp_path: Path, attributes: dict[str, Any], field: str, expected: object) -> None:
     assert getattr(header(tmp_path, **attributes), field) == expected
 
 
@@ -135,9 +133,7 @@ KINDS += [
 
 
 @pytest.mark.parametrize(("table", "name", "kind"), KINDS)
-def test_special_views_by_the_codes_of_the_standard(
-    tmp_path: Path, table: str, name: str, kind: Special
-) -> None:
+def test_special_views_by_the_codes_of_the_standard(tmp_path: Path, table: str, name: str, kind: Special) -> None:
     entry = getattr(codes, table).concepts[name]
     retired = _snomed_dict.mapping["SCT"][entry.value]
     for value, meaning in ((entry.value, "?"), (retired, "?"), ("X", entry.meaning)):
@@ -194,9 +190,7 @@ def test_no_code_of_a_view_is_forgotten(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_special_views_by_attributes(
-    tmp_path: Path, attributes: dict[str, Any], kinds: list[Special]
-) -> None:
+def test_special_views_by_attributes(tmp_path: Path, attributes: dict[str, Any], kinds: list[Special]) -> None:
     image = read(tmp_path, **attributes)
     assert image.header is not None
     assert image.header.special == tuple(kinds)
@@ -217,9 +211,7 @@ def test_what_enhanced_objects_say_of_their_frame(tmp_path: Path) -> None:
         FrameAnatomySequence=group(FrameLaterality="R"),
         PixelMeasuresSequence=group(PixelSpacing=[0.1, 0.1]),
     )
-    own = group(
-        PixelValueTransformationSequence=group(RescaleSlope=2, RescaleIntercept=5, RescaleType="US")
-    )
+    own = group(PixelValueTransformationSequence=group(RescaleSlope=2, RescaleIntercept=5, RescaleType="US"))
     said = {"WindowCenter": 2000, "WindowWidth": 1000, "VOILUTFunction": "LINEAR"}
     said |= {"RescaleSlope": 2, "RescaleIntercept": 5, "PixelSpacing": [0.1, 0.1]}
     kind = {"SOPClassUID": TOMOSYNTHESIS, "ImageType": SYNTHETIC, "NumberOfFrames": 1}
@@ -250,9 +242,7 @@ def test_what_enhanced_objects_say_of_their_frame(tmp_path: Path) -> None:
         ({"ViewPosition": "CC", "ViewModifierCodeSequence": [code("", "Push-back view")]}, True),
     ],
 )
-def test_views_of_unknown_names_are_doubted(
-    tmp_path: Path, attributes: dict[str, Any], unknown: bool
-) -> None:
+def test_views_of_unknown_names_are_doubted(tmp_path: Path, attributes: dict[str, Any], unknown: bool) -> None:
     image = read(tmp_path, **attributes)
     assert image.header is not None
     assert image.header.special == ((Special.UNKNOWN,) if unknown else ())

@@ -16,8 +16,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mammolens.dicom_padding import smeared
-from mammolens.reading import read_image
+from mammolens.images.dicom.padding import smeared
+from mammolens.images.reading import read_image
 from test_dicom import mammogram, save, save_compressed, save_frame
 from test_dicom_frames import jpeg_2000_of
 

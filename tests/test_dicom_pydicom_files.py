@@ -13,9 +13,9 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from mammolens.dicom import holds_dicom
 from mammolens.errors import ImageError
-from mammolens.reading import read_image
+from mammolens.images.dicom.reader import holds_dicom
+from mammolens.images.reading import read_image
 
 ROOT = Path(DATA_ROOT)
 OTHERS = {".py", ".pyc", ".json", ".md", ".txt", ".gz", ".dump", ".icc"}
@@ -68,9 +68,7 @@ REFUSED = {
 }
 """What is refused even if it says that it is a mammogram; files without pixels need no line."""
 
-_MODALITY = re.compile(
-    rb"(?s)\x08\x00\x60\x00(?:CS(.)\x00|UN\0\0(.)\0\0\0|(.)\0\0\0)|\x00\x08\x00\x60CS\x00(.)"
-)
+_MODALITY = re.compile(rb"(?s)\x08\x00\x60\x00(?:CS(.)\x00|UN\0\0(.)\0\0\0|(.)\0\0\0)|\x00\x08\x00\x60CS\x00(.)")
 
 
 def as_mammogram(content: bytes) -> bytes:

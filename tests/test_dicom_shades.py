@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from mammolens.dicom import read_dicom
+from mammolens.images.dicom.reader import read_dicom
 from test_dicom import mammogram, save
 from test_dicom_golden import ALLOWED, WINDOWS, assert_shown, linear, stored_in, table
 
@@ -45,9 +45,7 @@ EMPTY = [
 
 @pytest.mark.parametrize("number", range(len(EMPTY)))
 @pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])
-def test_a_table_without_entries_counts_as_absent(
-    tmp_path: Path, keyword: str, number: int
-) -> None:
+def test_a_table_without_entries_counts_as_absent(tmp_path: Path, keyword: str, number: int) -> None:
     stored, said = stored_in(8, 8), ("a look-up table in the file is empty: ignored",)
     dataset = mammogram(stored)
     setattr(dataset, keyword, EMPTY[number])
@@ -119,9 +117,7 @@ def test_a_table_of_impossible_depth_goes_by_its_entries(tmp_path: Path, bits: i
         (b"none\\127.5", b"7\\200 ", (127.5, 200)),
     ],
 )
-def test_windows_as_they_are_written(
-    tmp_path: Path, center: bytes, width: bytes, meant: tuple[float, float]
-) -> None:
+def test_windows_as_they_are_written(tmp_path: Path, center: bytes, width: bytes, meant: tuple[float, float]) -> None:
     stored, path = stored_in(8, 8), tmp_path / "image.dcm"
     save(path, mammogram(stored))
     insert(path, ((0x1050, center), (0x1051, width)))

@@ -12,16 +12,16 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from mammolens.breast import polarity, thumbnail
+from mammolens.data.manifest import Manifest
+from mammolens.data.sources import read_source
+from mammolens.data.sources.phantom import write_phantoms
 from mammolens.doctor.examination import examine, look, mend
 from mammolens.doctor.facts import Facts
 from mammolens.doctor.findings import Diagnosis, Finding, Severity
 from mammolens.doctor.image_checks import Examined
-from mammolens.manifest import Manifest
-from mammolens.reading import read_image
+from mammolens.images.breast import polarity, thumbnail
+from mammolens.images.reading import read_image
 from mammolens.records import Mammogram, Split
-from mammolens.sources import read_source
-from mammolens.sources.phantom import write_phantoms
 
 EVERYDAY = {"square", "eight_bits", "marker", "too_few_patients", "cut_off", "clipped"}
 """Notes that clean sets of this kind get, too."""
@@ -195,9 +195,7 @@ def test_patients_across_splits_are_counted(clean: Manifest) -> None:
     train = [m for m in clean if m.split is Split.TRAIN][:2]
     test = [m for m in clean if m.split is Split.TEST][:2]
     moved = {
-        test[0].path: replace(
-            test[0], patient_id=train[0].patient_id, laterality=train[0].laterality
-        ),
+        test[0].path: replace(test[0], patient_id=train[0].patient_id, laterality=train[0].laterality),
         test[1].path: replace(test[1], patient_id=train[1].patient_id, laterality=None),
     }
     images = [moved.get(m.path, m) for m in clean if m.patient_id not in _patients(test[:2])]
@@ -215,18 +213,14 @@ def _patients(mammograms: list[Mammogram]) -> set[str | None]:
 
 def test_contradictory_labels_of_a_breast_are_found(clean_phantoms: Manifest) -> None:
     first = clean_phantoms.mammograms[0]
-    manifest = Manifest(
-        tuple(replace(m, label=_other(m)) if m is first else m for m in clean_phantoms)
-    )
+    manifest = Manifest(tuple(replace(m, label=_other(m)) if m is first else m for m in clean_phantoms))
     finding = by_code(manifest)["contradictory_labels"]
     assert len(finding.groups) == 1
     assert first.path in finding.groups[0]
 
 
 def test_what_honest_work_needs_is_missed(clean_phantoms: Manifest) -> None:
-    manifest = Manifest(
-        tuple(replace(m, patient_id=None, split=Split.TRAIN) for m in clean_phantoms)
-    )
+    manifest = Manifest(tuple(replace(m, patient_id=None, split=Split.TRAIN) for m in clean_phantoms))
     found = by_code(manifest)
     assert len(found["no_patient_ids"].files) == len(manifest)
     assert {"no_valid_split", "no_test_split"} <= found.keys()
@@ -270,9 +264,7 @@ def test_a_diagnosis_survives_json(clean_phantoms: Manifest) -> None:
 
 
 def test_classes_that_go_with_a_machine_are_noted(clean_phantoms: Manifest) -> None:
-    by_machine = Manifest(
-        tuple(replace(m, metadata={"machine_id": str(m.label)}) for m in clean_phantoms)
-    )
+    by_machine = Manifest(tuple(replace(m, metadata={"machine_id": str(m.label)}) for m in clean_phantoms))
     by_chance = Manifest(tuple(replace(m, metadata={"machine_id": "49"}) for m in clean_phantoms))
     assert "from 0.0 % to 100.0 %" in by_code(by_machine)["class_balance_machine"].title
     assert "class_balance_machine" not in by_code(by_chance)
@@ -319,9 +311,7 @@ def test_what_is_only_noted_is_found_in_exactly_the_files_that_have_it(
 
 
 def test_inverted_images_are_told_by_machine_or_site(clean_phantoms: Manifest) -> None:
-    machines = Manifest(
-        tuple(replace(m, metadata={"site_id": str(i % 2)}) for i, m in enumerate(clean_phantoms))
-    )
+    machines = Manifest(tuple(replace(m, metadata={"site_id": str(i % 2)}) for i, m in enumerate(clean_phantoms)))
     examined = look(machines)
     turned = replace_facts(examined, lambda index, facts: replace(facts, inverted=index % 2 == 0))
     finding = {f.code: f for f in examine(turned, data="", command="").findings}["inverted"]

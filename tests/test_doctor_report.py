@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from html_page import Page
-from mammolens.doctor import report
 from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table
-from mammolens.doctor.report import EXAMPLES, GROUPS, NAMES, PER_GROUP, write_report
 from mammolens.errors import DataError
-from mammolens.images import Image
-from mammolens.metrics import Estimate
-from mammolens.reading import read_or_reason
+from mammolens.images.image import Image
+from mammolens.images.reading import read_or_reason
+from mammolens.measures.metrics import Estimate
+from mammolens.reports import doctor
+from mammolens.reports.doctor import EXAMPLES, GROUPS, NAMES, PER_GROUP, write_report
 
 Png = Callable[..., Path]
 HOSTILE = "<b>&\"'one_1.png"
@@ -65,7 +65,7 @@ def everything(paths: tuple[Path, ...]) -> Diagnosis:
 
 def written(made: Diagnosis, folder: Path) -> tuple[str, Page]:
     write_report(made, folder)
-    text = (folder / "report.html").read_text(encoding="utf-8")
+    text = (folder / "doctor.html").read_text(encoding="utf-8")
     return text, Page(text)
 
 
@@ -73,7 +73,7 @@ def test_json_reads_back_as_the_same_diagnosis(everything: Diagnosis, tmp_path: 
     write_report(everything, tmp_path / "out")
     text = (tmp_path / "out" / "findings.json").read_text(encoding="utf-8")
     assert Diagnosis.model_validate_json(text) == everything
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"findings.json", "report.html"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"findings.json", "doctor.html"}
 
 
 def test_the_page_needs_nothing_from_elsewhere(everything: Diagnosis, tmp_path: Path) -> None:
@@ -111,9 +111,7 @@ def test_auc_and_intervals_are_those_of_the_json(everything: Diagnosis, tmp_path
     _, page = written(everything, tmp_path)
     for one in everything.findings:
         if one.estimate:
-            value, low, high = (
-                f"{x:.3f}" for x in (one.estimate.value, one.estimate.low, one.estimate.high)
-            )
+            value, low, high = (f"{x:.3f}" for x in (one.estimate.value, one.estimate.low, one.estimate.high))
             assert f"{value}, 95 % interval {low} to {high}" in page.all_words  # in its section
             assert f"{value}{low} to {high}" in page.all_words  # beside its bar
 
@@ -134,9 +132,7 @@ def test_an_undefined_interval_is_said_and_not_drawn(tmp_path: Path) -> None:
     assert page.count("circle") == 0
 
 
-def test_thumbnails_keep_their_shape_and_bad_files_a_box(
-    everything: Diagnosis, tmp_path: Path
-) -> None:
+def test_thumbnails_keep_their_shape_and_bad_files_a_box(everything: Diagnosis, tmp_path: Path) -> None:
     _, page = written(everything, tmp_path)
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(images) == 5 + 4
@@ -144,16 +140,14 @@ def test_thumbnails_keep_their_shape_and_bad_files_a_box(
     assert page.all_words.count("cannot be read") == 1
 
 
-def test_each_file_is_decoded_once(
-    everything: Diagnosis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_file_is_decoded_once(everything: Diagnosis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
 
     def counted(path: Path) -> Image | str:
         read.append(path)
         return read_or_reason(path)
 
-    monkeypatch.setattr(report, "read_or_reason", counted)
+    monkeypatch.setattr(doctor, "read_or_reason", counted)
     write_report(everything, tmp_path)
     assert sorted(read) == sorted(set(everything.findings[0].files))
 
@@ -198,11 +192,9 @@ def test_a_folder_that_is_a_file_is_refused_and_left_alone(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [taken]
 
 
-def test_nothing_is_left_half_written(
-    everything: Diagnosis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_left_half_written(everything: Diagnosis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    monkeypatch.setattr(report, "_picture", lambda _: 1 / 0)
+    monkeypatch.setattr(doctor, "_picture", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(everything, out)
     assert [path.name for path in out.iterdir()] == ["findings.json"]

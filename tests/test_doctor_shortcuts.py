@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammolens.doctor import shortcuts
+from mammolens.data.manifest import Manifest
 from mammolens.doctor.duplicates import duplicate_groups
-from mammolens.manifest import Manifest
-from mammolens.metrics import roc_auc
+from mammolens.measures import shortcuts
+from mammolens.measures.metrics import roc_auc
 from mammolens.records import Mammogram
 
 
@@ -101,8 +101,7 @@ def test_the_patients_needed_for_an_interval_give_that_interval() -> None:
     generator = np.random.default_rng(0)
     labels = (np.arange(needed) < needed / 3).astype(float)
     aucs = [
-        roc_auc(labels, labels * 0.954 + generator.normal(size=needed))(np.ones((1, needed)))[0]
-        for _ in range(300)
+        roc_auc(labels, labels * 0.954 + generator.normal(size=needed))(np.ones((1, needed)))[0] for _ in range(300)
     ]
     assert np.mean(np.abs(np.array(aucs) - 0.75) < 0.05) == pytest.approx(0.95, abs=0.03)
 

@@ -5,9 +5,9 @@ from types import ModuleType
 
 import pytest
 
+from mammolens.data.sources import read_source
+from mammolens.data.sources.download import download
 from mammolens.errors import DataError, MissingExtra
-from mammolens.sources import read_source
-from mammolens.sources.download import download
 
 HANDLE = "hayder17/breast-cancer-detection"
 
@@ -34,9 +34,7 @@ def fetched(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_set_is_copied_and_can_be_read(
-    tmp_path: Path, fetched: Path, kaggle: Callable[..., None]
-) -> None:
+def test_the_set_is_copied_and_can_be_read(tmp_path: Path, fetched: Path, kaggle: Callable[..., None]) -> None:
     asked = []
 
     def dataset_download(handle: str) -> str:
@@ -52,18 +50,14 @@ def test_the_set_is_copied_and_can_be_read(
     assert (fetched / "train/0/1_2.jpg").exists(), "the cache is kagglehub's own"
 
 
-def test_an_empty_folder_is_filled(
-    tmp_path: Path, fetched: Path, kaggle: Callable[..., None]
-) -> None:
+def test_an_empty_folder_is_filled(tmp_path: Path, fetched: Path, kaggle: Callable[..., None]) -> None:
     kaggle(lambda _: str(fetched))
     (tmp_path / "set").mkdir()
     download("kaggle-breast", tmp_path / "set")
     assert (tmp_path / "set/train/1/3_4.jpg").read_text() == "train/1/3_4.jpg"
 
 
-def test_what_is_there_is_kept_and_nothing_fetched(
-    tmp_path: Path, kaggle: Callable[..., None]
-) -> None:
+def test_what_is_there_is_kept_and_nothing_fetched(tmp_path: Path, kaggle: Callable[..., None]) -> None:
     kaggle(lambda _: pytest.fail("fetched all the same"))
     (tmp_path / "mine.txt").write_text("precious")
     for out in (tmp_path, tmp_path / "mine.txt"):
@@ -72,9 +66,7 @@ def test_what_is_there_is_kept_and_nothing_fetched(
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
-def test_without_kagglehub_it_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_kagglehub_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kagglehub", None)  # import raises ImportError
     with pytest.raises(MissingExtra, match="pip install kagglehub") as caught:
         download("kaggle-breast", tmp_path / "set")
@@ -82,9 +74,7 @@ def test_without_kagglehub_it_says_what_to_do(
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no route"), ValueError("bad kaggle.json")])
-def test_a_refused_download_says_what_to_do(
-    tmp_path: Path, kaggle: Callable[..., None], error: Exception
-) -> None:
+def test_a_refused_download_says_what_to_do(tmp_path: Path, kaggle: Callable[..., None], error: Exception) -> None:
     def dataset_download(_: str) -> str:
         raise error
 
@@ -99,9 +89,7 @@ def test_a_refused_download_says_what_to_do(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_copy_that_fails_leaves_nothing(
-    tmp_path: Path, fetched: Path, kaggle: Callable[..., None]
-) -> None:
+def test_a_copy_that_fails_leaves_nothing(tmp_path: Path, fetched: Path, kaggle: Callable[..., None]) -> None:
     (fetched / "train/0/broken.jpg").symlink_to(fetched / "nowhere")  # copytree trips over it
     kaggle(lambda _: str(fetched))
     with pytest.raises(DataError, match="cannot be written"):

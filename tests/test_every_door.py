@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 import brightness
 from mammolens.cli import app
 from mammolens.cli.options import screen
-from mammolens.conformal import Conformal
-from mammolens.evaluation import Model, Question, judge
-from mammolens.inputs import find_inputs
-from mammolens.manifest import Manifest
-from mammolens.predictor import Predictor
+from mammolens.data.manifest import Manifest
+from mammolens.images.archives import find_inputs
+from mammolens.judging.judge import Question, judge
+from mammolens.judging.schema import Model
+from mammolens.model.conformal import Conformal
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Reason
+from mammolens.serving.predictor import Predictor
 
 GREYS = {f"{level}.png": level for level in (25, 77, 100, 120, 128, 140, 150, 155, 204)}
 FLOWER = "flower.png"
@@ -39,8 +40,7 @@ NOTHING = (None, True, Reason.NOT_A_MAMMOGRAM)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle, with prediction sets or from before there were any."""
     fitted = {
-        level: Conformal(alpha=0.1, thresholds=thresholds, subjects=(50, 50))
-        for level, thresholds in SETS.items()
+        level: Conformal(alpha=0.1, thresholds=thresholds, subjects=(50, 50)) for level, thresholds in SETS.items()
     }
     conformal = fitted if request.param == "prediction sets" else {}
     place = tmp_path_factory.mktemp("bundle") / "brightness"
@@ -71,9 +71,7 @@ def by_hand(level: Level, point: str, grey: int | None, *, sets: bool) -> Said:
         between = 0.3 <= probability < 0.6
         return decision, between, Reason.BETWEEN if between else None
     odd = dict(zip(LABEL_NAMES, (probability, 1 - probability), strict=True))
-    possible = {
-        name for name, most in zip(LABEL_NAMES, SETS[level], strict=True) if odd[name] <= most
-    }
+    possible = {name for name, most in zip(LABEL_NAMES, SETS[level], strict=True) if odd[name] <= most}
     if possible == {decision}:
         return decision, False, None
     reason = {0: Reason.NEITHER, 1: Reason.AGAINST, 2: Reason.BOTH}[len(possible)]
@@ -93,21 +91,14 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def on_file(path: Path) -> list[Said]:
-    return [
-        (known(row["decision"]), str(row["uncertain"]) == "True", known(row["reason"]))
-        for row in rows_of(path)
-    ]
+    return [(known(row["decision"]), str(row["uncertain"]) == "True", known(row["reason"])) for row in rows_of(path)]
 
 
 def on_screen(text: str) -> list[Said]:
     """The third column of the table."""
     cells = [line.split("│")[3].strip() for line in text.splitlines() if line.startswith("│")]
     found = [re.fullmatch(r"(.*?)( \(uncertain\))?(?:: (.*))?", cell) for cell in cells]
-    return [
-        (m[1] if m[1] != "none" else None, m[2] is not None or m[1] == "none", m[3])
-        for m in found
-        if m
-    ]
+    return [(m[1] if m[1] != "none" else None, m[2] is not None or m[1] == "none", m[3]) for m in found if m]
 
 
 @pytest.mark.parametrize("level", list(Level))
@@ -163,7 +154,7 @@ def test_what_is_judged_is_what_is_served(folder: Path, pictures: list[Path], po
 def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], point: str) -> None:
     """Looked at once, at the default point, and decided anew, as the page does."""
     pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
-    from mammolens.app import blocks, words  # noqa: PLC0415 - the extra may be missing
+    from mammolens.app import blocks, words  # noqa: PLC0415
     from mammolens.app.case_report import case_report  # noqa: PLC0415
     from mammolens.app.cases import decided, look  # noqa: PLC0415
 
@@ -177,9 +168,7 @@ def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], p
         decision, uncertain, reason = said
         row, above = words.row(case), unescape(blocks.caption(case, mirrored=False, chosen=True))
         assert row["Class"] == (decision or "no decision")
-        assert row["Doubt"] == ": ".join(filter(None, ["uncertain" * bool(decision), reason])) * (
-            uncertain
-        )
+        assert row["Doubt"] == ": ".join(filter(None, ["uncertain" * bool(decision), reason])) * (uncertain)
         for text in (unescape(blocks.verdict(case)), unescape(case_report(case, record))):
             if decision is None:
                 assert words.NO_DECISION in text
@@ -189,9 +178,7 @@ def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], p
                 assert text.count("<img ") <= 1, "no heatmap"
             else:
                 assert f": called {decision}." in text
-                assert [r for r in Reason if words.UNCERTAIN.get(r, "?" * 9) in text] == (
-                    [reason] if reason else []
-                )
+                assert [r for r in Reason if words.UNCERTAIN.get(r, "?" * 9) in text] == ([reason] if reason else [])
         assert (decision or "no decision") in above
         assert row["Doubt"] in above
         assert row["Probability of a tumor"] == words.probability(case.answer.probability)

@@ -12,24 +12,24 @@ from keras import layers
 from numpy.typing import NDArray
 from PIL import Image
 
-from mammolens import onnx_model
-from mammolens.bundle import Bundle
-from mammolens.cache import prepared_pixels
+from mammolens.data.manifest import Manifest
 from mammolens.errors import BundleError, DataError, RunError
-from mammolens.export import NO_LICENCE, Card, Evidence, export, export_file, export_run
 from mammolens.files import write_text
-from mammolens.gate import MIN_IMAGES
-from mammolens.keras_files import open_keras
-from mammolens.manifest import Manifest
-from mammolens.networks import Network
-from mammolens.onnx_model import scores_by
-from mammolens.predictor import Predictor
-from mammolens.preprocess import Preprocess
-from mammolens.recipe import Recipe, read_recipe
+from mammolens.images.cache import prepared_pixels
+from mammolens.images.preprocess import Preprocess
+from mammolens.learning import onnx_model
+from mammolens.learning.export import NO_LICENCE, Card, Evidence, export, export_file, export_run
+from mammolens.learning.keras_files import open_keras
+from mammolens.learning.networks import Network
+from mammolens.learning.onnx_model import scores_by
+from mammolens.learning.runs import RECIPE, Run
+from mammolens.learning.training import train
+from mammolens.model.bundle import Bundle
+from mammolens.model.gate import MIN_IMAGES
+from mammolens.model.recipe import Recipe, read_recipe
+from mammolens.model.rules import BALANCED, FIXED, SENSITIVITY_90, SPECIFICITY_90
 from mammolens.records import Laterality, Level, Mammogram, Split
-from mammolens.runs import RECIPE, Run
-from mammolens.training import train
-from mammolens.triage import BALANCED, FIXED, SENSITIVITY_90, SPECIFICITY_90
+from mammolens.serving.predictor import Predictor
 
 CARD = Card("mine", "CC0-1.0")
 CHOSEN = {BALANCED, SENSITIVITY_90, SPECIFICITY_90}
@@ -106,9 +106,7 @@ def test_a_run_has_a_bundle_that_says_what_it_is(run: Run, phantom_manifest: Man
     assert {"roc_auc", "average_precision"} <= set(record.metrics)
 
 
-def test_a_run_exports_anew_at_half_the_size(
-    run: Run, tmp_path: Path, phantom_manifest: Manifest
-) -> None:
+def test_a_run_exports_anew_at_half_the_size(run: Run, tmp_path: Path, phantom_manifest: Manifest) -> None:
     whole = Predictor.load(run.folder).bundle
     half = export_run(run.folder, tmp_path / "half", CARD, half=True)
     assert 0.45 < len(half.model) / len(whole.model) < 0.6
@@ -152,16 +150,10 @@ def test_two_runs_answer_together(run: Run, tmp_path: Path, phantom_manifest: Ma
         export_run(run.folder, tmp_path / "neither", CARD, others=[other.folder])
 
 
-def test_runs_of_other_patients_do_not_answer_together(
-    run: Run, tmp_path: Path, phantom_manifest: Manifest
-) -> None:
+def test_runs_of_other_patients_do_not_answer_together(run: Run, tmp_path: Path, phantom_manifest: Manifest) -> None:
     """The one may have learnt from whom the other is calibrated on."""
     gone = next(m.patient_key for m in phantom_manifest if m.split is Split.TRAIN)
-    moved = Manifest(
-        tuple(
-            replace(m, split=Split.TEST) if m.patient_key == gone else m for m in phantom_manifest
-        )
-    )
+    moved = Manifest(tuple(replace(m, split=Split.TEST) if m.patient_key == gone else m for m in phantom_manifest))
     other = train(moved, run.recipe.model_copy(update={"epochs": 1}), tmp_path / "other")
     with pytest.raises(RunError, match="learnt from other images or splits"):
         export_run(run.folder, tmp_path / "both", CARD, others=[other.folder])
@@ -211,9 +203,7 @@ def test_without_data_a_score_is_shown_as_it_is(saved: Saved, tmp_path: Path) ->
     assert text["operating_points"]["image"][FIXED]["sensitivity"]["value"] is None
 
 
-def test_with_data_it_is_calibrated_there(
-    saved: Saved, tmp_path: Path, phantom_manifest: Manifest
-) -> None:
+def test_with_data_it_is_calibrated_there(saved: Saved, tmp_path: Path, phantom_manifest: Manifest) -> None:
     data = listed(phantom_manifest, tmp_path / "data.csv")
     record = export_file(saved(grey()), tmp_path / "bundle", CARD, data=data).record
     assert record.default_operating_point == BALANCED
@@ -310,9 +300,7 @@ def test_a_recipe_of_another_size_is_refused(saved: Saved, tmp_path: Path) -> No
     recipe = read_recipe("baseline", ["preprocess.preset=breast"])
     with pytest.raises(BundleError, match=r"takes 32 x 32 .* --set preprocess\.height=32"):
         export_file(path, tmp_path / "bundle", CARD, recipe)
-    fitting = read_recipe(
-        "baseline", ["preprocess.preset=breast", "preprocess.height=32", "preprocess.width=32"]
-    )
+    fitting = read_recipe("baseline", ["preprocess.preset=breast", "preprocess.height=32", "preprocess.width=32"])
     made = export_file(path, tmp_path / "bundle", CARD, fitting)
     assert made.record.preprocess == fitting.preprocess
 
@@ -331,9 +319,7 @@ WRONG = {
     "three classes": lambda: layered(layers.Flatten(), layers.Dense(3, activation="softmax")),
     "no picture": lambda: layered(layers.Dense(1, activation="sigmoid"), size=(32,)),
     "four channels": lambda: layered(layers.Flatten(), layers.Dense(1), size=(32, 32, 4)),
-    "any size": lambda: layered(
-        layers.GlobalAveragePooling2D(), layers.Dense(1), size=(None, None, 1)
-    ),
+    "any size": lambda: layered(layers.GlobalAveragePooling2D(), layers.Dense(1), size=(None, None, 1)),
     "a picture out": lambda: layered(layers.Conv2D(1, 3)),
     "two inputs": two_inputs,
 }

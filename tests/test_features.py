@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from mammolens.cache import CachedPixels, prepared_pixels
-from mammolens.features import Frozen, cut
-from mammolens.networks import build
-from mammolens.recipe import Recipe, read_recipe
+from mammolens.images.cache import CachedPixels, prepared_pixels
+from mammolens.learning.features import Frozen, cut
+from mammolens.learning.networks import build
+from mammolens.model.recipe import Recipe, read_recipe
 
 
 @pytest.fixture
@@ -33,9 +33,7 @@ def test_both_parts_of_a_cut_network_are_the_network(recipe: Recipe, pixels: Cac
 
 
 @pytest.mark.parametrize("stages", [1, 4, 9])
-def test_frozen_stages_are_those_of_the_network(
-    stages: int, recipe: Recipe, pixels: CachedPixels
-) -> None:
+def test_frozen_stages_are_those_of_the_network(stages: int, recipe: Recipe, pixels: CachedPixels) -> None:
     frozen, rest = cut(build(recipe), stages)
     images = pixels.take([7, 2, 11])[..., np.newaxis]
     made = Frozen(frozen)(images)

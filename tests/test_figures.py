@@ -6,7 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mammolens.figures import (
+from mammolens.measures.metrics import Estimate
+from mammolens.reports.figures import (
     Points,
     confusion_figure,
     contact_sheet,
@@ -19,7 +20,6 @@ from mammolens.figures import (
     roc_figure,
     save_figure,
 )
-from mammolens.metrics import Estimate
 
 ROC: Points = ((0.0, 0.0, 0.5, 1.0), (0.0, 0.5, 1.0, 1.0))
 PRECISION_RECALL: Points = ((0.0, 0.5, 1.0), (1.0, 1.0, 2 / 3))

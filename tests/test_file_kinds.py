@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from mammolens.errors import ImageError
-from mammolens.file_kinds import FOREIGN, foreign_kind, is_picture
-from mammolens.reading import read_image
+from mammolens.images.kinds import FOREIGN, foreign_kind, is_picture
+from mammolens.images.reading import read_image
 
 
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.name)

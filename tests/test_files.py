@@ -47,9 +47,7 @@ def test_content_hash_is_sha256(tmp_path: Path) -> None:
     assert content_hash(tmp_path / "file") == hashlib.sha256(b"mammogram").hexdigest()
 
 
-def test_the_cache_is_where_the_user_wants_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MAMMOLENS_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.delenv("MAMMOLENS_CACHE")
@@ -93,9 +91,7 @@ def test_a_link_in_a_circle_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_only_what_writers_left_is_swept(tmp_path: Path) -> None:
-    others = [
-        tmp_path / name for name in (".env.template", ".git", ".a.settings", ".x.abcd1234.toml")
-    ]
+    others = [tmp_path / name for name in (".env.template", ".git", ".a.settings", ".x.abcd1234.toml")]
     for path in others:
         path.touch()
     for name in ("report.html", "folder"):

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammolens.cache import prepared_pixels
-from mammolens.callbacks import EpochLines
-from mammolens.fitting import Learnt, fit
-from mammolens.manifest import Manifest
-from mammolens.recipe import Recipe, read_recipe
+from mammolens.data.manifest import Manifest
+from mammolens.images.cache import prepared_pixels
+from mammolens.learning.callbacks import EpochLines
+from mammolens.learning.fitting import Learnt, fit
+from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.records import Split
 
 LITE = ("preprocess.height=64", "preprocess.width=32", "initial_weights=none", "epochs=4")
@@ -65,9 +65,7 @@ def whole(few: Manifest, recipe: Recipe, tmp_path: Path) -> Learnt:
     return fitted(few, recipe, tmp_path / "whole")
 
 
-def interrupt(
-    manifest: Manifest, recipe: Recipe, folder: Path, step: int, patch: pytest.MonkeyPatch
-) -> None:
+def interrupt(manifest: Manifest, recipe: Recipe, folder: Path, step: int, patch: pytest.MonkeyPatch) -> None:
     """Pull the plug in the `step`-th step from where it goes on."""
     seen: list[object] = []
 

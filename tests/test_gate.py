@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 from sklearn.datasets import load_digits, load_sample_image
 
-from mammolens import gate as room
-from mammolens.breast import Pixels, find_breast, thumbnail
-from mammolens.bundle import find_bundle, open_bundle
 from mammolens.errors import DataError
-from mammolens.gate import MIN_IMAGES, STATISTICS, Gate, fit_gate, is_admitted, statistics
-from mammolens.phantom import VIEWS, draw_patient, draw_view, power_law_noise
-from mammolens.reading import read_image
+from mammolens.images.breast import Pixels, find_breast, thumbnail
+from mammolens.images.reading import read_image
+from mammolens.model import gate as room
+from mammolens.model.bundle import find_bundle, open_bundle
+from mammolens.model.gate import MIN_IMAGES, STATISTICS, Gate, fit_gate, is_admitted, statistics
+from mammolens.phantoms.drawing import VIEWS, draw_patient, draw_view, power_law_noise
 
 
 def drawn(seed: int, patients: int) -> list[Pixels]:
@@ -126,9 +126,7 @@ def test_what_is_no_mammogram_is_turned_away(gate: Gate, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
 @pytest.mark.parametrize("scale", [0.25, 1, 3])
-def test_photographs_of_any_size_are_turned_away_by_the_gate_that_ships(
-    name: str, scale: float
-) -> None:
+def test_photographs_of_any_size_are_turned_away_by_the_gate_that_ships(name: str, scale: float) -> None:
     shipped = open_bundle(find_bundle("accurate")).record.gate
     assert shipped is not None
     grey = Image.fromarray(load_sample_image(name)).convert("L")
@@ -139,9 +137,7 @@ def test_photographs_of_any_size_are_turned_away_by_the_gate_that_ships(
         assert not shipped.admits(statistics(picture))
 
 
-def test_colour_alone_is_a_reason(
-    gate: Gate, others: list[Pixels], png: Callable[..., Path]
-) -> None:
+def test_colour_alone_is_a_reason(gate: Gate, others: list[Pixels], png: Callable[..., Path]) -> None:
     """A phantom is let in, one that is tinted or painted on is not, whatever the gate."""
     levels = np.rint(others[0] * 255).astype(np.uint8)
     grey = np.stack([levels] * 3, axis=-1)
@@ -173,9 +169,7 @@ def test_other_exports_of_a_mammogram_pass(gate: Gate, others: list[Pixels]) -> 
         assert gate.admits(statistics(np.clip(image + noise, 0, 1).astype(np.float32))), "grain"
 
 
-def test_a_negative_a_mirror_image_and_a_stretched_one_are_as_far(
-    gate: Gate, others: list[Pixels]
-) -> None:
+def test_a_negative_a_mirror_image_and_a_stretched_one_are_as_far(gate: Gate, others: list[Pixels]) -> None:
     for image in others[::6]:
         distance = gate.distance(statistics(image))
         assert gate.distance(statistics(1 - image)) == pytest.approx(distance, abs=0.01)
@@ -256,9 +250,7 @@ def test_statistics_are_finite_whatever_the_picture(pixels: Pixels) -> None:
     assert np.isfinite(found).all()
 
 
-def test_real_mammograms_pass_a_gate_of_phantoms(
-    gate: Gate, rsna_breast: Path, cbis_ddsm_mass: Path
-) -> None:
+def test_real_mammograms_pass_a_gate_of_phantoms(gate: Gate, rsna_breast: Path, cbis_ddsm_mass: Path) -> None:
     """Digital and film: neither was among the images fitted on."""
     digital = sorted((rsna_breast / "test").rglob("*.jpg"))[::6]
     film = sorted((cbis_ddsm_mass / "test").iterdir())[::12]

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image as Pillow
 
 from mammolens.errors import ImageError
-from mammolens.images import MAX_PIXELS
-from mammolens.reading import read_image
+from mammolens.images.image import MAX_PIXELS
+from mammolens.images.reading import read_image
 
 Write = Callable[..., Path]
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mammolens import inputs
 from mammolens.errors import ImageError
-from mammolens.images import MAX_BYTES
-from mammolens.inputs import MAX_DEPTH, Input, close_archives, find_inputs
-from mammolens.reading import read_image
+from mammolens.images import archives
+from mammolens.images.archives import MAX_DEPTH, Input, close_archives, find_inputs
+from mammolens.images.image import MAX_BYTES
+from mammolens.images.reading import read_image
 from test_dicom import gradient, mammogram, save
 
 
@@ -121,9 +121,7 @@ def test_temporary_files_are_gone_when_reading_fails(tmp_path: Path, temporary: 
 
 
 @pytest.mark.parametrize("name", ["../../evil.png", "/evil.png", "a/../../../evil.png"])
-def test_no_name_leads_out_of_the_temporary_folder(
-    tmp_path: Path, temporary: Path, name: str
-) -> None:
+def test_no_name_leads_out_of_the_temporary_folder(tmp_path: Path, temporary: Path, name: str) -> None:
     archive = packed(tmp_path / "deep" / "er" / "a.zip", name)
     (source,) = find_inputs([archive])
     assert str(source.name).startswith(str(archive))
@@ -255,9 +253,7 @@ def test_files_of_one_name_in_an_archive_each_have_their_own_content(tmp_path: P
 def test_archives_in_archives_are_opened(tmp_path: Path, temporary: Path) -> None:
     deepest = inside(("d.png", picture(40)))
     inner = inside(("c.png", picture(30)), ("deepest.zip", deepest), ("notes.txt", b""))
-    archive = written(
-        tmp_path / "a.zip", ("inner.zip", inner), ("b.png", picture(20)), ("x/inner.ZIP", inner)
-    )
+    archive = written(tmp_path / "a.zip", ("inner.zip", inner), ("b.png", picture(20)), ("x/inner.ZIP", inner))
     found = find_inputs([archive])
     assert [str(one.name.relative_to(archive)) for one in found] == [
         *("b.png", "inner.zip/c.png", "inner.zip/deepest.zip/d.png"),
@@ -282,10 +278,8 @@ def test_an_archive_that_lies_too_deep_is_a_row_that_fails(tmp_path: Path) -> No
         levels([refused])
 
 
-def test_more_archives_than_the_limit_are_rows_that_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inputs, "MAX_ARCHIVES", 3)
+def test_more_archives_than_the_limit_are_rows_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_ARCHIVES", 3)
     one = inside(("x.png", picture()))
     archive = written(tmp_path / "a.zip", *((f"{n}.zip", one) for n in range(6)))
     found = find_inputs([archive])
@@ -302,9 +296,7 @@ def test_more_archives_than_the_limit_are_rows_that_fail(
         (inside(("x.txt", b"")), "the archive holds no image .others: 1."),
     ],
 )
-def test_a_bad_archive_in_an_archive_is_a_row_that_fails(
-    tmp_path: Path, content: bytes, said: str
-) -> None:
+def test_a_bad_archive_in_an_archive_is_a_row_that_fails(tmp_path: Path, content: bytes, said: str) -> None:
     archive = written(tmp_path / "a.zip", ("in.zip", content), ("b.png", picture(5)))
     good, bad = find_inputs([archive])
     assert levels([good]) == [5]
@@ -312,9 +304,7 @@ def test_a_bad_archive_in_an_archive_is_a_row_that_fails(
         levels([bad])
 
 
-@pytest.mark.parametrize(
-    "name", [r"folder\x.png", r"C:\x.png", r"..\..\x.png", "/x.png", "a//./x.png"]
-)
+@pytest.mark.parametrize("name", [r"folder\x.png", r"C:\x.png", r"..\..\x.png", "/x.png", "a//./x.png"])
 def test_names_of_other_systems_are_folders_and_names(tmp_path: Path, name: str) -> None:
     archive = written(tmp_path / "a.zip", (name, picture(9)), (r"b\._x.png", picture()))
     (one,) = find_inputs([archive])
@@ -343,9 +333,7 @@ def test_what_may_hold_an_image_and_is_not_read_is_a_row_that_fails(tmp_path: Pa
     assert said == [
         *("is an HEIC or AVIF picture", said[1], "is a RAR archive", None),
     ]
-    with pytest.raises(
-        ImageError, match=r"gone\.png: cannot be opened \(a link to .*/gone: No such"
-    ):
+    with pytest.raises(ImageError, match=r"gone\.png: cannot be opened \(a link to .*/gone: No such"):
         levels([found[1]])
 
 

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from mammolens import metrics
-from mammolens.decisions import decision_measures, predictive_values
-from mammolens.intervals import (
+from mammolens.measures import metrics
+from mammolens.measures.decisions import decision_measures, predictive_values
+from mammolens.measures.intervals import (
     Measure,
     area_bounds,
     effective_number,
     melded_bounds,
     share_bounds,
 )
-from mammolens.metrics import PatientWeights, estimate, patient_weights, share_of
+from mammolens.measures.metrics import PatientWeights, estimate, patient_weights, share_of
 
 Array = NDArray[np.float64]
 
@@ -102,9 +102,7 @@ OWN = np.concatenate([whose([1] * 21 + [2] * 19), 40 + np.arange(20)])
 def test_no_figure_of_a_decision_is_given_without_a_width(threshold: float) -> None:
     drawn_patients = weights_of(OWN)
     measures = decision_measures(PERFECT, PERFECT, threshold)
-    measures |= dict(
-        zip(("ppv", "npv"), predictive_values(PERFECT, PERFECT, threshold, 0.005), strict=True)
-    )
+    measures |= dict(zip(("ppv", "npv"), predictive_values(PERFECT, PERFECT, threshold, 0.005), strict=True))
     for name, measure in measures.items():
         figure = estimate(measure, drawn_patients)
         if np.isnan(figure.value):
@@ -128,9 +126,7 @@ def test_figures_of_a_decision_lie_in_their_intervals(seed: int) -> None:
 
 
 def test_rescaled_values_of_a_perfect_decision_are_what_bayes_makes_of_the_low_ends() -> None:
-    positive, negative = (
-        estimate(one, weights_of(OWN)) for one in predictive_values(PERFECT, PERFECT, 0.5, 0.005)
-    )
+    positive, negative = (estimate(one, weights_of(OWN)) for one in predictive_values(PERFECT, PERFECT, 0.5, 0.005))
     assert (positive.value, positive.high, negative.value, negative.high) == (1, 1, 1, 1)
     assert 0.03 < positive.low < 0.1  # 0.005 against false alarms of up to 9 %
     assert 0.999 < negative.low < 1  # misses of up to 17 % of 0.5 %

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from mammolens.errors import BundleError
-from mammolens.export import Card, export_file
-from mammolens.keras_2 import in_keras_3
-from mammolens.keras_files import open_keras
-from mammolens.predictor import Predictor
+from mammolens.learning.export import Card, export_file
+from mammolens.learning.keras_2 import in_keras_3
+from mammolens.learning.keras_files import open_keras
+from mammolens.serving.predictor import Predictor
 
 FILES = Path(__file__).parent / "keras_2"
 ANSWERS = json.loads((FILES / "answers.json").read_text(encoding="utf-8"))
@@ -100,9 +100,7 @@ def test_what_would_answer_otherwise_is_refused_with_the_remedy(
         ("Conv2D", {"activation": {"class_name": "function", "config": "linear"}}),
     ],
 )
-def test_what_does_not_concern_answers_does_not_matter(
-    changed: Callable[..., Path], kind: str, others: Config
-) -> None:
+def test_what_does_not_concern_answers_does_not_matter(changed: Callable[..., Path], kind: str, others: Config) -> None:
     found = answers(changed(kind, **others))
     np.testing.assert_allclose(found, ANSWERS["sequence"], atol=1e-6)
 

@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 
 from kills import left_over
-from mammolens.cache import prepared_pixels
-from mammolens.fitting import fit
-from mammolens.manifest import Manifest
-from mammolens.recipe import Recipe, read_recipe
-from mammolens.runs import start_run
+from mammolens.data.manifest import Manifest
+from mammolens.images.cache import prepared_pixels
+from mammolens.learning.fitting import fit
+from mammolens.learning.runs import start_run
+from mammolens.model.recipe import Recipe, read_recipe
 from test_fitting import assert_equal
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mammolens.callbacks import EpochLines
-from mammolens.cache import prepared_pixels
-from mammolens.fitting import fit
-from mammolens.manifest import Manifest
-from mammolens.recipe import read_recipe
+from mammolens.learning.callbacks import EpochLines
+from mammolens.images.cache import prepared_pixels
+from mammolens.learning.fitting import fit
+from mammolens.data.manifest import Manifest
+from mammolens.model.recipe import read_recipe
 
 moment, count, manifest, recipe, folder = sys.argv[1:]
 left = [int(count)]

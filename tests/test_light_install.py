@@ -36,15 +36,11 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_no_training_framework_is_there(light: Path) -> None:
     for name in ("keras", "torch", "onnx"):
-        done = subprocess.run(
-            [light / "python", "-c", f"import {name}"], capture_output=True, check=False
-        )
+        done = subprocess.run([light / "python", "-c", f"import {name}"], capture_output=True, check=False)
         assert done.returncode == 1, f"{name} was installed with the base package"
 
 
-def test_predict_answers_as_the_full_install_does(
-    light: Path, phantoms: Path, tmp_path: Path
-) -> None:
+def test_predict_answers_as_the_full_install_does(light: Path, phantoms: Path, tmp_path: Path) -> None:
     paths = sorted(phantoms.rglob("*.jpg"))[:3]
     answers: list[list[dict[str, str]]] = []
     for program in (light / "mammolens", Path(sys.executable).with_name("mammolens")):
@@ -72,9 +68,7 @@ def test_the_page_is_served(light: Path) -> None:
 def test_training_says_what_to_install(light: Path, phantoms: Path, tmp_path: Path) -> None:
     command = [light / "mammolens", "train", phantoms, "--out", tmp_path / "run"]
     wide = os.environ | {"COLUMNS": "200"}
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env=wide, check=False
-    )
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=wide, check=False)
     assert done.returncode == 1
     assert "pip install 'mammolens[train]'" in done.stderr
 

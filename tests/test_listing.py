@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammolens.listing import Role, is_litter, list_folder, role_of
+from mammolens.images.listing import Role, is_litter, list_folder, role_of
 from test_dicom import gradient, mammogram, save
 
 
@@ -25,9 +25,7 @@ def write(folder: Path, **files: bytes) -> None:
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "PPM", "BMP", "WEBP"])
 @pytest.mark.parametrize("name", ["IM0001", "1.2.840.10008", "scan.bak"])
-def test_an_image_is_told_by_content_where_its_name_does_not(
-    tmp_path: Path, form: str, name: str
-) -> None:
+def test_an_image_is_told_by_content_where_its_name_does_not(tmp_path: Path, form: str, name: str) -> None:
     write(tmp_path, **{name: picture(form), "notes.txt": picture(form), "README": b"P1 is text"})
     found = list_folder(tmp_path)
     assert found.images == (tmp_path / name,)
@@ -83,9 +81,7 @@ def test_a_hidden_folder_that_is_named_is_looked_into(tmp_path: Path) -> None:
         ("a.zip", b"Rar!\x1a\x07\0", "is a RAR archive"),
     ],
 )
-def test_what_may_hold_an_image_and_is_not_read_is_named(
-    tmp_path: Path, name: str, content: bytes, said: str
-) -> None:
+def test_what_may_hold_an_image_and_is_not_read_is_named(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     write(tmp_path, **{name: content, "report.pdf": b"%PDF-1.4", "table.csv": b"path"})
     (left_out,) = list_folder(tmp_path).left_out
     assert str(left_out).startswith(f"{tmp_path / name}: {said}")
@@ -110,9 +106,7 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     (root / "up").symlink_to(root)
     (tmp_path / "elsewhere" / "around").symlink_to(root)
     found = list_folder(root)
-    assert [str(path.relative_to(root)) for path in found.images] == [
-        *("b.png", "c.png", "link/a.png")
-    ]
+    assert [str(path.relative_to(root)) for path in found.images] == [*("b.png", "c.png", "link/a.png")]
     assert not found.left_out
 
 
@@ -124,9 +118,7 @@ def test_links_to_nothing_and_pipes_are_named_where_they_may_be_images(tmp_path:
     os.mkfifo(tmp_path / "pipe")
     said = [str(one) for one in list_folder(tmp_path).left_out]
     assert len(said) == 4
-    assert said[0] == (
-        f"{tmp_path}/IM1: cannot be opened (a link to {tmp_path}/gone: No such file or directory)."
-    )
+    assert said[0] == (f"{tmp_path}/IM1: cannot be opened (a link to {tmp_path}/gone: No such file or directory).")
     assert said[2] == f"{tmp_path}/pipe.png: is a pipe or a device; a file was expected."
 
 
@@ -140,9 +132,7 @@ def test_what_may_not_be_looked_into_is_named(locked: Path) -> None:
     found = list_folder(locked)
     assert [path.name for path in found.images] == ["a.png", "z.png"]  # z.png fails when it is read
     assert [one.path.name for one in found.left_out] == ["IM1", "c.png", "shut"]
-    assert str(found.left_out[2]) == (
-        f"{locked}/shut: this folder cannot be looked into (Permission denied)."
-    )
+    assert str(found.left_out[2]) == (f"{locked}/shut: this folder cannot be looked into (Permission denied).")
 
 
 def test_names_that_are_no_text_and_names_that_differ_in_case_are_listed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mammolens.errors import DataError
-from mammolens.localisation import (
+from mammolens.measures.localisation import (
     Localisation,
     breast_mask,
     chance_rate,
@@ -63,9 +63,7 @@ def test_a_tolerance_is_a_distance_in_pixels_of_the_picture() -> None:
 @given(
     st.integers(0, ROWS - 1),
     st.integers(0, COLUMNS - 1),
-    st.builds(
-        Box, st.integers(0, 200), st.integers(0, 600), st.integers(1, 200), st.integers(1, 300)
-    ),
+    st.builds(Box, st.integers(0, 200), st.integers(0, 600), st.integers(1, 200), st.integers(1, 300)),
     st.integers(0, 50),
 )
 def test_a_mirrored_picture_gives_the_same(row: int, column: int, box: Box, tolerance: int) -> None:

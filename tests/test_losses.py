@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from mammolens.losses import BagLoss, BoxLoss, with_losses
-from mammolens.networks import LOGITS, build
-from mammolens.recipe import Recipe, read_recipe
+from mammolens.learning.losses import BagLoss, BoxLoss, with_losses
+from mammolens.learning.networks import LOGITS, build
+from mammolens.model.recipe import Recipe, read_recipe
 
 
 def extra_loss(layer: keras.Layer, *inputs: np.ndarray, training: bool = True) -> float:

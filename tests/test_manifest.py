@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mammolens.data.manifest import Manifest
+from mammolens.data.meanings import labels_by_name
 from mammolens.errors import DataError
-from mammolens.manifest import Manifest
-from mammolens.meanings import labels_by_name
 from mammolens.records import Box, Laterality, Mammogram, Split, View
 
 
@@ -46,9 +46,7 @@ def test_paths_inside_the_folder_are_written_relative_so_that_the_set_can_move(
 ) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "a.png").touch()
-    Manifest((Mammogram(path=tmp_path / "old" / "a.png", label=0),)).save(
-        tmp_path / "old" / "data.csv"
-    )
+    Manifest((Mammogram(path=tmp_path / "old" / "a.png", label=0),)).save(tmp_path / "old" / "data.csv")
     (tmp_path / "old").rename(tmp_path / "new")
     assert Manifest.load(tmp_path / "new" / "data.csv").paths == [tmp_path / "new" / "a.png"]
 

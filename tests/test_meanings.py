@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from mammolens.data.meanings import label_named, labels_by_name, plain, split_named
 from mammolens.errors import DataError
-from mammolens.meanings import label_named, labels_by_name, plain, split_named
 from mammolens.records import Split
 
 HERE = Path("set")
@@ -45,9 +45,7 @@ def test_what_is_not_plain_is_asked(names: set[str]) -> None:
 
 def test_the_same_class_in_two_spellings_is_one() -> None:
     names = {"Benign", "benign", "malignant", "Malignant "}
-    assert labels_by_name(names, None, HERE) == {
-        name: int(name.strip().lower() == "malignant") for name in names
-    }
+    assert labels_by_name(names, None, HERE) == {name: int(name.strip().lower() == "malignant") for name in names}
 
 
 def test_three_classes_are_two_where_all_others_plainly_mean_no_tumor() -> None:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 
-from mammolens import decisions, metrics
-from mammolens.intervals import Measure
-from mammolens.metrics import PatientWeights, estimate, patient_weights
+from mammolens.measures import decisions, metrics
+from mammolens.measures.intervals import Measure
+from mammolens.measures.metrics import PatientWeights, estimate, patient_weights
 from resampled import COUNT, ONE, SEEDS, Array, drawn_weights, same
 
 Ranking = Callable[[Array, Array], Measure]
@@ -47,12 +47,8 @@ def test_measures_equal_scikit_learn_with_and_without_weights(seed: int, ties: b
     clipped = np.clip(scores, 1e-7, 1 - 1e-7)
     for row, drawn in enumerate(weights):
         label = repeated(labels, drawn)
-        assert auc[row] == pytest.approx(
-            sklearn_metrics.roc_auc_score(label, repeated(scores, drawn))
-        )
-        assert average[row] == pytest.approx(
-            sklearn_metrics.average_precision_score(label, repeated(scores, drawn))
-        )
+        assert auc[row] == pytest.approx(sklearn_metrics.roc_auc_score(label, repeated(scores, drawn)))
+        assert average[row] == pytest.approx(sklearn_metrics.average_precision_score(label, repeated(scores, drawn)))
         assert loss[row] == pytest.approx(sklearn_metrics.log_loss(label, repeated(clipped, drawn)))
 
 
@@ -65,19 +61,14 @@ def test_decisions_equal_scikit_learn(seed: int, threshold: float) -> None:
     expected = sklearn_metrics.confusion_matrix(labels, called, labels=[0, 1]).ravel()
     assert [float(count[0]) for count in counts] == expected.tolist()
     measured = {
-        name: float(measure(ONE)[0])
-        for name, measure in decisions.decision_measures(labels, scores, threshold).items()
+        name: float(measure(ONE)[0]) for name, measure in decisions.decision_measures(labels, scores, threshold).items()
     }
     assert measured["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, called))
     assert measured["sensitivity"] == pytest.approx(sklearn_metrics.recall_score(labels, called))
-    assert measured["specificity"] == pytest.approx(
-        sklearn_metrics.recall_score(labels, called, pos_label=0)
-    )
+    assert measured["specificity"] == pytest.approx(sklearn_metrics.recall_score(labels, called, pos_label=0))
     assert measured["f1"] == pytest.approx(sklearn_metrics.f1_score(labels, called))
     if called.any():
-        assert measured["precision"] == pytest.approx(
-            sklearn_metrics.precision_score(labels, called)
-        )
+        assert measured["precision"] == pytest.approx(sklearn_metrics.precision_score(labels, called))
     else:
         assert np.isnan(measured["precision"])
 
@@ -159,9 +150,7 @@ def test_youden_takes_the_best_sum_of_sensitivity_and_specificity() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(SEEDS, st.booleans(), st.sampled_from([0.0, 0.5, 0.8, 0.9, 0.95, 1.0]))
-def test_operating_points_are_the_best_of_the_roc_curve(
-    seed: int, ties: bool, target: float
-) -> None:
+def test_operating_points_are_the_best_of_the_roc_curve(seed: int, ties: bool, target: float) -> None:
     labels, scores = sample(seed, ties=ties)
     weights = drawn_weights(seed)
     found = metrics.sensitivity_at_specificity(labels, scores, target)(weights)
@@ -191,9 +180,7 @@ def test_partial_auc_equals_scikit_learn(seed: int, ties: bool, lowest: float) -
     weights = drawn_weights(seed)
     measured = metrics.partial_auc(labels, scores, lowest)(weights)
     for row, drawn in enumerate(weights):
-        expected = sklearn_metrics.roc_auc_score(
-            labels, scores, sample_weight=drawn, max_fpr=1 - lowest
-        )
+        expected = sklearn_metrics.roc_auc_score(labels, scores, sample_weight=drawn, max_fpr=1 - lowest)
         assert same(measured[row], expected)
 
 
@@ -221,9 +208,7 @@ def test_swapped_labels_mirror_the_auc_and_its_interval(seed: int, ties: bool) -
     swapped = metrics.roc_auc(1 - labels, scores)(weights)
     np.testing.assert_allclose(swapped, 1 - metrics.roc_auc(labels, scores)(weights))
     there, back = metrics.delong(labels, scores), metrics.delong(1 - labels, scores)
-    assert (back.value, back.low, back.high) == pytest.approx(
-        (1 - there.value, 1 - there.high, 1 - there.low)
-    )
+    assert (back.value, back.low, back.high) == pytest.approx((1 - there.value, 1 - there.high, 1 - there.low))
 
 
 @pytest.mark.parametrize("name", RANKINGS)
@@ -274,15 +259,12 @@ def test_decision_measures_equal_scikit_learn_with_weights(seed: int, threshold:
     called = (scores >= threshold).astype(float)
     weights = drawn_weights(seed)
     measured = {
-        name: measure(weights)
-        for name, measure in decisions.decision_measures(labels, scores, threshold).items()
+        name: measure(weights) for name, measure in decisions.decision_measures(labels, scores, threshold).items()
     }
     for row, drawn in enumerate(weights):
         ratios = sklearn_metrics.class_likelihood_ratios(labels, called, sample_weight=drawn)
         expected = {
-            "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(
-                labels, called, sample_weight=drawn
-            ),
+            "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(labels, called, sample_weight=drawn),
             "mcc": sklearn_metrics.matthews_corrcoef(labels, called, sample_weight=drawn),
             "negative_predictive_value": sklearn_metrics.precision_score(
                 labels, called, pos_label=0, sample_weight=drawn

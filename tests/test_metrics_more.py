@@ -13,8 +13,8 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
-from mammolens import curves, decisions, metrics
-from mammolens.metrics import Estimate, estimate, patient_weights
+from mammolens.measures import curves, decisions, metrics
+from mammolens.measures.metrics import Estimate, estimate, patient_weights
 from resampled import COUNT, ONE, SEEDS, Array, drawn_weights, same
 
 
@@ -81,9 +81,7 @@ def test_delong_is_what_the_definition_gives(seed: int, ties: bool) -> None:
     error = math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     difference = areas[0] - areas[1]
     assert compared.difference.value == pytest.approx(difference)
-    assert compared.difference.high - compared.difference.low == pytest.approx(
-        2 * 1.959964 * error, abs=1e-6
-    )
+    assert compared.difference.high - compared.difference.low == pytest.approx(2 * 1.959964 * error, abs=1e-6)
     assert compared.p_value == pytest.approx(2 * norm.sf(abs(difference) / error))
 
 
@@ -260,9 +258,7 @@ def test_a_prevalence_weights_as_repeating_a_class_does(seed: int, times: int) -
     labels, scores = sample(seed)
     repeats = np.where(labels == 1, 1, times)
     thresholds = [0.05, 0.3, 0.5]
-    repeated = curves.net_benefit(
-        np.repeat(labels, repeats), np.repeat(scores, repeats), thresholds
-    )
+    repeated = curves.net_benefit(np.repeat(labels, repeats), np.repeat(scores, repeats), thresholds)
     prevalence = float(labels.sum() / repeats.sum())
     weighted = curves.net_benefit(labels, scores, thresholds, prevalence)
     np.testing.assert_allclose(weighted.model, repeated.model, atol=1e-12)

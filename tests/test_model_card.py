@@ -3,9 +3,7 @@ import math
 import re
 from typing import Any
 
-from mammolens.evaluation import Model, Report
-from mammolens.evaluation.card import model_card
-from mammolens.evaluation.schema import (
+from mammolens.judging.schema import (
     CalibrationReport,
     ConformalReport,
     Counts,
@@ -14,14 +12,17 @@ from mammolens.evaluation.schema import (
     DecisionCurve,
     LevelReport,
     Mistake,
+    Model,
     PredictiveValues,
     ReliabilityBin,
+    Report,
     Robustness,
     Subgroup,
 )
-from mammolens.localisation import Localisation
-from mammolens.metrics import Estimate
+from mammolens.measures.localisation import Localisation
+from mammolens.measures.metrics import Estimate
 from mammolens.records import LABEL_NAMES, Level, Split
+from mammolens.reports.card import model_card
 
 NOT_DEFINED = Estimate(math.nan, math.nan, math.nan)
 HOSTILE = "<b>&\"'one_1.png"
@@ -65,9 +66,7 @@ def decision(at: float) -> Decision:
             name: figure(at + place / 100)
             for place, name in enumerate(("sensitivity", "specificity", "precision", "mcc"))
         },
-        at_own_prevalence=PredictiveValues(
-            prevalence=0.0622, positive=figure(0.134), negative=figure(0.978)
-        ),
+        at_own_prevalence=PredictiveValues(prevalence=0.0622, positive=figure(0.134), negative=figure(0.978)),
         at_screening_prevalence=PredictiveValues(
             prevalence=0.005,
             positive=Estimate(0.0116, 0.0067, 0.0213),
@@ -113,9 +112,7 @@ def at_level(level: Level, at: float) -> LevelReport:
         roc=Curve(x=(0.0, 0.1, 1.0), y=(0.0, at, 1.0)),
         precision_recall=Curve(x=(0.0, at, 1.0), y=(1.0, 0.4, 0.06)),
         risk_coverage=Curve(x=(0.0, 0.5, 1.0), y=(0.0, 0.02, at / 3)),
-        decision_curve=DecisionCurve(
-            thresholds=(0.01, 0.02), model=(0.05, at / 30), treat_all=(0.05, 0.04)
-        ),
+        decision_curve=DecisionCurve(thresholds=(0.01, 0.02), model=(0.05, at / 30), treat_all=(0.05, 0.04)),
     )
 
 
@@ -140,9 +137,7 @@ def full() -> Report:
             ("D", 0.8, -0.0004, 0.567),
         )
     ]
-    where = Localisation(
-        images=60, patients=30, hit_rate=figure(0.58), chance_rate=0.054, iou=figure(0.196)
-    )
+    where = Localisation(images=60, patients=30, hit_rate=figure(0.58), chance_rate=0.054, iou=figure(0.196))
     return Report(
         model=Model(
             name="rsna-lite1-512 <b>",
@@ -200,11 +195,8 @@ def bare() -> Report:
     empty = Curve(x=(), y=())
     undefined = decision(0.5).model_copy(
         update={
-            "measures": dict.fromkeys(("sensitivity", "precision"), NOT_DEFINED)
-            | {"specificity": figure(0.7)},
-            "at_own_prevalence": PredictiveValues(
-                prevalence=0, positive=NOT_DEFINED, negative=NOT_DEFINED
-            ),
+            "measures": dict.fromkeys(("sensitivity", "precision"), NOT_DEFINED) | {"specificity": figure(0.7)},
+            "at_own_prevalence": PredictiveValues(prevalence=0, positive=NOT_DEFINED, negative=NOT_DEFINED),
         }
     )
     level = one.model_copy(
@@ -324,9 +316,7 @@ def test_other_numbers_are_those_of_the_json() -> None:
     assert "In 60 images with boxes" in section(made, "Where it looked")
     assert "5.4 %" in section(made, "Where it looked")
     assert f"age alone: AUC {expected(stored['references']['age'], 'three')}" in model_card(made)
-    assert "Images in training and validation: 40,120\n- Patients: 8,734" in section(
-        made, "Training data"
-    )
+    assert "Images in training and validation: 40,120\n- Patients: 8,734" in section(made, "Training data")
     assert "Images: 1,799, of 450 patients; 112 with a tumor" in section(made, "Evaluation data")
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mammolens.data.manifest import Manifest
+from mammolens.data.sources import read_source
 from mammolens.errors import DataError
-from mammolens.manifest import Manifest
 from mammolens.records import Box, Laterality, Mammogram, Split, View
-from mammolens.sources import read_source
 
 L, R = Laterality.LEFT, Laterality.RIGHT
 OFFICIAL_HEADER = (
@@ -16,10 +16,7 @@ OFFICIAL_HEADER = (
     "mass shape,mass margins,assessment,pathology,subtlety,image file path,"
     "cropped image file path,ROI mask file path\r\n"
 )
-LABELS = (
-    "path,split,patient_id,laterality,view,malignant,pathologies,assessments,density,"
-    "boxes_xywh_800\n"
-)
+LABELS = "path,split,patient_id,laterality,view,malignant,pathologies,assessments,density,boxes_xywh_800\n"
 RSNA_HEADER = (
     "site_id,patient_id,image_id,laterality,view,age,cancer,biopsy,invasive,BIRADS,implant,"
     "density,machine_id,difficult_negative_case\n"

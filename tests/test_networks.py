@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from mammolens.efficientnet_lite import STAGES, layers_by_stage
 from mammolens.errors import RecipeError
-from mammolens.networks import (
+from mammolens.learning.efficientnet_lite import STAGES, layers_by_stage
+from mammolens.learning.networks import (
     POOLINGS,
     as_trained,
     baseline_cnn,
@@ -15,9 +15,9 @@ from mammolens.networks import (
     score_map_network,
     with_flips,
 )
-from mammolens.recipe import Augment, Recipe, read_recipe
-from mammolens.runs import save_network
-from mammolens.score_maps import with_score_map
+from mammolens.learning.runs import save_network
+from mammolens.learning.score_maps import with_score_map
+from mammolens.model.recipe import Augment, Recipe, read_recipe
 
 SMALL = [
     "preprocess.height=64",
@@ -162,9 +162,7 @@ def test_weights_are_taken_over_from_a_saved_network(tmp_path: Path) -> None:
     donor.save(tmp_path / "donor.h5")
     taken = build(small(f"initial_weights={tmp_path / 'donor.h5'}"))
     for name in ("stem", "head", "attention", "logits"):
-        for ours, theirs in zip(
-            taken.get_layer(name).get_weights(), donor.get_layer(name).get_weights(), strict=True
-        ):
+        for ours, theirs in zip(taken.get_layer(name).get_weights(), donor.get_layer(name).get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -217,6 +215,4 @@ def test_a_saved_network_opens_again_whatever_its_pooling(pooling: str, tmp_path
     network = build(small(f"pooling={pooling}"))
     save_network(network, tmp_path / "saved.h5")
     opened = keras.saving.load_model(tmp_path / "saved.h5", compile=False)
-    np.testing.assert_allclose(
-        opened.predict(pixels(), verbose=0), network.predict(pixels(), verbose=0), atol=1e-6
-    )
+    np.testing.assert_allclose(opened.predict(pixels(), verbose=0), network.predict(pixels(), verbose=0), atol=1e-6)

@@ -8,13 +8,13 @@ import pytest
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from mammolens import onnx_model
-from mammolens.cache import prepared_pixels
 from mammolens.errors import BundleError
-from mammolens.networks import Network
-from mammolens.onnx_model import parity, round_weights, to_onnx
-from mammolens.runs import Run
-from mammolens.score_maps import with_score_map
+from mammolens.images.cache import prepared_pixels
+from mammolens.learning import onnx_model
+from mammolens.learning.networks import Network
+from mammolens.learning.onnx_model import parity, round_weights, to_onnx
+from mammolens.learning.runs import Run
+from mammolens.learning.score_maps import with_score_map
 
 Floats = NDArray[np.float32]
 

@@ -10,8 +10,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from mammolens.inputs import find_inputs
-from mammolens.overlay import (
+from mammolens.images.archives import find_inputs
+from mammolens.records import Prediction
+from mammolens.serving.overlay import (
     FAINTEST,
     LOOKED,
     RESEARCH,
@@ -22,7 +23,6 @@ from mammolens.overlay import (
     write_overlay,
     write_overlays,
 )
-from mammolens.records import Prediction
 
 Floats = NDArray[np.float32]
 
@@ -71,9 +71,7 @@ def test_a_picture_without_anything_suspect_stays_as_it_is() -> None:
     arrays(np.float32, (6, 4), elements=st.floats(0, 1, width=32)),
     st.tuples(st.integers(16, 90), st.integers(16, 90)),
 )
-def test_no_place_stands_out_exactly_where_no_heat_is_drawn(
-    score_map: Floats, shape: tuple[int, int]
-) -> None:
+def test_no_place_stands_out_exactly_where_no_heat_is_drawn(score_map: Floats, shape: tuple[int, int]) -> None:
     """Wherever a picture gets any colour, its words do not say that nothing is drawn."""
     quiet = "nothing is drawn" in caption([score_map])
     assert quiet == bool((heat(score_map)[..., 3] == 0).all())
@@ -146,16 +144,12 @@ def test_a_long_name_is_cut(tmp_path: Path, png: Callable[..., Path]) -> None:
     assert len(list((tmp_path / "heat").iterdir())) == 1
 
 
-def test_heatmaps_are_named_after_their_inputs_in_order(
-    tmp_path: Path, png: Callable[..., Path]
-) -> None:
+def test_heatmaps_are_named_after_their_inputs_in_order(tmp_path: Path, png: Callable[..., Path]) -> None:
     archive = tmp_path / "set.zip"
     with zipfile.ZipFile(archive, "w") as written:
         written.write(png(np.full((64, 48), 99, np.uint8), "a.png"), "deep/a.png")
     inputs = find_inputs([tmp_path / "a.png", tmp_path / "gone.png", archive])
-    answers = [
-        Prediction(source.name, 0.9, "tumor", 0.5, score_map=full(0.9, 8, 6)) for source in inputs
-    ]
+    answers = [Prediction(source.name, 0.9, "tumor", 0.5, score_map=full(0.9, 8, 6)) for source in inputs]
     answers[1] = Prediction.failure(inputs[1].name, "no such file", 0.5)
     stream = write_overlays(iter(answers), inputs, tmp_path / "heat")
     assert next(stream) is answers[0]

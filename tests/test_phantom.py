@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from mammolens.phantom import (
+from mammolens.phantoms.drawing import (
     VIEWS,
     Breast,
     Density,
@@ -14,7 +14,7 @@ from mammolens.phantom import (
     draw_view,
     power_law_noise,
 )
-from mammolens.phantom_lesions import Lesion, LesionKind, find_place, render_lesion
+from mammolens.phantoms.lesions import Lesion, LesionKind, find_place, render_lesion
 from mammolens.records import Laterality, View
 
 SIZE = 320
@@ -90,8 +90,7 @@ def test_the_pectoral_muscle_brightens_the_upper_corner_of_oblique_views_only() 
 def test_denser_breasts_are_brighter(view: View) -> None:
     def brightness(density: Density) -> float:
         pictures = [
-            draw_view(replace(_patient(n).left, density=density, lesion=None), view, size=SIZE)
-            for n in range(3)
+            draw_view(replace(_patient(n).left, density=density, lesion=None), view, size=SIZE) for n in range(3)
         ]
         return float(np.mean([p.pixels[p.pixels > BACKGROUND].mean() for p in pictures]))
 

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brightness import HEIGHT, WIDTH, bundle, flat
-from mammolens.bundle import Outputs
-from mammolens.cache import prepared_pixels
-from mammolens.calibration import Calibration
 from mammolens.errors import BundleError
-from mammolens.gate import NOT_A_MAMMOGRAM
-from mammolens.inputs import Input, find_inputs
-from mammolens.predictor import Picture, Predictor, look
-from mammolens.preprocess import as_float
+from mammolens.images.archives import Input, find_inputs
+from mammolens.images.cache import prepared_pixels
+from mammolens.images.preprocess import as_float
+from mammolens.learning.runs import Run
+from mammolens.model.bundle import Outputs
+from mammolens.model.calibration import Calibration
+from mammolens.model.gate import NOT_A_MAMMOGRAM
 from mammolens.records import Level, Reason, Split
-from mammolens.runs import Run
+from mammolens.serving.predictor import Picture, Predictor, look
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +153,7 @@ def test_an_array_is_answered_as_the_same_file(
         (np.broadcast_to(np.uint8(0), (100_000, 100_000)), "over the limit"),
     ],
 )
-def test_an_array_that_is_no_picture_is_a_failure(
-    predictor: Predictor, array: NDArray[np.generic], said: str
-) -> None:
+def test_an_array_that_is_no_picture_is_a_failure(predictor: Predictor, array: NDArray[np.generic], said: str) -> None:
     first, second = predictor.predict([array, flat(9)])
     assert re.search(said, str(first.error))
     assert second.error is None
@@ -204,9 +202,7 @@ def test_a_point_is_chosen_by_name(predictor: Predictor) -> None:
         assert chosen.threshold() == threshold
         answers = list(chosen.predict(pictures))
         assert {(a.operating_point, a.threshold) for a in answers} == {(name, threshold)}
-        assert [a.decision == "tumor" for a in answers] == [
-            level >= threshold for level in (0.2, 0.4, 0.55, 0.8)
-        ]
+        assert [a.decision == "tumor" for a in answers] == [level >= threshold for level in (0.2, 0.4, 0.55, 0.8)]
         assert [a.uncertain for a in answers] == [False, True, True, False]
     with pytest.raises(BundleError, match=r"no operating point 'best'; it has balanced, sens"):
         Predictor.load(folder, "best")
@@ -215,9 +211,7 @@ def test_a_point_is_chosen_by_name(predictor: Predictor) -> None:
 def test_calibration_comes_between_score_and_threshold(tmp_path: Path) -> None:
     calibration = Calibration(slope=2, intercept=-1)
     doubting = Predictor.load(bundle(tmp_path / "bundle", calibration=calibration).folder)
-    assert doubting.score(np.full((HEIGHT, WIDTH), 39321, np.uint16))[0] == pytest.approx(
-        0.6, abs=1e-4
-    )
+    assert doubting.score(np.full((HEIGHT, WIDTH), 39321, np.uint16))[0] == pytest.approx(0.6, abs=1e-4)
     assert probability(doubting, flat(153)) == pytest.approx(float(calibration(0.6)), abs=1e-4)
 
 
@@ -230,9 +224,7 @@ def test_a_bundle_without_a_map_answers_without_one(tmp_path: Path) -> None:
 
 def test_a_copied_bundle_answers_alike(predictor: Predictor, tmp_path: Path) -> None:
     shutil.copytree(predictor.bundle.folder, tmp_path / "copy")
-    assert probability(Predictor.load(tmp_path / "copy"), flat(77)) == probability(
-        predictor, flat(77)
-    )
+    assert probability(Predictor.load(tmp_path / "copy"), flat(77)) == probability(predictor, flat(77))
 
 
 def test_archives_are_answered_under_their_own_names(

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from brightness import bundle, flat
-from mammolens.bundle import open_bundle, packaged_bundles
-from mammolens.gate import NOT_A_MAMMOGRAM
-from mammolens.phantom import draw_patient, draw_view
-from mammolens.predictor import NO_SIDE, Predictor
+from mammolens.model.bundle import open_bundle, packaged_bundles
+from mammolens.model.gate import NOT_A_MAMMOGRAM
+from mammolens.phantoms.drawing import draw_patient, draw_view
 from mammolens.records import Laterality, Level, Prediction, Reason, View
+from mammolens.serving.predictor import NO_SIDE, Predictor
 from test_dicom import mammogram, save
 
 VIEWS = {
@@ -113,9 +113,7 @@ def test_views_of_a_breast_or_patient_are_answered_together(
 
 
 @pytest.mark.parametrize("level", [Level.BREAST, Level.PATIENT])
-def test_the_order_of_files_makes_no_difference(
-    predictor: Predictor, files: list[Path], level: Level
-) -> None:
+def test_the_order_of_files_makes_no_difference(predictor: Predictor, files: list[Path], level: Level) -> None:
     expected = by_name(list(predictor.predict(files, level=level)))
     mixed = [*files[1::2], *files[::2][::-1]]
     assert sorted(mixed) == files
@@ -131,8 +129,7 @@ def test_what_is_no_mammogram_has_no_say_in_its_breast(tmp_path: Path, level: Le
     predictor = Predictor.load(bundle(tmp_path / "bundle", gate=gate).folder)
     breast, noise = draw_patient(0, 1).left, np.random.default_rng(0)
     pictures = {
-        view: draw_view(breast, view, size=200).pixels.astype(np.uint16) * 16
-        for view in (View.CC, View.MLO)
+        view: draw_view(breast, view, size=200).pixels.astype(np.uint16) * 16 for view in (View.CC, View.MLO)
     } | {View.ML: noise.integers(0, 4096, (200, 180)).astype(np.uint16)}
     paths = [tmp_path / f"{view}.dcm" for view in pictures]
     for path, (view, stored) in zip(paths, pictures.items(), strict=True):

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from brightness import HEIGHT, WIDTH, bundle
-from mammolens.images import Header
-from mammolens.predictor import Predictor, Seen, _on_picture, look
-from mammolens.preprocess import Geometry, Preprocess
-from mammolens.reading import read_image
+from mammolens.images.image import Header
+from mammolens.images.preprocess import Geometry, Preprocess
+from mammolens.images.reading import read_image
+from mammolens.learning.runs import Run
 from mammolens.records import Box
-from mammolens.runs import Run
+from mammolens.serving.predictor import Predictor, Seen, _on_picture, look
 
 ROWS, COLUMNS = 6, 4
 CELL = 8  # pixels of the canvas
@@ -27,9 +27,7 @@ def hot(row: int, column: int) -> NDArray[np.float32]:
     return score_map
 
 
-def over_picture(
-    score_map: NDArray[np.float32], geometry: Geometry, height: int, width: int
-) -> NDArray[np.float32]:
+def over_picture(score_map: NDArray[np.float32], geometry: Geometry, height: int, width: int) -> NDArray[np.float32]:
     levels = np.zeros((ROWS * CELL, COLUMNS * CELL), np.uint16)
     seen = Seen(levels, geometry, (height, width), admitted=True, header=Header(), warnings=())
     return _on_picture(score_map, seen)
@@ -62,9 +60,7 @@ def geometries(draw: st.DrawFn) -> tuple[Geometry, int, int]:
 
 
 @given(geometries(), st.integers(0, ROWS - 1), st.integers(0, COLUMNS - 1))
-def test_a_hot_cell_comes_back_to_where_it_was_seen(
-    drawn: tuple[Geometry, int, int], row: int, column: int
-) -> None:
+def test_a_hot_cell_comes_back_to_where_it_was_seen(drawn: tuple[Geometry, int, int], row: int, column: int) -> None:
     """Judged by `Geometry.to_canvas`, which goes the other way."""
     geometry, height, width = drawn
     left, top, right, bottom = geometry.content
@@ -94,9 +90,7 @@ def test_outside_the_crop_nothing_is_hot(drawn: tuple[Geometry, int, int]) -> No
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
 @pytest.mark.parametrize(("height", "width"), [(480, 320), (400, 400), (1200, 300)])
-def test_a_bright_place_is_hot_where_it_is(
-    tmp_path: Path, fit: str, height: int, width: int
-) -> None:
+def test_a_bright_place_is_hot_where_it_is(tmp_path: Path, fit: str, height: int, width: int) -> None:
     settings = Preprocess.model_validate({"height": HEIGHT, "width": WIDTH, "fit": fit})
     predictor = Predictor.load(bundle(tmp_path / "bundle", preprocess=settings).folder)
     x, y = 0.75 * width, 0.25 * height

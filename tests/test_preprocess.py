@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from mammolens.manifest import Manifest
-from mammolens.preprocess import Preprocess, as_float
-from mammolens.reading import read_image
+from mammolens.data.manifest import Manifest
+from mammolens.images.preprocess import Preprocess, as_float
+from mammolens.images.reading import read_image
 from mammolens.records import Box
 
 
@@ -57,9 +57,7 @@ def test_breast_crops_to_the_breast_and_spans_the_range() -> None:
 def test_contrast_does_not_depend_on_the_range_a_machine_uses() -> None:
     preprocess, picture = Preprocess.breast(96, 64), breast_picture()
     dim = preprocess(picture * np.float32(0.0625))
-    np.testing.assert_allclose(
-        as_float(dim.pixels), as_float(preprocess(picture).pixels), atol=0.01
-    )
+    np.testing.assert_allclose(as_float(dim.pixels), as_float(preprocess(picture).pixels), atol=0.01)
 
 
 def test_a_marker_outside_the_breast_leaves_no_trace() -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Pillow
 
 from mammolens.errors import ImageError
-from mammolens.reading import read_image
+from mammolens.images.reading import read_image
 
 HEIGHT, WIDTH = 20, 33
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -60,18 +60,14 @@ def test_coloured_png_with_one_transparent_shade(tmp_path: Path, bits: int) -> N
     white = 2**bits - 1
     stored = np.repeat(shades(bits), 3, axis=2)
     stored[2:5] = white
-    image = read_image(
-        png(tmp_path / "a.png", stored, bits, 2, tRNS=struct.pack(">3H", *[white] * 3))
-    )
+    image = read_image(png(tmp_path / "a.png", stored, bits, 2, tRNS=struct.pack(">3H", *[white] * 3)))
     expected = np.where(stored == white, 0, stored)[..., 0] / white
     np.testing.assert_allclose(image.pixels, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("kind", [4, 6])
-def test_png_with_alpha_keeps_its_bits_and_lies_on_black(
-    tmp_path: Path, bits: int, kind: int
-) -> None:
+def test_png_with_alpha_keeps_its_bits_and_lies_on_black(tmp_path: Path, bits: int, kind: int) -> None:
     grey, alpha = shades(bits), shades(bits, seed=1)
     channels = [grey] * (1 if kind == 4 else 3) + [alpha]
     image = read_image(png(tmp_path / "a.png", np.concatenate(channels, 2), bits, kind))
@@ -107,9 +103,7 @@ def test_webp_with_alpha_lies_on_black(tmp_path: Path) -> None:
     grey = np.full((32, 32), 255, np.uint8)
     alpha = np.zeros_like(grey)
     alpha[:, :16] = 255
-    Pillow.fromarray(np.dstack([grey] * 3 + [alpha])).save(
-        tmp_path / "a.webp", lossless=True, exact=True
-    )
+    Pillow.fromarray(np.dstack([grey] * 3 + [alpha])).save(tmp_path / "a.webp", lossless=True, exact=True)
     image = read_image(tmp_path / "a.webp")
     np.testing.assert_array_equal(image.pixels, alpha / np.float32(255))
 
@@ -122,9 +116,7 @@ def test_twelve_bits_in_sixteen_are_said_to_be_faint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("white", [1, 100, 255, 4095, 65535])
 @pytest.mark.parametrize("plain", [False, True])
-def test_pgm_is_divided_by_the_white_that_it_names(
-    tmp_path: Path, white: int, *, plain: bool
-) -> None:
+def test_pgm_is_divided_by_the_white_that_it_names(tmp_path: Path, white: int, *, plain: bool) -> None:
     stored = np.random.default_rng(0).integers(0, white + 1, (HEIGHT, WIDTH))
     body = stored.astype(np.uint8 if white < 256 else ">u2").tobytes()
     if plain:

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from mammolens.errors import RecipeError
-from mammolens.preprocess import Preprocess
-from mammolens.recipe import Augment, Recipe, read_recipe, recipe_names
+from mammolens.images.preprocess import Preprocess
+from mammolens.model.recipe import Augment, Recipe, read_recipe, recipe_names
 
 
 def test_the_baseline_is_the_original_training() -> None:

@@ -19,7 +19,7 @@ from conftest import Said, Typed
 from mammolens.cli import main
 from mammolens.errors import DataError
 from mammolens.files import check_new_folder, written_whole
-from mammolens.runs import Run, save_network
+from mammolens.learning.runs import Run, save_network
 
 WRITERS = {
     "phantom": "phantom {place}/made --patients 12 --size 64 --quiet",
@@ -104,9 +104,7 @@ def complaint(said: Said) -> str:
 
 
 @pytest.mark.parametrize("verb", WRITERS)
-def test_a_file_where_a_folder_should_be(
-    mammolens: Typed, named: dict[str, str], tmp_path: Path, verb: str
-) -> None:
+def test_a_file_where_a_folder_should_be(mammolens: Typed, named: dict[str, str], tmp_path: Path, verb: str) -> None:
     (tmp_path / "file").write_text("mine")
     said = mammolens(*typed(verb, named, tmp_path / "file"))
     assert f"{tmp_path}/file/" in complaint(said)
@@ -123,9 +121,7 @@ def test_a_locked_folder(mammolens: Typed, named: dict[str, str], locked: Path, 
 
 
 @pytest.mark.parametrize("verb", INTO_FILES)
-def test_a_folder_where_the_file_should_be(
-    mammolens: Typed, named: dict[str, str], tmp_path: Path, verb: str
-) -> None:
+def test_a_folder_where_the_file_should_be(mammolens: Typed, named: dict[str, str], tmp_path: Path, verb: str) -> None:
     words = typed(verb, named, tmp_path)
     out = next(Path(word) for word in words if word.startswith(f"{tmp_path}/made"))
     out.mkdir()
@@ -146,9 +142,7 @@ def test_an_ending_that_cannot_be_written(
 
 
 @pytest.mark.parametrize("verb", [verb for verb in WRITERS if verb not in AT_ONCE])
-def test_a_disk_that_becomes_full(
-    mammolens: Typed, named: dict[str, str], disk: Path, verb: str
-) -> None:
+def test_a_disk_that_becomes_full(mammolens: Typed, named: dict[str, str], disk: Path, verb: str) -> None:
     said = mammolens(*typed(verb, named, disk))
     left = [path.name for path in disk.rglob("*") if path.is_file()]
     for path in sorted(disk.rglob("*"), reverse=True):
@@ -159,9 +153,7 @@ def test_a_disk_that_becomes_full(
 
 
 @pytest.mark.parametrize("verb", AT_ONCE)
-def test_a_disk_that_is_full(
-    mammolens: Typed, named: dict[str, str], disk: Path, verb: str
-) -> None:
+def test_a_disk_that_is_full(mammolens: Typed, named: dict[str, str], disk: Path, verb: str) -> None:
     (disk / "theirs").write_bytes(bytes(4096))
     said = mammolens(*typed(verb, named, disk))
     left = [path.name for path in disk.iterdir()]
@@ -170,9 +162,7 @@ def test_a_disk_that_is_full(
     assert left == ["theirs"]
 
 
-def test_a_network_on_a_full_disk_is_an_error_not_the_end_of_the_process(
-    run: Run, disk: Path
-) -> None:
+def test_a_network_on_a_full_disk_is_an_error_not_the_end_of_the_process(run: Run, disk: Path) -> None:
     with pytest.raises(DataError, match="No space left on device"):
         save_network(run.load_network(), disk / "breast.h5")
     assert list(disk.iterdir()) == []

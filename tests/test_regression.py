@@ -5,16 +5,16 @@ import keras
 import numpy as np
 import pytest
 
-from mammolens.cache import CachedPixels, prepared_pixels
+from mammolens.data.sources import read_source
 from mammolens.errors import RecipeError
-from mammolens.networks import ATTENTION, LOGITS, Network, build, with_flips
-from mammolens.onnx_model import scores_by
-from mammolens.recipe import Recipe, read_recipe
+from mammolens.images.cache import CachedPixels, prepared_pixels
+from mammolens.learning.networks import ATTENTION, LOGITS, Network, build, with_flips
+from mammolens.learning.onnx_model import scores_by
+from mammolens.learning.regression import fit_scores, measures, pooled_features
+from mammolens.learning.runs import HISTORY
+from mammolens.learning.training import train
+from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.records import Split
-from mammolens.regression import fit_scores, measures, pooled_features
-from mammolens.runs import HISTORY
-from mammolens.sources import read_source
-from mammolens.training import train
 
 SMALL = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
 
@@ -46,16 +46,12 @@ def test_what_is_fitted_is_what_the_network_answers(pooling: str, phantoms: Path
     assert features.shape == (12, 2, 1280)
     fit_scores(network, features, labels, recipe)
     images = pixels.take(range(12))[..., np.newaxis]
-    answers = keras.ops.convert_to_numpy(
-        with_flips(network, recipe.augment)(images, training=False)
-    ).ravel()
+    answers = keras.ops.convert_to_numpy(with_flips(network, recipe.augment)(images, training=False)).ravel()
     cross_entropy = -np.mean(np.where(labels == 1, np.log(answers), np.log(1 - answers)))
     assert measures(network, features, labels)["loss"] == pytest.approx(cross_entropy, abs=1e-4)
 
 
-def penalised(
-    network: Network, features: np.ndarray, labels: np.ndarray, recipe: Recipe, step: np.ndarray
-) -> float:
+def penalised(network: Network, features: np.ndarray, labels: np.ndarray, recipe: Recipe, step: np.ndarray) -> float:
     """The objective as its docstring states it, a step away from where the network is."""
     kernel, bias = network.get_layer(LOGITS).get_weights()
     rows = features.reshape(-1, features.shape[-1]).astype(np.float64)

@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
 from html_page import Page
-from mammolens.evaluation import Model, Question, Report, Rules, judge
-from mammolens.evaluation import page as page_module
-from mammolens.evaluation.page import _page, write_report
-from mammolens.evaluation.plots import draw
-from mammolens.manifest import Manifest
+from mammolens.data.manifest import Manifest
+from mammolens.judging.judge import Question, judge
+from mammolens.judging.schema import Model, Report
+from mammolens.model.rules import FIXED, Rules, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split
-from mammolens.triage import FIXED, unmeasured
+from mammolens.reports import evaluation as page_module
+from mammolens.reports.evaluation import _page, write_report
+from mammolens.reports.plots import draw
 from test_model_card import HOSTILE, as_written, bare, decision, full, in_json
 
 ALLOWED = ("95 %", "0.5 is", "Lehman et al. 2017, Radiology 283:49")
@@ -38,9 +39,7 @@ def judged(odd: str = "") -> Report:
             admitted = path.name != odd
             answers.append(Prediction(path, round(probability, 6), admitted=admitted))
     rules = Rules(FIXED, {level: {FIXED: unmeasured(0.5)} for level in Level})
-    return judge(
-        answers, Question(Manifest(tuple(manifest)), Split.TEST, "drawn"), rules, Model(name="x")
-    )
+    return judge(answers, Question(Manifest(tuple(manifest)), Split.TEST, "drawn"), rules, Model(name="x"))
 
 
 def png(shade: int) -> bytes:
@@ -253,9 +252,7 @@ def test_figures_draw_the_points_of_the_report() -> None:
     drawn = draw(made)
     for level in (made.levels[Level.IMAGE], made.levels[Level.BREAST]):
         assert (level.roc.x, level.roc.y) in lines(drawn["roc"])
-        assert (level.precision_recall.x, level.precision_recall.y) in lines(
-            drawn["precision-recall"]
-        )
+        assert (level.precision_recall.x, level.precision_recall.y) in lines(drawn["precision-recall"])
         assert (level.risk_coverage.x, level.risk_coverage.y) in lines(drawn["risk-coverage"])
         curve = level.decision_curve
         benefit = lines(drawn[f"decision-curve-{level.level}"])
@@ -312,7 +309,5 @@ def test_a_name_may_have_any_sign(tmp_path: Path) -> None:
     made = full()
     one = made.images.model_copy(update={"decisions": {"at 0.5 / a": decision(0.5)}})
     levels = {Level.IMAGE: one}
-    write_report(
-        made.model_copy(update={"levels": levels, "default_point": "at 0.5 / a"}), tmp_path
-    )
+    write_report(made.model_copy(update={"levels": levels, "default_point": "at 0.5 / a"}), tmp_path)
     assert "at 0.5 / a" in Page((tmp_path / "report.html").read_text("utf-8")).all_words

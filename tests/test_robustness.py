@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from brightness import brightness, bundle, flat, point
-from mammolens.breast import find_breast, thumbnail
-from mammolens.bundle import write_bundle
+from mammolens.data.manifest import Manifest
 from mammolens.errors import BundleError, DataError
-from mammolens.evaluation import Robustness
-from mammolens.localisation import breast_mask, rank_correlation
-from mammolens.manifest import Manifest
-from mammolens.metrics import called, estimate, patient_weights, roc_auc
-from mammolens.phantom import draw_patient, draw_view
-from mammolens.predictor import Predictor
-from mammolens.reading import read_image
+from mammolens.images.breast import find_breast, thumbnail
+from mammolens.images.reading import read_image
+from mammolens.judging.schema import Robustness
+from mammolens.measures.localisation import breast_mask, rank_correlation
+from mammolens.measures.metrics import called, estimate, patient_weights, roc_auc
+from mammolens.model.bundle import write_bundle
+from mammolens.phantoms.drawing import draw_patient, draw_view
 from mammolens.records import Level, Mammogram, View
-from mammolens.robustness import (
+from mammolens.serving.predictor import Predictor
+from mammolens.serving.robustness import (
     PERTURBATIONS,
     UNCHANGED,
     auc_under,
@@ -134,9 +134,7 @@ def test_detail_is_lost_by_blur_and_half_resolution_and_won_by_noise() -> None:
 @pytest.mark.parametrize("number", range(6))
 @pytest.mark.parametrize("right", [False, True])
 @pytest.mark.parametrize("inverted", [False, True])
-def test_the_marker_lies_on_background_away_from_the_chest_wall(
-    number: int, *, right: bool, inverted: bool
-) -> None:
+def test_the_marker_lies_on_background_away_from_the_chest_wall(number: int, *, right: bool, inverted: bool) -> None:
     pixels = phantom(number, right=right, inverted=inverted)
     marked = PERTURBATIONS["marker"](pixels)
     letters = marked != pixels
@@ -201,9 +199,7 @@ def test_the_identity_costs_nothing_and_black_pictures_cost_all(
     assert Robustness.model_validate_json(blur.model_dump_json()) == blur
 
 
-def test_every_change_is_answered_for_by_the_predictor_itself(
-    predictor: Predictor, phantom_manifest: Manifest
-) -> None:
+def test_every_change_is_answered_for_by_the_predictor_itself(predictor: Predictor, phantom_manifest: Manifest) -> None:
     """Decisions that flip are those that flip when changed pictures are given to `predict`."""
     some = some_patients(phantom_manifest, 8)
     rows = {row.change: row for row in auc_under(predictor, some)}
@@ -219,9 +215,7 @@ def test_every_change_is_answered_for_by_the_predictor_itself(
         assert rows[name].decisions_changed.value == pytest.approx(np.mean(flips)), name
 
 
-def test_a_probability_at_the_threshold_is_a_tumor(
-    tmp_path: Path, png: Callable[..., Path]
-) -> None:
+def test_a_probability_at_the_threshold_is_a_tumor(tmp_path: Path, png: Callable[..., Path]) -> None:
     at_threshold, above = png(flat(51), "a.png"), png(flat(204), "b.png")
     points = {level: {"balanced": point(0.2)} for level in Level}
     known = Predictor.load(bundle(tmp_path / "bundle", operating_points=points).folder)
@@ -301,9 +295,7 @@ def test_kernels_are_drawn_anew_from_the_last(predictor: Predictor) -> None:
 
     def changed(layers: int | None) -> list[str]:
         after = weights(randomised(model, layers))
-        assert {n: (w.shape, w.dtype) for n, w in after.items()} == {
-            n: (w.shape, w.dtype) for n, w in before.items()
-        }
+        assert {n: (w.shape, w.dtype) for n, w in after.items()} == {n: (w.shape, w.dtype) for n, w in before.items()}
         names = [name for name in before if (before[name] != after[name]).any()]
         for name in names:
             one, other = before[name].astype(np.float64), after[name].astype(np.float64)

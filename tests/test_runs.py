@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from mammolens.data.manifest import Manifest
 from mammolens.errors import RunError
-from mammolens.manifest import Manifest
-from mammolens.recipe import Recipe
+from mammolens.learning.runs import open_run, record_manifest, start_run
+from mammolens.model.recipe import Recipe
 from mammolens.records import Split
-from mammolens.runs import open_run, record_manifest, start_run
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -49,9 +49,7 @@ def test_an_unfinished_run_of_another_recipe_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.toml"]
 
 
-def test_a_checkpoint_of_other_images_is_thrown_away(
-    tmp_path: Path, phantom_manifest: Manifest
-) -> None:
+def test_a_checkpoint_of_other_images_is_thrown_away(tmp_path: Path, phantom_manifest: Manifest) -> None:
     unfinished(tmp_path)
     record_manifest(tmp_path, phantom_manifest)
     assert (tmp_path / "checkpoint").exists()

@@ -7,8 +7,8 @@ import torch
 from keras import layers
 from numpy.typing import NDArray
 
-from mammolens.networks import Network, baseline_cnn
-from mammolens.score_maps import with_score_map
+from mammolens.learning.networks import Network, baseline_cnn
+from mammolens.learning.score_maps import with_score_map
 
 
 def noise(*shape: int) -> NDArray[np.float32]:

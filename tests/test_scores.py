@@ -2,21 +2,19 @@ from pathlib import Path
 
 import pytest
 
-from mammolens.assessment import NOT_CHOSEN, assess_scores
+from mammolens.data.manifest import Manifest
+from mammolens.data.sources import read_source
 from mammolens.errors import DataError
-from mammolens.evaluation import Question
-from mammolens.evaluation.scores import NO_PROBABILITY, NO_ROW, scores_from
-from mammolens.manifest import Manifest
+from mammolens.judging.judge import Question
+from mammolens.judging.scores import NO_PROBABILITY, NO_ROW, scores_from
 from mammolens.records import Mammogram, Split
-from mammolens.sources import read_source
+from mammolens.serving.assessment import NOT_CHOSEN, assess_scores
 
 LISTED = Manifest(tuple(Mammogram(path=Path(name), label=1) for name in ("a1", "a2", "b1")))
 
 
 def test_scores_of_another_system_are_found_by_path_or_by_name(tmp_path: Path) -> None:
-    listed = Manifest(
-        tuple(Mammogram(path=tmp_path / "data" / n, label=1) for n in ("a.png", "b.png", "c.png"))
-    )
+    listed = Manifest(tuple(Mammogram(path=tmp_path / "data" / n, label=1) for n in ("a.png", "b.png", "c.png")))
     table = tmp_path / "scores.csv"
     table.write_text(f"path,probability\n{tmp_path}/data/a.png,0.25\nb.png,1\nother.png,0.5\n")
     found = scores_from(table, listed)
@@ -102,9 +100,7 @@ def tables(tmp_path: Path, data: str) -> tuple[Path, Path]:
     """A data table without images, and scores of its eight."""
     listed, scores = tmp_path / "data.csv", tmp_path / "theirs.csv"
     listed.write_text(data)
-    scores.write_text(
-        "path,probability\n" + "".join(f"{n}.png,{0.1 + 0.1 * n:.1f}\n" for n in range(8))
-    )
+    scores.write_text("path,probability\n" + "".join(f"{n}.png,{0.1 + 0.1 * n:.1f}\n" for n in range(8)))
     return listed, scores
 
 
@@ -126,9 +122,7 @@ def test_scores_are_judged_without_any_image(tmp_path: Path) -> None:
     assert "<img" not in page
 
 
-def test_absolute_and_relative_paths_are_judged_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_absolute_and_relative_paths_are_judged_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = "".join(f"{'/far/' * (n % 2)}{n}.png,{int(n in (0, 4, 5))}\n" for n in range(8))
     _, scores = tables(tmp_path, "path,label\n" + rows)
     monkeypatch.chdir(tmp_path)
@@ -137,9 +131,7 @@ def test_absolute_and_relative_paths_are_judged_together(
 
 
 @pytest.mark.parametrize("named", ["", "train.csv"])
-def test_the_table_of_a_published_set_will_do_without_its_images(
-    tmp_path: Path, named: str
-) -> None:
+def test_the_table_of_a_published_set_will_do_without_its_images(tmp_path: Path, named: str) -> None:
     header = "site_id,patient_id,image_id,laterality,view,age,cancer,biopsy\n"
     rows = "".join(f"1,p{n},{n},L,CC,50,{int(n > 3)},0\n" for n in range(8))
     (tmp_path / "train.csv").write_text(header + rows)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mammolens.data.manifest import Manifest
+from mammolens.data.sources import read_source
+from mammolens.data.sources.phantom import write_phantoms
 from mammolens.errors import DataError
-from mammolens.manifest import Manifest
 from mammolens.records import Laterality, Split, View
-from mammolens.sources import read_source
-from mammolens.sources.phantom import write_phantoms
 from test_dicom import gradient, save
 from test_dicom import mammogram as dicom_of
 
@@ -44,8 +44,7 @@ def test_rsna_names_give_ids_and_metadata_is_joined(tmp_path: Path) -> None:
     touch(tmp_path, "train/1/10130_388811999_png.rf.bb9dddf48121.jpg", "train/0/7_8.png")
     touch(tmp_path, "train/0/IMG_0012.png")
     (tmp_path / "metadata.csv").write_text(
-        "patient_id,image_id,laterality,view,age,BIRADS,boxes\n"
-        '10130,388811999,L,MLO,57,,"[[1, 2, 3, 4]]"\n'
+        'patient_id,image_id,laterality,view,age,BIRADS,boxes\n10130,388811999,L,MLO,57,,"[[1, 2, 3, 4]]"\n'
     )
     by_id = {m.image_id: m for m in read_source(str(tmp_path))}
     joined = by_id["388811999"]
@@ -71,9 +70,7 @@ def test_rsna_names_give_ids_and_metadata_is_joined(tmp_path: Path) -> None:
         (["a/1.png", "b/1.png", "c/1.png"], "expected two classes, found 3"),
     ],
 )
-def test_folders_that_are_no_data_set_are_refused(
-    tmp_path: Path, files: list[str], said: str
-) -> None:
+def test_folders_that_are_no_data_set_are_refused(tmp_path: Path, files: list[str], said: str) -> None:
     touch(tmp_path, *files)
     with pytest.raises(DataError, match=said) as caught:
         read_source(str(tmp_path))
@@ -112,17 +109,12 @@ def test_phantoms_are_the_same_from_the_same_seed(tmp_path: Path) -> None:
     for name, seed in (("first", 5), ("second", 5), ("third", 6)):
         write_phantoms(tmp_path / name, 12, size=64, seed=seed)
     first, second, third = (
-        {
-            path.relative_to(tmp_path / name): np.asarray(Image.open(path))
-            for path in (tmp_path / name).rglob("*.jpg")
-        }
+        {path.relative_to(tmp_path / name): np.asarray(Image.open(path)) for path in (tmp_path / name).rglob("*.jpg")}
         for name in ("first", "second", "third")
     )
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[name], second[name]) for name in first)
-    assert first.keys() != third.keys() or any(
-        not np.array_equal(first[name], third[name]) for name in first
-    )
+    assert first.keys() != third.keys() or any(not np.array_equal(first[name], third[name]) for name in first)
 
 
 def test_phantoms_never_overwrite(tmp_path: Path) -> None:
@@ -170,9 +162,7 @@ def test_each_image_is_in_a_class_folder_or_named(tmp_path: Path) -> None:
     touch(tmp_path, "train/loose.png", "empty/readme.md")
     (tmp_path / "1" / "gone.png").symlink_to(tmp_path / "nothing")
     manifest = read_source(str(tmp_path))
-    assert [(m.path.name, m.label) for m in manifest] == [
-        *(("a.png", 0), ("b.png", 1), ("c.png", 1), ("d.png", 1))
-    ]
+    assert [(m.path.name, m.label) for m in manifest] == [*(("a.png", 0), ("b.png", 1), ("c.png", 1), ("d.png", 1))]
     said = left_out(manifest)
     assert set(said) == {"x.png", "e.heic", "f.zip", "loose.png", "gone.png"}
     assert said["x.png"] == said["loose.png"] == "lies in no class folder."
@@ -181,9 +171,7 @@ def test_each_image_is_in_a_class_folder_or_named(tmp_path: Path) -> None:
 
 def test_each_image_is_in_a_class_folder_of_a_split_or_named(tmp_path: Path) -> None:
     touch(tmp_path, "Training/Benign/a.png", "Training/Malignant/b.png", "TESTING/benign/c.png")
-    touch(
-        tmp_path, "val/malignant/d.png", "Training/loose.png", "0/e.png", "f.png", "Training/t.md"
-    )
+    touch(tmp_path, "val/malignant/d.png", "Training/loose.png", "0/e.png", "f.png", "Training/t.md")
     manifest = read_source(str(tmp_path))
     assert [(m.path.name, m.split, m.label) for m in manifest] == [
         ("c.png", Split.TEST, 0),
@@ -198,9 +186,7 @@ def test_dicom_without_a_suffix_is_read_in_class_folders(tmp_path: Path) -> None
     touch(tmp_path, "0/notes", "1/notes")
     for name in ("0/IM1", "1/1.2.840.5"):
         save(tmp_path / name, dicom_of(gradient(12), bits=12))
-    assert [(m.path.name, m.label) for m in read_source(str(tmp_path))] == [
-        *(("IM1", 0), ("1.2.840.5", 1))
-    ]
+    assert [(m.path.name, m.label) for m in read_source(str(tmp_path))] == [*(("IM1", 0), ("1.2.840.5", 1))]
 
 
 def test_names_that_are_no_text_are_named_and_left_out(tmp_path: Path) -> None:
@@ -237,9 +223,7 @@ def test_a_class_folder_that_may_not_be_read_is_named(locked: Path) -> None:
         (["benign/a.png", "malignant/b.png", "normal/c.png"], "--positive 'malignant'"),
     ],
 )
-def test_what_is_there_instead_of_class_folders_is_said(
-    tmp_path: Path, files: list[str], said: str
-) -> None:
+def test_what_is_there_instead_of_class_folders_is_said(tmp_path: Path, files: list[str], said: str) -> None:
     for name in files:
         if name.endswith("/"):
             (tmp_path / name).mkdir()
@@ -257,9 +241,7 @@ def test_what_is_there_instead_of_class_folders_is_said(
         ("a.rar", b"Rar!\x1a\x07", "is a RAR archive; a CSV table was expected"),
     ],
 )
-def test_a_file_that_is_no_table_is_called_by_its_name(
-    tmp_path: Path, name: str, content: bytes, said: str
-) -> None:
+def test_a_file_that_is_no_table_is_called_by_its_name(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=said):
         read_source(str(tmp_path / name))

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammolens.errors import DataError
-from mammolens.manifest import Manifest
-from mammolens.records import Mammogram, Split
-from mammolens.sources import read_source
-from mammolens.splits import (
+from mammolens.data.manifest import Manifest
+from mammolens.data.sources import read_source
+from mammolens.data.splits import (
     folds_by_patient,
     leakage,
     split_by_patient,
     split_off_validation,
     with_training_images,
 )
+from mammolens.errors import DataError
+from mammolens.records import Mammogram, Split
 
 
 def cohort(patients: int, tumors: int, seed: int = 0) -> Manifest:
@@ -143,10 +143,7 @@ def test_validation_is_taken_from_training_and_test_stays() -> None:
 def films(patients: str = "film ") -> Manifest:
     drawn = cohort(30, 10, seed=1)
     return Manifest(
-        tuple(
-            replace(m, path=Path("films") / m.path, patient_id=f"{patients}{m.patient_id}")
-            for m in drawn
-        )
+        tuple(replace(m, path=Path("films") / m.path, patient_id=f"{patients}{m.patient_id}") for m in drawn)
     )
 
 

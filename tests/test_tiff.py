@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from mammolens.errors import ImageError
-from mammolens.images import Image
-from mammolens.reading import read_image
+from mammolens.images.image import Image
+from mammolens.images.reading import read_image
 
 Tags = dict[int, int | tuple[int, ...]]
 HEIGHT, WIDTH = 20, 33  # odd: rows of packed samples end within a byte
@@ -33,9 +33,7 @@ def packed(stored: np.ndarray, bits: int, order: str = "<") -> bytes:
     if bits == 16:
         return rows.astype(f"{order}u2").tobytes()
     text = ("".join(f"{value:0{bits}b}" for value in row) for row in rows.tolist())
-    return b"".join(
-        int(row.ljust(-(-len(row) // 8) * 8, "0"), 2).to_bytes(-(-len(row) // 8)) for row in text
-    )
+    return b"".join(int(row.ljust(-(-len(row) // 8) * 8, "0"), 2).to_bytes(-(-len(row) // 8)) for row in text)
 
 
 def directory(tags: Tags, order: str, at: int, following: int, *, big: bool = False) -> bytes:
@@ -135,9 +133,7 @@ def test_words_that_hold_more_than_they_should_are_refused(place: Path) -> None:
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_compressed_bytes_are_those_that_libtiff_wrote(
-    place: Path, compression: str, dtype: type
-) -> None:
+def test_compressed_bytes_are_those_that_libtiff_wrote(place: Path, compression: str, dtype: type) -> None:
     stored: np.ndarray = shades(8 * np.dtype(dtype).itemsize)[..., 0].astype(dtype)
     Pillow.fromarray(stored).save(place, compression=compression)
     close(read_image(place), stored / np.iinfo(dtype).max)
@@ -162,9 +158,7 @@ def luma(stored: np.ndarray, bits: int) -> np.ndarray:
 
 @pytest.mark.parametrize("bits", [8, 12, 16])
 @pytest.mark.parametrize("planes", [1, 2])
-def test_colour_keeps_all_its_bits_in_one_plane_or_three(
-    place: Path, bits: int, planes: int
-) -> None:
+def test_colour_keeps_all_its_bits_in_one_plane_or_three(place: Path, bits: int, planes: int) -> None:
     stored = shades(bits, 3)
     blocks = [stored] if planes == 1 else [stored[..., i : i + 1] for i in range(3)]
     tags: Tags = {258: (bits,) * 3, 277: 3, 262: 2, 284: planes}
@@ -242,9 +236,7 @@ def test_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -
     path = tmp_path / f"image.{suffix}"
     exif = Pillow.Exif()
     exif[274] = orientation
-    options: dict[str, Any] = (
-        {"tiffinfo": {274: orientation}} if suffix == "tif" else {"exif": exif}
-    )
+    options: dict[str, Any] = {"tiffinfo": {274: orientation}} if suffix == "tif" else {"exif": exif}
     Pillow.fromarray(stored).save(path, **options)
     image = read_image(path)
     np.testing.assert_allclose(image.pixels, upright / 255, atol=0.02)
@@ -270,9 +262,7 @@ def test_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -
         ({259: 7, 258: 12}, "JPEG of 12 bits"),
     ],
 )
-def test_numbers_without_known_black_and_white_are_refused(
-    place: Path, tags: Tags, said: str
-) -> None:
+def test_numbers_without_known_black_and_white_are_refused(place: Path, tags: Tags, said: str) -> None:
     with pytest.raises(ImageError, match=said) as caught:
         read_image(tiff(place, [bytes(HEIGHT * WIDTH * 4)], tags))
     assert str(place) in str(caught.value)
@@ -288,9 +278,7 @@ def test_a_file_that_does_not_say_which_end_is_white_is_refused(place: Path) -> 
 
 @pytest.mark.parametrize("tag", [{254: 1}, {254: 4}, {255: 2}])
 @pytest.mark.parametrize("first", [True, False])
-def test_a_reduced_copy_or_a_mask_beside_the_picture_is_passed_over(
-    place: Path, tag: Tags, *, first: bool
-) -> None:
+def test_a_reduced_copy_or_a_mask_beside_the_picture_is_passed_over(place: Path, tag: Tags, *, first: bool) -> None:
     stored = shades(8)
     two_pages(place, stored, {256: 16, 257: 16, **tag}, first=first)
     close(read_image(place), stored[..., 0] / 255)
@@ -321,9 +309,7 @@ def two_pages(path: Path, stored: np.ndarray, aside: Tags, *, first: bool) -> No
 
 @pytest.mark.parametrize("photometric", [0, 1])
 @pytest.mark.parametrize("compression", ["jpeg", "group4"])
-def test_pictures_compressed_as_a_whole_keep_their_black(
-    place: Path, compression: str, photometric: int
-) -> None:
+def test_pictures_compressed_as_a_whole_keep_their_black(place: Path, compression: str, photometric: int) -> None:
     stored = np.zeros((64, 64), np.uint8)
     stored[:, :20] = 255
     mode = "L" if compression == "jpeg" else "1"

@@ -11,23 +11,23 @@ import pytest
 from PIL import Image
 
 from conftest import QUICK
-from mammolens.bundle import open_bundle
-from mammolens.cache import prepared_pixels
-from mammolens.callbacks import EpochLines, MovingAverage, OneCycle, StageRates
-from mammolens.efficientnet_lite import STAGES
+from mammolens.data.manifest import Manifest
 from mammolens.errors import DataError, RunError
-from mammolens.evaluation import Report
-from mammolens.evaluation.tables import read_predictions
-from mammolens.manifest import Manifest
-from mammolens.metrics import log_loss
-from mammolens.networks import build
-from mammolens.predictor import Predictor
-from mammolens.preprocess import as_float
-from mammolens.reading import read_image
-from mammolens.recipe import Recipe, read_recipe
+from mammolens.images.cache import prepared_pixels
+from mammolens.images.preprocess import as_float
+from mammolens.images.reading import read_image
+from mammolens.judging.predictions import read_predictions
+from mammolens.judging.schema import Report
+from mammolens.learning.callbacks import EpochLines, MovingAverage, OneCycle, StageRates
+from mammolens.learning.efficientnet_lite import STAGES
+from mammolens.learning.networks import build
+from mammolens.learning.runs import Run, open_run
+from mammolens.learning.training import check_trainable, train
+from mammolens.measures.metrics import log_loss
+from mammolens.model.bundle import open_bundle
+from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.records import Level, Split
-from mammolens.runs import Run, open_run
-from mammolens.training import check_trainable, train
+from mammolens.serving.predictor import Predictor
 
 
 def history(run: Run) -> list[dict[str, str]]:
@@ -109,9 +109,7 @@ def test_plain_keras_opens_the_model(run: Run) -> None:
     assert network.compiled
 
 
-def test_the_same_seed_gives_the_same_history(
-    run: Run, phantom_manifest: Manifest, tmp_path: Path
-) -> None:
+def test_the_same_seed_gives_the_same_history(run: Run, phantom_manifest: Manifest, tmp_path: Path) -> None:
     again = train(phantom_manifest, run.recipe, tmp_path / "again")
     assert history(again) == history(run)
     other = run.recipe.model_copy(update={"seed": 1, "epochs": 1})
@@ -131,9 +129,7 @@ def test_options_of_the_recipe_are_obeyed(phantom_manifest: Manifest, tmp_path: 
     assert decision.threshold == record.operating_points[Level.IMAGE]["balanced"].threshold != 0.5
 
 
-def test_an_unreadable_image_is_left_out_and_named(
-    phantom_manifest: Manifest, tmp_path: Path
-) -> None:
+def test_an_unreadable_image_is_left_out_and_named(phantom_manifest: Manifest, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 nothing more")
     first, *others = phantom_manifest.mammograms
@@ -175,9 +171,7 @@ def test_a_complete_run_is_never_overwritten(run: Run, phantom_manifest: Manifes
     assert (run.folder / "run.json").read_text() == before
 
 
-def test_a_network_learns_what_is_there_to_learn(
-    tmp_path: Path, phantom_manifest: Manifest
-) -> None:
+def test_a_network_learns_what_is_there_to_learn(tmp_path: Path, phantom_manifest: Manifest) -> None:
     """Squares burnt into the images of one class must be found at once."""
     marked = []
     upright = phantom_manifest.where(lambda m: m.metadata["inverted"] == "0")
@@ -272,10 +266,7 @@ def test_earlier_stages_move_less() -> None:
         before = {w.path: np.array(w.numpy()) for w in network.trainable_weights}
         images, labels = np.ones((4, 64, 32, 1), np.float32), np.ones((4, 1), np.float32)
         network.fit(images, labels, epochs=1, callbacks=[StageRates(decay)], verbose=0)
-        return {
-            w.path: float(np.abs(w.numpy() - before[w.path]).max())
-            for w in network.trainable_weights
-        }
+        return {w.path: float(np.abs(w.numpy() - before[w.path]).max()) for w in network.trainable_weights}
 
     alike, slower = stepped(1.0), stepped(0.5)
     ratio = {path: slower[path] / step for path, step in alike.items() if step > 1e-5}
@@ -296,9 +287,7 @@ def test_without_a_monitor_all_epochs_are_trained_and_the_last_is_kept(
 
 
 @pytest.mark.parametrize("frozen", [0, 4])
-def test_boxes_are_learnt_from_where_there_are_any(
-    frozen: int, phantom_manifest: Manifest, tmp_path: Path
-) -> None:
+def test_boxes_are_learnt_from_where_there_are_any(frozen: int, phantom_manifest: Manifest, tmp_path: Path) -> None:
     changes = ["preprocess.height=96", "preprocess.width=64", "initial_weights=none", "epochs=1"]
     recipe = read_recipe("lesions", [*changes, "boxes=1", f"frozen_stages={frozen}"])
     run = train(phantom_manifest, recipe, tmp_path / "run")

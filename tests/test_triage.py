@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammolens.conformal import Conformal
-from mammolens.manifest import Manifest
-from mammolens.metrics import Estimate
-from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Reason
-from mammolens.triage import (
+from mammolens.data.manifest import Manifest
+from mammolens.measures.metrics import Estimate
+from mammolens.model.conformal import Conformal
+from mammolens.model.rules import (
     BALANCED,
     FIXED,
     SENSITIVITY_90,
@@ -27,11 +26,10 @@ from mammolens.triage import (
     predictive_value,
     unmeasured,
 )
+from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Reason
 
 SIX_DIGITS = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
-CLASSES = st.tuples(
-    st.lists(SIX_DIGITS, min_size=1, max_size=25), st.lists(SIX_DIGITS, min_size=1, max_size=25)
-)
+CLASSES = st.tuples(st.lists(SIX_DIGITS, min_size=1, max_size=25), st.lists(SIX_DIGITS, min_size=1, max_size=25))
 """Probabilities of some tumors and of some others."""
 
 
@@ -125,9 +123,7 @@ def by_image(found: OperatingPoints, conformal: Conformal | None = None) -> Rule
     return Rules(next(iter(found)), {Level.IMAGE: found}, fitted)
 
 
-def made(
-    probability: float | None, found: OperatingPoints, conformal: Conformal | None = None
-) -> Decision:
+def made(probability: float | None, found: OperatingPoints, conformal: Conformal | None = None) -> Decision:
     """What the point ``sensitivity-90`` makes of a probability."""
     return decide(probability, Level.IMAGE, SENSITIVITY_90, by_image(found, conformal))
 
@@ -231,15 +227,9 @@ def test_a_breast_is_the_mean_of_its_views_and_a_patient_her_larger_breast() -> 
     probabilities = [0.2, 0.5, 0.4, 0.9, 0.8]
     breasts = ["ann L", "bea R", "ann L", "image x", "ann R"]
     patients = ["ann", "bea", "ann", "image x", "ann"]
-    np.testing.assert_allclose(
-        aggregated(probabilities, breasts, patients, Level.BREAST), [0.3, 0.5, 0.3, 0.9, 0.8]
-    )
-    np.testing.assert_allclose(
-        aggregated(probabilities, breasts, patients, Level.PATIENT), [0.8, 0.5, 0.8, 0.9, 0.8]
-    )
-    np.testing.assert_array_equal(
-        aggregated(probabilities, breasts, patients, Level.IMAGE), probabilities
-    )
+    np.testing.assert_allclose(aggregated(probabilities, breasts, patients, Level.BREAST), [0.3, 0.5, 0.3, 0.9, 0.8])
+    np.testing.assert_allclose(aggregated(probabilities, breasts, patients, Level.PATIENT), [0.8, 0.5, 0.8, 0.9, 0.8])
+    np.testing.assert_array_equal(aggregated(probabilities, breasts, patients, Level.IMAGE), probabilities)
 
 
 @pytest.mark.parametrize("level", list(Level))
@@ -263,9 +253,7 @@ def test_levels_rise_and_keep_to_what_went_in(views: list[tuple[float, int, int]
 
 
 @given(SIX_DIGITS, SIX_DIGITS)
-def test_a_threshold_chosen_on_breasts_meets_the_breast_it_was_chosen_on(
-    one: float, other: float
-) -> None:
+def test_a_threshold_chosen_on_breasts_meets_the_breast_it_was_chosen_on(one: float, other: float) -> None:
     """A mean of two has seven digits; what is served has six, and so has what is chosen on."""
     (mean, _) = aggregated([one, other], ["ann L"] * 2, ["ann"] * 2, Level.BREAST)
     assert mean == round(mean, 6)

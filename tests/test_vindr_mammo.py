@@ -3,14 +3,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mammolens.data.sources import read_source
 from mammolens.errors import DataError
 from mammolens.records import Box, Laterality, View
-from mammolens.sources import read_source
 
-HEADER = (
-    "study_id,series_id,laterality,view_position,height,width,image_id,breast_birads,"
-    "breast_density,split\n"
-)
+HEADER = "study_id,series_id,laterality,view_position,height,width,image_id,breast_birads,breast_density,split\n"
 
 
 def write_set(root: Path, *, corner: str = "2355.1") -> None:
@@ -30,8 +27,7 @@ def write_set(root: Path, *, corner: str = "2355.1") -> None:
         "study2,s,R,CC,3518,2800,cc,BI-RADS 2,DENSITY C,test,['No Finding'],,,,,\n"
     )
     (root / "metadata.csv").write_text(
-        "SOP Instance UID,Patient's Age,Manufacturer's Model Name,KVP\n"
-        "aa,053Y,Mammomat Inspiration,28\nbb,000Y,,28\n"
+        "SOP Instance UID,Patient's Age,Manufacturer's Model Name,KVP\naa,053Y,Mammomat Inspiration,28\nbb,000Y,,28\n"
     )
     for study in ("study1", "study2"):
         (root / "images" / study).mkdir(parents=True)

@@ -60,7 +60,7 @@ def test_a_function_that_cannot_travel_stays() -> None:
 def test_a_plain_script_needs_no_guard(phantoms: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom mammolens.predictor import Predictor\n"
+        "import sys\nfrom pathlib import Path\nfrom mammolens.serving.predictor import Predictor\n"
         "paths = sorted(Path(sys.argv[1]).rglob('*.jpg'))\n"
         "predictor = Predictor.load('phantom')\n"
         "children = lambda: [c for t in Path('/proc/self/task').glob('*/children')"
@@ -170,9 +170,7 @@ def test_ctrl_c_while_workers_are_at_it(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], said: str
 ) -> None:
     monkeypatch.setenv("MAMMOLENS_CACHE", str(tmp_path / "cache"))  # nothing is prepared yet
-    code, complaints = struck(
-        [word.format(many=many) for word in command], workers, interrupt, tmp_path
-    )
+    code, complaints = struck([word.format(many=many) for word in command], workers, interrupt, tmp_path)
     assert code == 130
     assert len(complaints) == 1, complaints
     assert said in complaints[0]
@@ -180,9 +178,7 @@ def test_ctrl_c_while_workers_are_at_it(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_other_signals_leave_nothing_half_written_either(
-    many: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_other_signals_leave_nothing_half_written_either(many: Path, tmp_path: Path, number: signal.Signals) -> None:
     command: list[object] = [word.format(many=many) for word in PREDICT]
     end = lambda process: os.kill(process, number)  # noqa: E731
     code, complaints = struck(command, workers, end, tmp_path)

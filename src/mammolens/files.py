@@ -46,9 +46,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 def _new_beside(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem[:_STEM]}.{_PART}", suffix=path.suffix
-        )
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:_STEM]}.{_PART}", suffix=path.suffix)
     except OSError as error:
         raise DataError(_unwritten(path, error)) from error
     os.close(handle)
@@ -223,7 +221,5 @@ def cache_folder() -> Path:
         told = Path(os.environ.get("XDG_CACHE_HOME", ""))
         root = told if told.is_absolute() else Path.home() / ".cache"
     except RuntimeError as error:
-        raise DataError(
-            f"no folder for the cache ({reason(error)}). Set MAMMOLENS_CACHE to one."
-        ) from error
+        raise DataError(f"no folder for the cache ({reason(error)}). Set MAMMOLENS_CACHE to one.") from error
     return root / "mammolens"

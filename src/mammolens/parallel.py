@@ -99,9 +99,7 @@ def progress_bar(*, visible: bool = True) -> Progress:
     )
 
 
-def tracked(
-    items: Iterable[Item], description: str, total: int, *, visible: bool
-) -> Iterator[Item]:
+def tracked(items: Iterable[Item], description: str, total: int, *, visible: bool) -> Iterator[Item]:
     """Yield `items` while a progress bar shows how far it is."""
     if not visible:
         yield from items

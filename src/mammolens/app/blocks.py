@@ -6,7 +6,7 @@ from html import escape
 from mammolens.app import words
 from mammolens.app.cases import Case
 from mammolens.app.uploads import MAX_IMAGES
-from mammolens.bundle import BundleRecord
+from mammolens.model.bundle import BundleRecord
 from mammolens.records import LABEL_NAMES, Level
 
 
@@ -82,10 +82,7 @@ def figures_of(record: BundleRecord, point: str) -> str:
         ("Sensitivity", "of images with a tumor, found", words.interval(found.sensitivity)),
         ("Specificity", "of the others, let go", words.interval(found.specificity)),
     ]
-    body = "".join(
-        f"<tr><th>{name}<small>{what}</small></th><td>{value}</td></tr>"
-        for name, what, value in rows
-    )
+    body = "".join(f"<tr><th>{name}<small>{what}</small></th><td>{value}</td></tr>" for name, what, value in rows)
     return f"""<table class="m-table">{body}</table>
 <p class="m-quiet">{words.measured_on(record, point)}</p>"""
 
@@ -131,10 +128,7 @@ def shape_of(key: str, shape: tuple[int, ...]) -> str:
 
 def footer(record: BundleRecord) -> str:
     """Return which model it is, and what it is for."""
-    facts = "".join(
-        f"<div><dt>{name}</dt><dd>{escape(fact)}</dd></div>"
-        for name, fact in words.identity(record)
-    )
+    facts = "".join(f"<div><dt>{name}</dt><dd>{escape(fact)}</dd></div>" for name, fact in words.identity(record))
     return f"""<footer class="m-footer"><dl>{facts}</dl>
 <p>{escape(record.intended_use)}</p></footer>"""
 

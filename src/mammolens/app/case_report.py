@@ -9,9 +9,9 @@ import numpy as np
 
 from mammolens.app import blocks, words
 from mammolens.app.cases import Case
-from mammolens.breast import Pixels
-from mammolens.bundle import BundleRecord
-from mammolens.overlay import caption, overlay
+from mammolens.images.breast import Pixels
+from mammolens.model.bundle import BundleRecord
+from mammolens.serving.overlay import caption, overlay
 
 _QUALITY = 85  # of JPEG
 

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mammolens import triage
-from mammolens.breast import Pixels, find_breast, polarity, thumbnail
 from mammolens.errors import ImageError, reason
-from mammolens.images import Image
-from mammolens.inputs import Input
-from mammolens.predictor import Predictor
-from mammolens.reading import read_image
+from mammolens.images.archives import Input
+from mammolens.images.breast import Pixels, find_breast, polarity, thumbnail
+from mammolens.images.image import Image
+from mammolens.images.reading import read_image
+from mammolens.model.rules import Rules
+from mammolens.model.rules import decided as decided_at
 from mammolens.records import Laterality, Level, Prediction, View
+from mammolens.serving.predictor import Predictor
 
 LONGEST = 1400
 """Pixels of the longer side of a picture as it is kept and shown."""
@@ -86,9 +87,9 @@ def look(predictor: Predictor, source: Input) -> Case:
     return Case(Prediction.failure(source.name, told, predictor.threshold()))
 
 
-def decided(case: Case, point: str, rules: triage.Rules) -> Case:
+def decided(case: Case, point: str, rules: Rules) -> Case:
     """Return the case with the answer that another operating point gives."""
-    return replace(case, answer=triage.decided(case.answer, Level.IMAGE, point, rules))
+    return replace(case, answer=decided_at(case.answer, Level.IMAGE, point, rules))
 
 
 def side_and_view(name: str) -> tuple[Laterality | None, View | None]:
@@ -136,9 +137,7 @@ def hung(case: Case, cases: Sequence[Case]) -> list[tuple[Case | None, Case | No
     breast alone, two views share a row. Where a view is there twice, `case` goes first.
     """
     placed = {one.place: one for one in (*reversed(exam_of(case, cases)), case)}
-    right, left = (
-        [placed.get((side, view)) for view in View] for side in (Laterality.RIGHT, Laterality.LEFT)
-    )
+    right, left = ([placed.get((side, view)) for view in View] for side in (Laterality.RIGHT, Laterality.LEFT))
     if any(right) and any(left):
         return [row for row in zip(right, left, strict=True) if any(row)]
     one_side = [one for one in (*right, *left) if one is not None]
@@ -156,8 +155,7 @@ def _seen(answer: Prediction, image: Image) -> Case:
         facts=f"{image.format}, {width} × {height} pixels, {image.bit_depth} bits",
         laterality=answer.laterality or side,
         view=answer.view or view,
-        told_by_name=(answer.laterality is None and side is not None)
-        or (answer.view is None and view is not None),
+        told_by_name=(answer.laterality is None and side is not None) or (answer.view is None and view is not None),
         chest_wall_right=breast.chest_wall_right if breast.area >= _LEAST_BREAST else None,
     )
 

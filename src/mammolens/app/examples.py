@@ -8,7 +8,7 @@ from functools import cache
 from PIL import Image as Pillow
 
 from mammolens.app.uploads import Upload
-from mammolens.phantom import Breast, Patient, draw_patient, draw_view
+from mammolens.phantoms.drawing import Breast, Patient, draw_patient, draw_view
 from mammolens.records import Laterality, View
 
 _POPULATION = 2026  # no model that ships has learnt from a patient of it

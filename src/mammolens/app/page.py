@@ -13,17 +13,17 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mammolens.answers import write_answers
 from mammolens.app import blocks, words
 from mammolens.app.case_report import case_report
 from mammolens.app.cases import Case, decided, hung, look
 from mammolens.app.examples import EXAMPLES, drawn
 from mammolens.app.uploads import MAX_FILE, MAX_IMAGES, Upload, admitted, as_inputs
 from mammolens.app.viewer import CONFIG, figure, shown
-from mammolens.bundle import BundleRecord
 from mammolens.errors import MammolensError
-from mammolens.predictor import Predictor
+from mammolens.model.bundle import BundleRecord
 from mammolens.records import Level
+from mammolens.reports.answers import write_answers
+from mammolens.serving.predictor import Predictor
 
 _PREVALENCES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5)
 _MOST_COMPLAINTS = 5
@@ -52,9 +52,7 @@ def page(model: str | None) -> None:
     st.html(blocks.footer(record))
 
 
-def _results(
-    record: BundleRecord, cases: Sequence[Case], columns: Sequence[DeltaGenerator]
-) -> None:
+def _results(record: BundleRecord, cases: Sequence[Case], columns: Sequence[DeltaGenerator]) -> None:
     """Show the pictures, the answer for the one that is chosen, and all answers."""
     choice, picture, answer = columns
     with choice:
@@ -168,9 +166,7 @@ def _number_of_shown(cases: Sequence[Case]) -> int:
         st.session_state["shown"] = next((n for n in numbers if not cases[n].answer.error), 0)
     if len(cases) == 1:
         return 0
-    return st.selectbox(
-        "Picture shown", numbers, key="shown", format_func=lambda n: words.entry(n, cases[n])
-    )
+    return st.selectbox("Picture shown", numbers, key="shown", format_func=lambda n: words.entry(n, cases[n]))
 
 
 def _meaning(case: Case, record: BundleRecord, point: str) -> None:
@@ -196,9 +192,7 @@ def _pictures(case: Case, cases: Sequence[Case]) -> None:
     place = st.container()
     with st.container(key="controls"):
         left, right = st.columns(2, gap="medium")
-    low, high = left.slider(
-        "Contrast window, % of the picture's range", 0, 100, (0, 100), key="window"
-    )
+    low, high = left.slider("Contrast window, % of the picture's range", 0, 100, (0, 100), key="window")
     opacity = right.slider("Heatmap opacity, %", 0, 100, 50, 5, key="opacity")
     inverted = left.toggle("Exchange black and white", key="inverted")
     together = False
@@ -234,9 +228,7 @@ def _row(
                 _picture(case, key, window, inverted=inverted, opacity=opacity)
 
 
-def _picture(
-    case: Case, key: str, window: tuple[float, float], *, inverted: bool, opacity: float
-) -> None:
+def _picture(case: Case, key: str, window: tuple[float, float], *, inverted: bool, opacity: float) -> None:
     if case.picture is None:
         return
     drawn_picture = figure(

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from mammolens import inputs
-from mammolens.inputs import Input, find_inputs
+from mammolens.images import archives
+from mammolens.images.archives import Input, find_inputs
 
 MAX_FILE = 200 * 2**20
 """Bytes of one file; the largest mammograms are below 100 MB."""
@@ -54,7 +54,7 @@ def as_inputs(upload: Upload) -> Iterator[list[Input]]:
             found = find_inputs([path])
             yield [replace(one, name=Path(name) / one.name.relative_to(path)) for one in found]
         finally:
-            inputs.close_archives()
+            archives.close_archives()
 
 
 def admitted(uploads: Sequence[Upload]) -> tuple[list[Upload], list[str]]:

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mammolens.breast import Pixels
-from mammolens.overlay import heat_of_size
+from mammolens.images.breast import Pixels
+from mammolens.serving.overlay import heat_of_size
 
 CONFIG: dict[str, Any] = {
     "scrollZoom": True,
@@ -63,13 +63,9 @@ def figure(
     if score_map is not None and opacity > 0:
         coloured = _turned(_heat(score_map, picture.shape), mirrored=mirrored)
         # Plotly draws one image a place and layer.
-        layers.append(
-            _layer(_png(coloured), width, height) | {"opacity": opacity, "layer": "above"}
-        )
+        layers.append(_layer(_png(coloured), width, height) | {"opacity": opacity, "layer": "above"})
     # Without a trace there are no axes to zoom.
-    drawn = go.Figure(
-        go.Scatter(x=[0, width], y=[0, height], mode="markers", marker_opacity=0, hoverinfo="skip")
-    )
+    drawn = go.Figure(go.Scatter(x=[0, width], y=[0, height], mode="markers", marker_opacity=0, hoverinfo="skip"))
     hidden = {"visible": False, "constrain": "domain"}
     drawn.update_layout(
         images=layers,

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from mammolens import numerals
 from mammolens.app.cases import Case
 from mammolens.app.uploads import MAX_IMAGES
-from mammolens.bundle import BundleRecord
-from mammolens.gate import NOT_A_MAMMOGRAM
-from mammolens.images import IS_COLOUR
-from mammolens.metrics import Estimate
-from mammolens.overlay import caption
-from mammolens.records import LABEL_NAMES, Laterality, Level, Reason, View
-from mammolens.triage import (
+from mammolens.images.image import IS_COLOUR
+from mammolens.measures.metrics import Estimate
+from mammolens.model.bundle import BundleRecord
+from mammolens.model.gate import NOT_A_MAMMOGRAM
+from mammolens.model.rules import (
     BALANCED,
     FIXED,
     SENSITIVITY_90,
@@ -20,6 +18,8 @@ from mammolens.triage import (
     at_prevalence,
     predictive_value,
 )
+from mammolens.records import LABEL_NAMES, Laterality, Level, Reason, View
+from mammolens.serving.overlay import caption
 
 DISCLAIMER = "For research use only. Not a medical device."
 SCREENING = 0.005
@@ -43,15 +43,9 @@ UNLIKE = (
     "whatever it is shown; what it says of this picture means nothing and is left out."
 )
 UNCERTAIN = {
-    Reason.BOTH: (
-        "Uncertain: on validation, a probability like this was usual with a tumor and without."
-    ),
-    Reason.NEITHER: (
-        "Uncertain: on validation, a probability like this was unusual with a tumor and without."
-    ),
-    Reason.AGAINST: (
-        "Uncertain: on validation, a probability like this was usual for the other class alone."
-    ),
+    Reason.BOTH: ("Uncertain: on validation, a probability like this was usual with a tumor and without."),
+    Reason.NEITHER: ("Uncertain: on validation, a probability like this was unusual with a tumor and without."),
+    Reason.AGAINST: ("Uncertain: on validation, a probability like this was usual for the other class alone."),
     Reason.BETWEEN: (
         "Uncertain: too high to rule a tumor out at the threshold that finds 90 % of tumors, too "
         "low to rule it in at the one that lets 90 % of the others go."
@@ -79,8 +73,7 @@ _PLAIN = {
         "Black and white are exchanged in this file. The network saw them put right."
     ),
     IS_COLOUR: (
-        "The picture is in colour, and mammograms have none. If it is one, export it in grey, "
-        "without annotations."
+        "The picture is in colour, and mammograms have none. If it is one, export it in grey, without annotations."
     ),
     "polarity is uncertain": (
         "It is not clear which of black and white is the background. If the wrong one was chosen, "
@@ -173,11 +166,7 @@ def subject(case: Case) -> str:
 
 def warnings(case: Case) -> list[str]:
     """Return what to know before trusting the answer, a sentence each."""
-    return [
-        _PLAIN.get(warning, _sentence(warning))
-        for warning in case.answer.warnings
-        if warning != NOT_A_MAMMOGRAM
-    ]
+    return [_PLAIN.get(warning, _sentence(warning)) for warning in case.answer.warnings if warning != NOT_A_MAMMOGRAM]
 
 
 def entry(number: int, case: Case) -> str:
@@ -226,9 +215,7 @@ def is_unlike(case: Case) -> bool:
     return not case.answer.admitted
 
 
-def at_prevalences(
-    value: float, record: BundleRecord, expected: float
-) -> list[tuple[str, str, str]]:
+def at_prevalences(value: float, record: BundleRecord, expected: float) -> list[tuple[str, str, str]]:
     """Return rows of (where, share with a tumor, probability): validation mix, and `expected`."""
     if record.training_data is None:
         return []

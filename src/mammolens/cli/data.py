@@ -43,7 +43,7 @@ def phantom(
     quiet: Quiet = False,
 ) -> None:
     """Write synthetic mammograms in the Kaggle layout: for demos and tests, not for science."""
-    from mammolens.sources.phantom import write_phantoms
+    from mammolens.data.sources.phantom import write_phantoms
 
     written = write_phantoms(out, patients, size=size, seed=seed, progress=not quiet)
     said = f"{len(written)} images of {patients} synthetic patients are in {out}"
@@ -55,7 +55,7 @@ def download(
     out: Annotated[Path, typer.Argument(help="Folder to make.", metavar="OUT")],
 ) -> None:
     """Fetch a public data set; needs kagglehub, a network and an account there."""
-    from mammolens.sources.download import download as fetch
+    from mammolens.data.sources.download import download as fetch
 
     screen.print(f"Written to {fetch(name, out)}. Next: mammolens doctor {out}", markup=False)
 
@@ -67,9 +67,11 @@ def manifest(
         SplitBy,
         typer.Option(help="Its own; new ones by patient; or its own test, and valid from train."),
     ] = SplitBy.SHIPPED,
-    fractions: Annotated[
-        tuple[float, float, float], typer.Option(help="Shares of train, valid and test.")
-    ] = (0.7, 0.15, 0.15),
+    fractions: Annotated[tuple[float, float, float], typer.Option(help="Shares of train, valid and test.")] = (
+        0.7,
+        0.15,
+        0.15,
+    ),
     seed: Annotated[int, typer.Option(min=0, help="Of the splits.")] = 0,
     positive: Positive = None,
 ) -> None:
@@ -77,8 +79,8 @@ def manifest(
 
     Exit code 1 if images were left out.
     """
-    from mammolens.sources import read_source
-    from mammolens.splits import split_by_patient, split_off_validation
+    from mammolens.data.sources import read_source
+    from mammolens.data.splits import split_by_patient, split_off_validation
 
     check_new_file(out, TABLES)
     listed = read_source(data, positive=positive)
@@ -111,12 +113,12 @@ def doctor(
 
     Exit code 1 on errors, and if images were left out.
     """
+    from mammolens.data.sources import read_source
     from mammolens.doctor.examination import examine, look
     from mammolens.doctor.examination import mend as mended
     from mammolens.doctor.findings import Severity
-    from mammolens.doctor.report import write_report
-    from mammolens.sources import read_source
-    from mammolens.tables import findings_table
+    from mammolens.reports.doctor import write_report
+    from mammolens.reports.terminal import findings_table
 
     check_writable(out)
     check_new_file(mend, TABLES)
@@ -149,10 +151,10 @@ def preview(
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of images.")] = 0,
 ) -> None:
     """Draw a contact sheet: each image as stored, and as the network will see it."""
-    from mammolens.figures import SUFFIXES, save_figure
-    from mammolens.preview import contact_sheet
-    from mammolens.recipe import read_recipe
-    from mammolens.sources import read_source
+    from mammolens.data.sources import read_source
+    from mammolens.model.recipe import read_recipe
+    from mammolens.reports.figures import SUFFIXES, save_figure
+    from mammolens.serving.preview import contact_sheet
 
     check_new_file(out, SUFFIXES)
     settings = read_recipe(recipe, set_ or [])

@@ -58,9 +58,9 @@ def train(
 
     Exit code 1 if images were left out.
     """
-    from mammolens.recipe import read_recipe
-    from mammolens.sources import read_source
-    from mammolens.splits import with_training_images
+    from mammolens.data.sources import read_source
+    from mammolens.data.splits import with_training_images
+    from mammolens.model.recipe import read_recipe
 
     require_training()
     settings = read_recipe(recipe, set_ or [])
@@ -74,7 +74,7 @@ def train(
         left_out += tell_left_out(others)
         listed = with_training_images(listed.labelled(), others)
 
-    from mammolens.training import train as train_network
+    from mammolens.learning.training import train as train_network
 
     with _to_be_continued("train", folder):
         run = train_network(
@@ -110,9 +110,9 @@ def crossvalidate(
     quiet: Quiet = False,
 ) -> None:
     """Train a recipe once a fold of patients; judge each by the network that lacks them."""
-    from mammolens.recipe import read_recipe
-    from mammolens.sources import read_source
-    from mammolens.tables import folds_table
+    from mammolens.data.sources import read_source
+    from mammolens.model.recipe import read_recipe
+    from mammolens.reports.terminal import folds_table
 
     require_training()
     settings = read_recipe(recipe, set_ or [])
@@ -122,7 +122,7 @@ def crossvalidate(
     others = None if also is None else read_source(also)
     left_out = tell_left_out(listed) + (tell_left_out(others) if others else 0)
 
-    from mammolens.crossvalidation import cross_validate
+    from mammolens.learning.crossvalidation import cross_validate
 
     with _to_be_continued("crossvalidate", folder):
         report = cross_validate(
@@ -146,37 +146,29 @@ def crossvalidate(
 
 
 def evaluate(
-    model: Annotated[
-        str | None, typer.Argument(help=f"{MODELS} Or: --predictions.", metavar="MODEL")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help=f"{MODELS} Or: --predictions.", metavar="MODEL")] = None,
     data: Annotated[str | None, typer.Option(help="Data set.  [default: the run's own]")] = None,
     split: Annotated[Judged, typer.Option(help="What to judge.")] = Judged.TEST,
     point: Point = None,
     predictions: Annotated[
         Path | None, typer.Option(help="CSV of path and probability: any other system's scores.")
     ] = None,
-    robustness: Annotated[
-        int, typer.Option(min=0, help="Images that mild changes are tried on.")
-    ] = 0,
-    pictures: Annotated[
-        bool, typer.Option(help="Show the most confident mistakes, or only name them.")
-    ] = True,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the report.  [default: RUN/evaluation/...]")
-    ] = None,
+    robustness: Annotated[int, typer.Option(min=0, help="Images that mild changes are tried on.")] = 0,
+    pictures: Annotated[bool, typer.Option(help="Show the most confident mistakes, or only name them.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report.  [default: RUN/evaluation/...]")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Judge a model, or any system's scores: report.html, report.json, model-card.md.
 
     Exit code 1 if images were left out.
     """
-    from mammolens.assessment import assess, assess_scores
-    from mammolens.bundle import find_bundle
-    from mammolens.evaluation import Question
-    from mammolens.predictor import Predictor
+    from mammolens.data.sources import read_source
+    from mammolens.judging.judge import Question
+    from mammolens.model.bundle import find_bundle
     from mammolens.records import Split
-    from mammolens.sources import read_source
-    from mammolens.tables import decisions_table, measures_table, report_warnings
+    from mammolens.reports.terminal import decisions_table, measures_table, report_warnings
+    from mammolens.serving.assessment import assess, assess_scores
+    from mammolens.serving.predictor import Predictor
 
     if (model is None) == (predictions is None):
         raise typer.BadParameter("name a model, or --predictions", param_hint="MODEL")
@@ -222,9 +214,9 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
 ) -> None:
     """Compare two reports on the same images: is one model better, or is it chance?"""
-    from mammolens.evaluation.comparison import compare as compare_reports
     from mammolens.files import write_text
-    from mammolens.tables import comparison_table
+    from mammolens.judging.comparison import compare as compare_reports
+    from mammolens.reports.terminal import comparison_table
 
     check_new_file(out, (".json",))
     found = compare_reports(first, second)
@@ -244,9 +236,7 @@ def export(
         str | None,
         typer.Option(help="To calibrate on: its validation split.  [default: the run's own]"),
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Whose preprocessing a .h5 or .keras file expects.")
-    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Whose preprocessing a .h5 or .keras file expects.")] = None,
     set_: Changes = None,
     name: Annotated[str | None, typer.Option(help="What to call the model.")] = None,
     licence: Annotated[str | None, typer.Option(help="Of its weights.")] = None,
@@ -256,8 +246,8 @@ def export(
     """Turn a trained network into a bundle: ONNX and JSON, all that serving needs."""
     require_training()
     check_new_folder(bundle)
-    from mammolens.export import NO_LICENCE, Card, export_file, export_run
-    from mammolens.recipe import read_recipe
+    from mammolens.learning.export import NO_LICENCE, Card, export_file, export_run
+    from mammolens.model.recipe import read_recipe
 
     card = Card(name or model.stem, licence or NO_LICENCE)
     if model.is_dir() and (recipe or set_):
@@ -266,9 +256,7 @@ def export(
         raise typer.BadParameter("only runs answer together", param_hint="--with")
     if model.is_dir():
         others = with_ or []
-        made = export_run(
-            model, bundle, card, others=others, data=data, half=half, progress=not quiet
-        )
+        made = export_run(model, bundle, card, others=others, data=data, half=half, progress=not quiet)
     else:
         beside = model.with_name("recipe.toml")  # of the run that the file lies in
         recipe = recipe or (str(beside) if beside.is_file() else "baseline" if set_ else None)
@@ -294,8 +282,8 @@ def demo(
     patients: Annotated[int, typer.Option(min=20, help="Synthetic patients.")] = 250,
 ) -> None:
     """Run the whole line on synthetic patients: phantom, train, evaluate, predict."""
+    from mammolens.data.sources import read_source
     from mammolens.records import Split
-    from mammolens.sources import read_source
 
     data, run = out / "phantoms", out / "run"
     say(f"mammolens phantom {data} --patients {patients}")

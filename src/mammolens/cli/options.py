@@ -16,14 +16,10 @@ from mammolens.files import system_reason
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mammolens.manifest import Manifest
+    from mammolens.data.manifest import Manifest
 
-Data = Annotated[
-    str, typer.Argument(help="Folder of class folders, CSV, or phantom:PATIENTS.", metavar="DATA")
-]
-Positive = Annotated[
-    str | None, typer.Option(help="Class that means tumor, where classes are not 0 and 1.")
-]
+Data = Annotated[str, typer.Argument(help="Folder of class folders, CSV, or phantom:PATIENTS.", metavar="DATA")]
+Positive = Annotated[str | None, typer.Option(help="Class that means tumor, where classes are not 0 and 1.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a recipe field: key=value. Repeat for more."),
@@ -54,9 +50,7 @@ class Screen(Console):
         try:
             super().print(*objects, **options)
         except OSError as error:
-            raise MammolensError(
-                f"standard output: cannot be written ({system_reason(error)})."
-            ) from error
+            raise MammolensError(f"standard output: cannot be written ({system_reason(error)}).") from error
 
 
 screen = Screen(soft_wrap=True)
@@ -95,9 +89,7 @@ def require(*packages: str, extra: str) -> None:
         MissingExtra: one of `packages` is not installed.
     """
     if missing := [name for name in packages if find_spec(name) is None]:
-        raise MissingExtra(
-            f"{' and '.join(missing)} not installed. Install with: pip install 'mammolens[{extra}]'"
-        )
+        raise MissingExtra(f"{' and '.join(missing)} not installed. Install with: pip install 'mammolens[{extra}]'")
 
 
 def tell_left_out(*listed: "Manifest") -> int:
@@ -122,16 +114,13 @@ def _name_some(kind: str, found: "Sequence[object]") -> int:
 def fail_if(left_out: int) -> None:
     """End with exit code 1 where images were left out, though all else was done."""
     if left_out:
-        warn(
-            f"{left_out} images or files that may hold some were left out or are missing; all else "
-            "was done"
-        )
+        warn(f"{left_out} images or files that may hold some were left out or are missing; all else was done")
         raise typer.Exit(1)
 
 
 def print_splits(listed: "Manifest", origin: str) -> None:
     """Print what each split holds, and warn where patients cross."""
-    from mammolens.tables import leakage_warnings, splits_table
+    from mammolens.reports.terminal import leakage_warnings, splits_table
 
     screen.print(splits_table(listed, origin))
     for warning in leakage_warnings(listed):

@@ -11,13 +11,11 @@ from mammolens.files import check_new_file, check_writable
 from mammolens.records import Level
 
 if TYPE_CHECKING:
-    from mammolens.predictor import Predictor
+    from mammolens.serving.predictor import Predictor
 
 
 def predict(
-    paths: Annotated[
-        list[Path], typer.Argument(help="Images, DICOM, folders, ZIP archives.", metavar="PATHS...")
-    ],
+    paths: Annotated[list[Path], typer.Argument(help="Images, DICOM, folders, ZIP archives.", metavar="PATHS...")],
     model: Model = None,
     point: Point = None,
     level: Annotated[
@@ -25,9 +23,7 @@ def predict(
         typer.Option(help="breast: mean of its views; patient: the larger of her breasts."),
     ] = Level.IMAGE,
     out: Annotated[Path | None, typer.Option(help="To write: .csv, .json or .parquet.")] = None,
-    overlay: Annotated[
-        Path | None, typer.Option(help="Folder for heatmaps of where the network looked.")
-    ] = None,
+    overlay: Annotated[Path | None, typer.Option(help="Folder for heatmaps of where the network looked.")] = None,
     ungated: Annotated[
         bool,
         typer.Option(
@@ -42,10 +38,10 @@ def predict(
 
     What does not look like a mammogram gets no decision and no probability; that is no failure.
     """
-    from mammolens.answers import MOST_ROWS, answers_table, check_suffix, written
-    from mammolens.inputs import find_inputs
-    from mammolens.overlay import write_overlays
-    from mammolens.predictor import Predictor
+    from mammolens.images.archives import find_inputs
+    from mammolens.reports.answers import MOST_ROWS, answers_table, check_suffix, written
+    from mammolens.serving.overlay import write_overlays
+    from mammolens.serving.predictor import Predictor
 
     check_suffix(out)
     check_writable(overlay)
@@ -83,15 +79,13 @@ def _say_refused(refused: int, count: int, *, ungated: bool) -> None:
 
 def show(
     image: Annotated[Path, typer.Argument(help="Any image, or DICOM.", metavar="IMAGE")],
-    out: Annotated[
-        Path | None, typer.Option(help="PNG to write.  [default: IMAGE's name + -seen.png]")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG to write.  [default: IMAGE's name + -seen.png]")] = None,
     model: Model = None,
 ) -> None:
     """Print what was read of one image, and draw it as read and as the network sees it."""
-    from mammolens.bundle import find_bundle, open_bundle
-    from mammolens.figures import SUFFIXES, save_figure
-    from mammolens.preview import before_and_after
+    from mammolens.model.bundle import find_bundle, open_bundle
+    from mammolens.reports.figures import SUFFIXES, save_figure
+    from mammolens.serving.preview import before_and_after
 
     picture = out or Path(f"{image.stem}-seen.png")
     check_new_file(picture, SUFFIXES)
@@ -106,12 +100,10 @@ def show(
 def page(
     model: Model = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8501,
-    address: Annotated[
-        str, typer.Option(help="Who may connect: 0.0.0.0 lets other machines in.")
-    ] = "localhost",
+    address: Annotated[str, typer.Option(help="Who may connect: 0.0.0.0 lets other machines in.")] = "localhost",
 ) -> None:
     """Serve a page where someone drops a mammogram and reads an answer. Ends with Ctrl-C."""
-    from mammolens.bundle import find_bundle, open_bundle
+    from mammolens.model.bundle import find_bundle, open_bundle
 
     require("streamlit", "plotly", extra="app")
     open_bundle(find_bundle(model))

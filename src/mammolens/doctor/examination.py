@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from mammolens.data.manifest import Manifest
+from mammolens.data.splits import split_by_patient
 from mammolens.doctor.facts import Facts, collect_facts
 from mammolens.doctor.findings import Diagnosis, Finding, Severity
 from mammolens.doctor.image_checks import Examined, check_images
 from mammolens.doctor.table_checks import check_tables, count_tables
 from mammolens.errors import DataError
-from mammolens.manifest import Manifest
-from mammolens.splits import split_by_patient
 
 STRATA = ("site_id", "machine_id")
 """Metadata that mended splits are stratified by, besides the label."""

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy import ndimage
 
-from mammolens.breast import Breast, Mask, Pixels, dilated, find_breast, polarity, thumbnail
 from mammolens.errors import ImageError, reason
 from mammolens.files import content_hash
-from mammolens.images import Image
+from mammolens.images.breast import Breast, Mask, Pixels, dilated, find_breast, polarity, thumbnail
+from mammolens.images.image import Image
+from mammolens.images.reading import read_image
 from mammolens.parallel import map_in_order, tracked
-from mammolens.reading import read_image
 
 DESCRIPTOR_SIDE = 64
 """Height and width, in pixels, of what near duplicates are recognised by."""

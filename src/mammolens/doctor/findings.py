@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from mammolens import __version__
-from mammolens.metrics import Estimate
+from mammolens.measures.metrics import Estimate
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 

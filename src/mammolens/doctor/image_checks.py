@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mammolens.breast import UNCERTAIN
+from mammolens.data.manifest import Manifest
 from mammolens.doctor.duplicates import duplicate_groups
 from mammolens.doctor.facts import Facts
 from mammolens.doctor.findings import Finding, Severity
-from mammolens.manifest import Manifest
+from mammolens.images.breast import UNCERTAIN
 from mammolens.records import Mammogram
 
 _BLANK = 0.05  # 1st to 99th percentile of grey levels closer than this: nothing to see

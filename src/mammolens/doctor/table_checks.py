@@ -8,9 +8,12 @@ import numpy as np
 from scipy.stats import chi2_contingency, contingency
 
 from mammolens import numerals
+from mammolens.data.manifest import Manifest
+from mammolens.data.splits import leakage
 from mammolens.doctor.findings import Finding, Severity, Table
 from mammolens.doctor.image_checks import Examined
-from mammolens.doctor.shortcuts import (
+from mammolens.measures.metrics import Estimate
+from mammolens.measures.shortcuts import (
     can_be_judged,
     counts_auc,
     file_name_auc,
@@ -18,10 +21,7 @@ from mammolens.doctor.shortcuts import (
     needed_patients,
     pixels_auc,
 )
-from mammolens.manifest import Manifest
-from mammolens.metrics import Estimate
 from mammolens.records import Mammogram, Split
-from mammolens.splits import leakage
 
 _TELLS = 0.55  # a shortcut whose interval lies above this is worth a warning
 _PROMISE = (0.75, 0.03)  # an AUC one may hope for, and how exactly one wants to know it
@@ -245,14 +245,11 @@ def _shortcut(code: str, source: str, figure: Estimate) -> Finding:
     return Finding(
         code=code,
         severity=Severity.WARNING if tells else Severity.NOTE,
-        title=f"The label is told from {source} alone with an AUC of {value} "
-        f"{numerals.interval(low, high)}",
+        title=f"The label is told from {source} alone with an AUC of {value} {numerals.interval(low, high)}",
         why=f"A model that scores {value} here may only be reading {source}."
         if tells
         else "Close to chance: there is little to be learnt from it.",
-        mend="Beat it clearly, compare within its strata, and never feed it to a model."
-        if tells
-        else "Nothing.",
+        mend="Beat it clearly, compare within its strata, and never feed it to a model." if tells else "Nothing.",
         estimate=figure,
     )
 

@@ -1,0 +1,1 @@
+"""Which images there are, what is known of them, and who is judged on what."""

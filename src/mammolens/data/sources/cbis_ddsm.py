@@ -1,0 +1,170 @@
+"""CBIS-DDSM: digitised films with proven masses and calcifications; no normal films.
+
+Either a prepared table, with boxes in pixels of the prepared 800 × 800 images:
+
+    DATA/labels.csv      path, split, patient_id, laterality, view, malignant, pathologies,
+                         assessments, density, boxes_xywh_800
+    DATA/train/00001_LEFT_CC.jpg  …
+
+or any of the four official tables, and images found by a piece of their "image file path" (a
+folder of that name) or named after the case:
+
+    DATA/mass_case_description_train_set.csv    …_test_set.csv, calc_case_description_…
+    DATA/Mass-Training_P_00001_LEFT_CC/<uid>/<uid>/000000.dcm    or …/<uid>/1-1.jpg
+    DATA/anywhere/Mass-Training_P_00001_LEFT_CC.png
+
+Cut-outs and masks (Mass-Training_P_00001_LEFT_CC_1…) are no mammograms and left out.
+
+A row is an abnormality; BENIGN_WITHOUT_CALLBACK is benign. 71 films are published twice, for
+their masses and for their calcifications: both copies get what either table says. The mass and the
+calcification sets were split apart from each other, so that 31 women are in the training set of
+one and the test set of the other: split by patient where both are used.
+
+R. S. Lee et al., A curated mammography data set for use in computer-aided detection and diagnosis
+research, Scientific Data 4 (2017) 170177, https://doi.org/10.1038/sdata.2017.177
+"""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from mammolens.data.manifest import Manifest, located
+from mammolens.data.sources.published import (
+    Below,
+    images_by_key,
+    join,
+    joined,
+    read_table,
+    refuse_positive,
+    require_columns,
+)
+from mammolens.errors import DataError
+from mammolens.records import Split
+
+TABLES = "*_case_description_*_set.csv"
+"""Names of the official tables."""
+
+_PREPARED_COLUMNS = (
+    *("path", "split", "patient_id", "laterality", "view", "malignant"),
+    *("pathologies", "assessments", "density", "boxes_xywh_800"),
+)
+_OFFICIAL_COLUMNS = (
+    *("patient id", "breast density", "left or right breast", "image view"),
+    *("abnormality type", "assessment", "pathology", "image file path"),
+)
+_BENIGN = {"BENIGN", "BENIGN_WITHOUT_CALLBACK"}
+_CASE = re.compile(r"((?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO))(.*)")
+_LESION_NUMBER = re.compile(r"_[1-9]\d?(?!\d)")
+_CUT_OUT = re.compile(r"(?<![a-z])(?:crop|mask|roi)", re.IGNORECASE)
+
+
+def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
+    """List the described films that are below the folder `data`, split as they came.
+
+    Raises:
+        DataError: no table is there, it is wrong, none of its images is there, or `positive` is
+            given: the pathology decides.
+    """
+    root = Path(data)
+    refuse_positive(positive, root)
+    prepared = root / "labels.csv"
+    if prepared.exists():
+        return _read_prepared(prepared, files=files)
+    tables = sorted(root.glob(TABLES))
+    if not tables:
+        raise DataError(
+            f"{root}: neither labels.csv nor mass_ or calc_case_description_train_set.csv or "
+            "_test_set.csv is there. Put the official tables beside the images."
+        )
+    return _read_official(root, tables, files=files)
+
+
+def _read_prepared(table: Path, *, files: bool) -> Manifest:
+    rows = read_table(table, _PREPARED_COLUMNS)
+    paths = [located(table.parent, row["path"]) for row in rows]
+    pairs = (
+        (path if not files or os.path.isfile(path) else None, _prepared_words(row))  # noqa: PTH113
+        for path, row in zip(paths, rows, strict=True)
+    )
+    return join(pairs, table, f"its column path says, such as {paths[0]}", files=files)
+
+
+def _prepared_words(row: dict[str, str]) -> dict[str, str]:
+    return {
+        "label": row["malignant"],
+        "split": row["split"],
+        "patient_id": row["patient_id"],
+        "image_id": Path(row["path"]).stem,
+        "laterality": row["laterality"],
+        "view": row["view"],
+        "boxes": row["boxes_xywh_800"],
+        "pathology": joined(row["pathologies"].split("|")),
+        "BIRADS": joined(row["assessments"].split("|")),
+        "density": _density(row["density"]),
+    }
+
+
+def _read_official(root: Path, tables: list[Path], *, files: bool) -> Manifest:
+    films: dict[str, list[dict[str, str]]] = defaultdict(list)
+    cases: dict[str, dict[str, str]] = {}
+    for row in _abnormalities(tables):
+        films[row["film"]].append(row)
+        cases.setdefault(row["image file path"], row)
+    images = images_by_key(root, _keys)
+    pairs = ((_image(file_path, images), _official_words(row, films[row["film"]])) for file_path, row in cases.items())
+    expected = "Mass-Training_P_00001_LEFT_CC.png or .jpg, or in a folder of that name"
+    return join(pairs, root / TABLES, expected, images, files=files)
+
+
+def _abnormalities(tables: list[Path]) -> Iterator[dict[str, str]]:
+    """Yield rows of all tables with names in one spelling, the split and the film's name."""
+    for table in tables:
+        split = Split.TEST if "_test_" in table.name else Split.TRAIN
+        for row in read_table(table, ()):
+            named = {name.replace("_", " "): value for name, value in row.items()}
+            require_columns(_OFFICIAL_COLUMNS, named, table)
+            pieces = ("patient id", "left or right breast", "image view")
+            film = "_".join(named[piece] for piece in pieces)
+            yield named | {"split": split, "film": film}
+
+
+def _official_words(row: dict[str, str], film: list[dict[str, str]]) -> dict[str, str]:
+    """Describe an image by its own row and by all abnormalities of the film."""
+    return {
+        "label": _label({other["pathology"] for other in film}),
+        "split": row["split"],
+        "patient_id": row["patient id"],
+        "image_id": row["image file path"].partition("/")[0],
+        "laterality": row["left or right breast"],
+        "view": row["image view"],
+        "pathology": joined(other["pathology"] for other in film),
+        "BIRADS": joined(other["assessment"] for other in film),
+        "density": _density(row["breast density"]),
+        "abnormality": joined(other["abnormality type"] for other in film),
+    }
+
+
+def _label(pathologies: set[str]) -> str:
+    if "MALIGNANT" in pathologies:
+        return "1"
+    return "0" if pathologies <= _BENIGN else ""
+
+
+def _density(category: str) -> str:
+    """Return 1 to 4; two calcification cases have the category 0, which does not exist."""
+    return "" if category == "0" else category
+
+
+def _keys(path: Path) -> list[str]:
+    """Return the names by which an image file may be found: its case, and its folders."""
+    named = _CASE.match(path.stem)
+    if _CUT_OUT.search(str(path)) or (named and _LESION_NUMBER.match(named[2])):
+        return []
+    return [*([named[1]] if named else []), *path.parts[:-1]]
+
+
+def _image(file_path: str, images: Below) -> Path | None:
+    pieces = file_path.split("/")[:-1]
+    return next((image for piece in pieces if (image := images.get(piece))), None)

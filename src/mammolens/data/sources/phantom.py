@@ -1,0 +1,135 @@
+"""Synthetic patients on disk, in the Kaggle layout with a ``metadata.csv``: no download."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image as Pillow
+
+from mammolens.data.manifest import Manifest
+from mammolens.data.sources import class_folders
+from mammolens.data.splits import split_by_patient
+from mammolens.errors import DataError
+from mammolens.files import cache_folder, folder_written_whole
+from mammolens.parallel import map_in_order, tracked
+from mammolens.phantoms.drawing import Breast, Patient, draw_patient, draw_view
+from mammolens.records import Mammogram, Split, View
+
+VERSION = 2
+"""Raised whenever the same seed would draw other images or rows."""
+
+INVERTED_SHARE = 0.15
+"""Share of patients whose images have a white background, as on one machine in seven."""
+
+_PREFIX = "phantom"
+_DEFAULT_PATIENTS = 100
+_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class _Exposure:
+    """One image to draw and where it goes."""
+
+    patient: Patient
+    breast: Breast
+    view: View
+    inverted: bool
+    image_id: str
+    path: Path
+
+
+def is_request(data: str) -> bool:
+    """Tell whether `data` asks for phantoms: ``phantom`` or ``phantom:200``."""
+    name, _, count = data.partition(":")
+    return name == _PREFIX and (not count or (count.isdecimal() and int(count) > 0))
+
+
+def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
+    """Return generated images, drawn once and kept in the cache folder.
+
+    Raises:
+        DataError: `data` is not of the form ``phantom:200``.
+    """
+    if not is_request(data):
+        raise DataError(f"{data}: expected phantom:N, such as phantom:200 for 200 patients.")
+    patients = int(data.partition(":")[2] or _DEFAULT_PATIENTS)
+    folder = cache_folder() / f"phantoms-{VERSION}-{patients}"
+    if not folder.exists():
+        write_phantoms(folder, patients)
+    return class_folders.read(str(folder), positive, files=files)
+
+
+def write_phantoms(out: Path, patients: int, *, size: int = 640, seed: int = 0, progress: bool = False) -> Manifest:
+    """Draw `patients` × 4 images into the new folder `out`, all of them or none.
+
+    Raises:
+        DataError: `out` exists already, or there are too few patients for three splits.
+    """
+    with folder_written_whole(out) as temporary:
+        exposures = _planned(patients, seed)
+        work = map_in_order(partial(_draw, folder=temporary, size=size), exposures)
+        shown = tracked(work, "Drawing phantoms", len(exposures), visible=progress)
+        _write_metadata(temporary / "metadata.csv", shown)
+    return class_folders.read(str(out))
+
+
+def _planned(patients: int, seed: int) -> list[_Exposure]:
+    """Return every image with its final path, split by patient."""
+    drawn = {}
+    for number in range(patients):
+        patient = draw_patient(number, seed, tumor_share=float(_has_tumor(number, seed)))
+        generator = np.random.default_rng([seed, number, 2])
+        inverted = bool(generator.random() < INVERTED_SHARE)
+        views = ((b, v) for b in (patient.left, patient.right) for v in (View.CC, View.MLO))
+        for (breast, view), suffix in zip(views, generator.permutation(90) + 10, strict=False):
+            image_id = f"{number + 1000}{suffix}"
+            path = Path(f"{patient.patient_id}_{image_id}.jpg")
+            drawn[path] = _Exposure(patient, breast, view, inverted, image_id, path)
+    rows = (Mammogram(path=path, label=_label(e), patient_id=e.patient.patient_id) for path, e in drawn.items())
+    listed = split_by_patient(Manifest(tuple(rows)), seed=seed)
+    return [replace(drawn[m.path], path=Path(m.split or Split.TRAIN) / str(m.label) / m.path) for m in listed]
+
+
+def _has_tumor(number: int, seed: int) -> bool:
+    """Two patients of every five, so that small sets have enough of each kind to be split."""
+    block, place = divmod(number, 5)
+    return bool(np.random.default_rng([seed, block, 1]).permutation(5)[place] < 2)  # noqa: PLR2004
+
+
+def _label(exposure: _Exposure) -> Literal[0, 1]:
+    return 0 if exposure.breast.lesion is None else 1
+
+
+def _draw(exposure: _Exposure, folder: Path, size: int) -> dict[str, str]:
+    """Write one image and return its row of the metadata."""
+    phantom = draw_view(exposure.breast, exposure.view, size=size, inverted=exposure.inverted)
+    path = folder / exposure.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pillow.fromarray(phantom.pixels).save(path, quality=_QUALITY)
+    lesion = exposure.breast.lesion
+    boxes = [[box.x, box.y, box.width, box.height] for box in phantom.boxes]
+    return {
+        "patient_id": exposure.patient.patient_id,
+        "image_id": exposure.image_id,
+        "laterality": exposure.breast.laterality,
+        "view": exposure.view,
+        "age": str(exposure.patient.age),
+        "cancer": str(_label(exposure)),
+        "density": exposure.breast.density,
+        "lesion": lesion.kind if lesion else "",
+        "inverted": str(int(exposure.inverted)),
+        "boxes": str(boxes) if boxes else "",
+        "synthetic": "1",
+    }
+
+
+def _write_metadata(path: Path, rows: Iterator[dict[str, str]]) -> None:
+    listed = list(rows)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, listed[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(listed)

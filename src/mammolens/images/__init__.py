@@ -1,0 +1,1 @@
+"""From files to pixels: reading mammograms, finding the breast, preparing it. Knows no labels and no network."""

@@ -1,0 +1,271 @@
+"""What people have → a list of files: images, folders, DICOM folders, ZIP archives, mixed."""
+
+import os
+import shutil
+import struct
+import tempfile
+import weakref
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+
+from mammolens.errors import ImageError
+from mammolens.images.image import MAX_BYTES
+from mammolens.images.kinds import START, first_bytes
+from mammolens.images.listing import Role, is_litter, list_folder, role_of, why_foreign
+
+MAX_DEPTH = 3
+"""Archives in archives that are opened: one that is deeper is a row that fails."""
+
+MAX_ARCHIVES = 1000
+"""Archives within one archive that are opened."""
+
+_EXPECTED = "Expected PNG, JPEG, TIFF, PGM, BMP, WebP or DICOM files, or ZIP archives of them."
+_END = 22  # bytes of the end record, without its comment
+_LONGEST = 60  # characters of a name, where a file is unpacked
+
+# zipfile has no one error for a directory, or for content, that makes no sense.
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError),
+    *(NotImplementedError, RuntimeError, ValueError, IndexError),
+)
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file to answer for.
+
+    Attributes:
+        name: what it is called in the answer, such as ``archive.zip/folder/file``.
+        file: on disk: the file itself, or the archive.
+        members: its place in the archive's directory; in an archive within it, that one's place
+            and its own. Names do not tell: several files may have the same.
+        problem: why it cannot be read, where that is known already, without its name.
+    """
+
+    name: Path
+    file: Path
+    members: tuple[int, ...] = ()
+    problem: str | None = None
+
+    @contextmanager
+    def on_disk(self) -> Iterator[Path]:
+        """Yield a path to the file; what comes from an archive is deleted afterwards.
+
+        Raises:
+            ImageError: the archive is damaged, or the file in it is encrypted or too large; or it
+                is known already why it cannot be read.
+        """
+        if self.problem is not None:
+            raise ImageError(f"{self.name}: {self.problem}")
+        if not self.members:
+            yield self.file
+            return
+        with tempfile.TemporaryDirectory(prefix="mammolens-") as folder:
+            path = Path(folder) / (self.name.name[-_LONGEST:] or "file")
+            self._extract(path)
+            yield path
+
+    def opened(self) -> zipfile.ZipFile:
+        """Return this file as an archive, which stays open until others are asked for."""
+        return _archive(self.file, self.file.stat().st_mtime_ns, self.members)
+
+    def _extract(self, path: Path) -> None:
+        try:
+            archive = replace(self, members=self.members[:-1]).opened()
+            member = archive.infolist()[self.members[-1]]
+            unfit = _unfit(member)
+            if unfit is None:
+                with archive.open(member) as source, path.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+                return
+        except Exception as error:  # each compression has errors of its own
+            raise ImageError(
+                f"{self.name}: cannot be taken out of the archive ({error}). Unpack it yourself, or make it anew."
+            ) from error
+        raise ImageError(f"{self.name}: {unfit}")
+
+
+def find_inputs(paths: Iterable[Path]) -> list[Input]:
+    """Return the files to answer for: a folder or archive stands for the images in it, sorted.
+
+    What does not exist, a folder or archive without images, and whatever may be an image and is not
+    read, stays in the list and fails with its reason when read.
+    """
+    return [found for path in paths for found in _below(path)]
+
+
+def close_archives() -> None:
+    """Let go of the archives that `Input.on_disk` keeps open, before they are deleted."""
+    _archive.cache_clear()
+
+
+def _below(path: Path) -> list[Input]:
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where one may not look
+        return _file_or_archive(path)
+    listing = list_folder(path)
+    rows = [Input(p, p) for p in (*listing.images, *listing.archives)]
+    rows += [Input(one.path, one.path, problem=one.why) for one in listing.left_out]
+    if not rows:
+        nothing = f"the folder holds no image: {listing.contents()}. {_EXPECTED}"
+        return [Input(path, path, problem=nothing)]
+    archives = set(listing.archives)
+    return [
+        found
+        for row in sorted(rows, key=lambda row: row.name)
+        for found in (_unpacked(row) if row.file in archives else [row])
+    ]
+
+
+def _file_or_archive(path: Path) -> list[Input]:
+    """Return a file, or what is in it; one that cannot be opened says so when it is read."""
+    one = Input(path, path)
+    try:
+        start = first_bytes(path) if path.is_file() else b""
+    except (OSError, ValueError):
+        return [one]
+    return _unpacked(one) if start and role_of(path.name, start) is Role.ARCHIVE else [one]
+
+
+def _unpacked(outer: Input) -> list[Input]:
+    """Return the images in an archive and in archives within it; never nothing."""
+    opened = count()
+
+    def inside(one: Input) -> list[Input]:
+        if len(one.members) >= MAX_DEPTH:
+            return [replace(one, problem=f"lies in {MAX_DEPTH} archives. Unpack it yourself.")]
+        if next(opened) > MAX_ARCHIVES:
+            many = f"more than {MAX_ARCHIVES} archives are in {outer.name}. Unpack it yourself."
+            return [replace(one, problem=many)]
+        try:
+            archive = one.opened()
+            listed = archive.infolist()
+            _check_end(archive)
+        except _DAMAGED as error:
+            return [replace(one, problem=_damaged(error))]
+        rows = _members(one, archive, listed)
+        found = [x for role, row in rows for x in (inside(row) if role is Role.ARCHIVE else [row])]
+        if found:
+            return found
+        others = f"others: {len(listed)}" if listed else "nothing is in it"
+        return [replace(one, problem=f"the archive holds no image ({others}). {_EXPECTED}")]
+
+    return inside(outer)
+
+
+def _check_end(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive whose end is lost and that ends with, or within, another one's directory.
+
+    zipfile takes the last end record that it finds (APPNOTE.TXT 4.3.16) for that of the whole, be
+    it of an archive within: then files lie before the first, and bytes after the record.
+
+    Raises:
+        zipfile.BadZipFile: it is so.
+    """
+    stream = archive.fp
+    first = min((member.header_offset for member in archive.infolist()), default=0)
+    if stream is None or first == 0:
+        return
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - _END - 0xFFFF))
+    tail = stream.read()
+    place = tail.rfind(b"PK\x05\x06")
+    comment = int.from_bytes(tail[place + _END - 2 : place + _END], "little")
+    if place + _END + comment != len(tail):
+        raise zipfile.BadZipFile("its directory is lost")
+
+
+def _members(one: Input, archive: zipfile.ZipFile, listed: list[zipfile.ZipInfo]) -> list[tuple[Role, Input]]:
+    """Return what an archive's directory names, litter left out, sorted, each by a name its own."""
+    rows = []
+    for place, member in enumerate(listed):
+        parts = _parts(member.filename)
+        if not parts or member.is_dir() or any(map(is_litter, parts)):
+            continue
+        start = _start(archive, member)
+        role = role_of(parts[-1], start)
+        problem = why_foreign(parts[-1], start) if role is Role.FOREIGN else None
+        if role is not Role.OTHER:
+            rows.append((parts, role, (*one.members, place), problem))
+    taken: set[Path] = set()
+    named: list[tuple[Role, Input]] = []
+    for parts, role, members, problem in sorted(rows, key=lambda row: (row[0], row[2])):
+        name = _own_name(one.name.joinpath(*parts), taken)
+        named.append((role, Input(name, one.file, members, problem)))
+    return named
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the folders and name of a file in an archive; none leads out of it.
+
+    Separators are slashes (APPNOTE.TXT 4.4.17.1), but some programs write those of Windows.
+    """
+    parts = name.replace("\\", "/").split("/")
+    return tuple(part for part in parts if part not in ("", ".", ".."))
+
+
+def _own_name(name: Path, taken: set[Path]) -> Path:
+    """Return `name`, or where it is taken ``name (2).suffix`` and so on."""
+    own, number = name, 1
+    while own in taken:
+        number += 1
+        own = name.with_name(f"{name.stem} ({number}){name.suffix}")
+    taken.add(own)
+    return own
+
+
+def _start(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | None:
+    """Return the first bytes of a file in an archive, or None: encrypted, damaged or unfit."""
+    if _unfit(member):
+        return None
+    try:
+        with archive.open(member) as stream:
+            return stream.read(START)
+    except Exception:  # noqa: BLE001 - it stays in the list, and fails with its reason
+        return None
+
+
+def _unfit(member: zipfile.ZipInfo) -> str | None:
+    """Say why a file should not be unpacked: zipfile reads no further than its declared size."""
+    if member.file_size > MAX_BYTES:
+        mebibytes = member.file_size / 2**20
+        return f"{mebibytes:.0f} MiB is over the limit of {MAX_BYTES // 2**20} MiB a file."
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # The others are unpacked at one go: a few kilobytes may fill the memory.
+        return "is packed by a method other than deflate. Make the archive anew, as a plain ZIP."
+    return None
+
+
+def _damaged(error: Exception) -> str:
+    if "multiple disks" in str(error):
+        return "is one part of a ZIP archive. Put its parts together and unpack them first."
+    return f"the archive is damaged, cut short or locked ({error}). Copy it anew, or unpack it."
+
+
+@lru_cache(maxsize=4)
+def _archive(path: Path, changed: int, members: tuple[int, ...]) -> zipfile.ZipFile:
+    """Keep the archive open: reading its directory again for each file would take all day.
+
+    One that lies in another is copied to a file without a name, which is gone once it is closed.
+    """
+    if not members:
+        return zipfile.ZipFile(path)
+    outer = _archive(path, changed, members[:-1])
+    member = outer.infolist()[members[-1]]
+    if unfit := _unfit(member):
+        raise zipfile.BadZipFile(unfit)
+    copy = tempfile.TemporaryFile(prefix="mammolens-")  # noqa: SIM115 - closed with the archive
+    try:
+        with outer.open(member) as source:
+            shutil.copyfileobj(source, copy)
+        archive = zipfile.ZipFile(copy)
+    except BaseException:
+        copy.close()
+        raise
+    weakref.finalize(archive, copy.close)
+    return archive

@@ -1,0 +1,197 @@
+"""DICOM → `Image`: modality LUT, VOI LUT or window, then MONOCHROME1, in this order, once.
+
+Nothing is decoded before its header is checked.
+"""
+
+import warnings
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammolens.errors import ImageError, reason
+from mammolens.images.dicom.header import add_frame_groups, complete, header_of, image_type, text, whole
+from mammolens.images.dicom.pixels import check_storage, stored_pixels
+from mammolens.images.dicom.shades import Integers, ignored, luma, shown
+from mammolens.images.image import FAINT, IS_COLOUR, IS_FAINT, MAX_BYTES, Header, Image
+from mammolens.records import View
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
+
+_Pixels = NDArray[np.float32]
+
+PREAMBLE = 128
+"""Bytes before ``DICM`` (PS3.10 7.1)."""
+
+_META, _PIXEL_DATA = 0x0002, 0x7FE00010
+_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # 0002 or 0008; the last is big endian
+_TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"
+_SYNTHETIC = "GENERATED_2D"
+
+_UNTOLD = (None, "OT")
+_CONTRADICTIONS = {("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")}
+_RAW = "raw pixels ('for processing'), made for software, not for reading: answers are less sure"
+_UNLEARNT = "models learn CC and MLO views of whole breasts, answers are less sure"
+_LEARNT = {None, View.CC, View.MLO}
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file is meant as DICOM: by its suffix, or ``DICM`` at byte 128 (PS3.10 7.1).
+
+    Never raises: a file that is missing or cannot be read goes by its suffix alone.
+    """
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return True
+    try:
+        if not path.is_file():  # to open a pipe would be to wait for ever
+            return False
+        with path.open("rb") as file:
+            return holds_dicom(file.read(PREAMBLE + 4))
+    except OSError:
+        return False
+
+
+def holds_dicom(start: bytes) -> bool:
+    """Tell from the first `PREAMBLE` + 4 bytes of a file whether it is DICOM."""
+    return start[PREAMBLE:] == b"DICM"
+
+
+def read_dicom(path: Path) -> Image:
+    """Read one mammogram as it is meant to be looked at, by the steps of PS3.4 N.2 in their order.
+
+    1. Modality: the Modality LUT Sequence, else Rescale Slope and Intercept (PS3.3 C.11.1).
+    2. VOI: the first table of the VOI LUT Sequence, which says more than a window where there are
+       both, else the first valid window by its VOI LUT Function, LINEAR if none is known (PS3.3
+       C.11.2); items without a table count as absent. Without either, black and white are the
+       least and the largest value that Bits Stored can hold, after step 1: as in a PNG, and never
+       the extremes of the one image.
+    3. Presentation: MONOCHROME1 (PS3.3 C.7.6.3.1.2) and a Presentation LUT Shape of INVERSE
+       (PS3.3 C.11.6) describe one thing: for either or both, black and white change places once.
+
+    Pixels at the Pixel Padding Value, or from it to its Range Limit, come out black; they are told
+    by what is stored (PS3.3 C.7.5.1.1.2), and after lossy compression by `dicom_padding.smeared`
+    as well, where they would not be dark anyhow. Colour becomes luma (ITU-R BT.601) without these
+    steps, which are defined for grey alone. Overlays are not drawn. The bit depth is Bits Stored.
+
+    The image's warnings say what of the header is not heeded, and whether this is no standard view
+    of a whole breast.
+
+    Raises:
+        ImageError: the file is not DICOM, damaged, cut short, over a limit or encoded in a way that
+            cannot be decoded here; or it shows something other than one mammogram: another
+            modality, tomosynthesis, several frames, no picture at all.
+    """
+    try:
+        # pydicom remarks on odd values of files that it reads all the same; the rest raises.
+        with warnings.catch_warnings(action="ignore"):
+            dataset, stored, doubts = _read(path)
+            header = header_of(dataset)
+            if header.photometric.startswith("MONOCHROME"):
+                pixels, colour = shown(dataset, stored), False
+            else:
+                pixels, colour = luma(stored, 2**dataset.BitsStored - 1)
+            said = doubts + _warnings(dataset, header, pixels, colour=colour)
+    except ImageError:
+        raise
+    except Exception as error:  # pydicom and its decoders raise whatever they trip over
+        raise ImageError(
+            f"{path}: the DICOM data is damaged or of an unknown form ({reason(error)}). "
+            "Copy the file anew, or export it uncompressed."
+        ) from error
+    return Image(pixels, "DICOM", dataset.BitsStored, colour, header=header, warnings=said)
+
+
+def _read(path: Path) -> tuple["Dataset", Integers, tuple[str, ...]]:
+    """Read and check the header, and only then read, check and decode the pixels as stored."""
+    # Whoever reads PNG files need not wait 0.2 s for this import, most of what theirs take.
+    from pydicom import filereader, pixels, uid  # noqa: PLC0415
+
+    with path.open("rb") as file:
+        bare = filereader.read_preamble(file, force=True) is None
+        if bare and file.peek(2)[:2] not in _FIRST_GROUPS:
+            raise ImageError(f"{path}: not DICOM, whatever its name says. Name it as what it is.")
+        meta = filereader.read_dataset(file, False, True, None, lambda tag, *_: tag.group != _META)
+        named = meta.get("TransferSyntaxUID")
+        source = _inflate(path, file) if named == uid.DeflatedExplicitVRLittleEndian else file
+        source.seek(0)
+        dataset = filereader.read_partial(source, lambda tag, *_: tag >= _PIXEL_DATA, force=True)
+        implicit, little = dataset.original_encoding
+        explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        syntax = uid.UID(named or (uid.ImplicitVRLittleEndian if implicit else explicit))
+        add_frame_groups(dataset)
+        complete(dataset)
+        _check_kind(path, dataset)
+        check_storage(path, dataset)
+        pixels.get_decoder(syntax)  # type: ignore[attr-defined]  # raises where there is none
+        _add_pixel_data(dataset, source)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset, *stored_pixels(path, dataset, syntax)
+
+
+def _add_pixel_data(dataset: "Dataset", source: BinaryIO) -> None:
+    """Add Pixel Data, and nothing else that was not checked."""
+    from pydicom import filereader  # noqa: PLC0415
+
+    source.seek(0)
+    again = filereader.read_partial(source, lambda tag, *_: tag > _PIXEL_DATA, force=True)
+    if not again.get("PixelData"):  # the delimiter after the last fragment may be missing
+        source.seek(0)
+        ended = BytesIO(source.read() + _DELIMITER)
+        again = filereader.read_partial(ended, lambda tag, *_: tag > _PIXEL_DATA, force=True)
+    if "PixelData" in again:
+        dataset["PixelData"] = again["PixelData"]
+
+
+def _inflate(path: Path, file: BinaryIO) -> BytesIO:
+    """Return the data set that follows in deflated form (PS3.5 A.5): pydicom would set no limit."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = inflate.decompress(file.read(), MAX_BYTES)
+    if inflate.unconsumed_tail:
+        raise ImageError(f"{path}: unpacks to over the limit of {MAX_BYTES // 2**20} MiB a file.")
+    if data[:2] not in _FIRST_GROUPS[1:] or data[PREAMBLE:].startswith(b"DICM"):
+        raise ValueError("it does not unpack to a data set")
+    return BytesIO(data)
+
+
+def _check_kind(path: Path, head: "Dataset") -> None:
+    """Refuse what is no picture, no mammogram, or more than one."""
+    kind = head.get("SOPClassUID") or head.file_meta.get("MediaStorageSOPClassUID")
+    name = getattr(kind, "name", "of no known kind")
+    if "Rows" not in head or "Columns" not in head:
+        raise ImageError(f"{path}: holds no picture ({name}), or is cut short before it.")
+    modality, part = text(head, "Modality"), text(head, "BodyPartExamined") or "unknown"
+    radiograph = modality in ("CR", "DX", "RG") and "BREAST" in part.upper()
+    if not (modality == "MG" or modality in _UNTOLD or radiograph):
+        raise ImageError(
+            f"{path}: not a mammogram: modality {modality}, body part {part} ({name}). "
+            "Modality MG was expected, or CR, DX or RG of a BREAST."
+        )
+    frames = whole(head, "NumberOfFrames", 1)
+    synthetic = _SYNTHETIC in image_type(head)
+    if frames > 1 or (kind == _TOMOSYNTHESIS and not synthetic):
+        raise ImageError(
+            f"{path}: holds tomosynthesis or the like, in {frames} frames ({name}); one picture "
+            "was expected. Give the 2-D or synthetic 2-D mammogram of the same examination."
+        )
+
+
+def _warnings(dataset: "Dataset", header: Header, pixels: _Pixels, *, colour: bool) -> tuple[str, ...]:
+    ends = (header.photometric, text(dataset, "PresentationLUTShape"))
+    kinds = [*header.special, *({header.view} - _LEARNT)]
+    doubts = {
+        _RAW: header.for_processing,
+        "the file does not say that it is a mammogram": text(dataset, "Modality") in _UNTOLD,
+        f"not a standard view: {', '.join(map(str, kinds))}; {_UNLEARNT}": kinds,
+        IS_COLOUR: colour,
+        **dict.fromkeys(() if colour else ignored(dataset), True),
+        "the file contradicts itself on which end of the scale is white": ends in _CONTRADICTIONS,
+        IS_FAINT: np.ptp(pixels) < FAINT,
+    }
+    return tuple(doubt for doubt, holds in doubts.items() if holds)

@@ -1,0 +1,185 @@
+"""How a DICOM image's stored values look: modality LUT, VOI LUT or window, then MONOCHROME1, once.
+
+A stored value has 16 bits at most: how it looks is worked out once for every value there can be, in
+double precision, and looked up for each pixel.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammolens.images.dicom.header import numbers, text, values_of
+from mammolens.images.dicom.padding import CLOSE, beyond, distance, is_lossy, padding_of, smeared
+from mammolens.images.raster import COLOUR_SHARE, COLOUR_TOLERANCE
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Integers = NDArray[np.integer[Any]]
+_Pixels = NDArray[np.float32]
+_Values = NDArray[np.float64]
+
+_LUMA = (0.299, 0.587, 0.114)
+
+_RESCALING = ("RescaleSlope", "RescaleIntercept")
+_TABLES = ("ModalityLUTSequence", "VOILUTSequence")
+_FUNCTIONS = ("LINEAR", "LINEAREXACT", "SIGMOID")
+_DARK = 2 / CLOSE
+
+
+def shown(dataset: "Dataset", stored: Integers) -> _Pixels:
+    """Return how a grey image looks: (height, width) in [0, 1]."""
+    span = 2**dataset.BitsStored
+    least = -span // 2 if dataset.PixelRepresentation else 0
+    levels = np.arange(least, least + span, dtype=np.float64)
+    looks = _voi(dataset, *_modality(dataset, levels))
+    inverse = text(dataset, "PresentationLUTShape") == "INVERSE"
+    if inverse or dataset.PhotometricInterpretation == "MONOCHROME1":
+        looks = 1 - looks
+    if not np.isfinite(looks).all():
+        raise ValueError("the rescaling or the window is out of all proportion")
+    places = np.subtract(stored, least, dtype=np.intp)
+    if (ends := padding_of(dataset)) is None:
+        return looks.astype(np.float32).take(places, mode="clip")
+    away = distance(levels, ends)
+    pixels = np.where(away, looks, 0).astype(np.float32).take(places, mode="clip")
+    if beyond(dataset):
+        pixels[distance(stored, ends) == 0] = 0
+    stands_out = looks[away <= span // CLOSE].max(initial=0) > _DARK
+    if stands_out and is_lossy(dataset):
+        pixels[smeared(stored, ends, span)] = 0
+    return pixels
+
+
+def luma(stored: Integers, white: int) -> tuple[_Pixels, bool]:
+    """Return an RGB image (height, width, 3) as luma in [0, 1], and whether colour is real."""
+    red, green, blue = np.moveaxis(stored, 2, 0)
+    pixels = stored @ (np.asarray(_LUMA, dtype=np.float32) / np.float32(white))
+    spread = [np.maximum(one, green) - np.minimum(one, green) for one in (red, blue)]
+    differs = np.maximum(*spread) > COLOUR_TOLERANCE / 255 * white
+    return np.clip(pixels, 0, 1), bool(differs.mean() > COLOUR_SHARE)
+
+
+def _modality(dataset: "Dataset", levels: _Values) -> tuple[_Values, float, float]:
+    """Return the modality values of stored `levels`, and the least and the largest there can be."""
+    if table := _table(dataset, "ModalityLUTSequence"):
+        values, white = _looked_up(dataset, table, levels)
+        return values, 0, white
+    # Some files write 0 for a slope that they do not mean: it would leave nothing to see.
+    slope, intercept = (next(iter(numbers(dataset, each)), 0) for each in _RESCALING)
+    values = levels * (slope or 1) + intercept
+    return values, float(values.min()), float(values.max())
+
+
+def _voi(dataset: "Dataset", values: _Values, least: float, largest: float) -> _Values:
+    """Return modality values as shades in [0, 1], before any inversion (PS3.3 C.11.2.1)."""
+    if table := _table(dataset, "VOILUTSequence"):
+        shades, white = _looked_up(dataset, table, values)
+        return shades / white
+    window = next(filter(None, _windows(dataset)), None)
+    if window is None:
+        return (values - least) / (largest - least)
+    function, center, width = window
+    if function == "SIGMOID":
+        return np.asarray(1 / (1 + np.exp(-4 * (values - center) / width)))
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1
+    # A width of nothing is a step, at which the value itself still counts as black.
+    return np.clip((values - (center - width / 2)) / max(width, 1e-9), 0, 1)
+
+
+def ignored(dataset: "Dataset") -> tuple[str, ...]:
+    """Return what the header says of shades that cannot be meant and is not heeded."""
+    pairs, table = _windows(dataset), _table(dataset, "VOILUTSequence")
+    said = values_of(dataset, "WindowCenter") or values_of(dataset, "WindowWidth")
+    items = [dataset[each][0] for each in _TABLES if dataset.get(each)]
+    used = filter(None, (_table(dataset, each) for each in _TABLES))
+    doubts = {
+        "a look-up table in the file is empty: ignored": not all(map(_is_table, items)),
+        "a look-up table in the file has fewer entries than it says": any(
+            len(_entries(dataset, each)[0]) < _entry_count(each) for each in used
+        ),
+        "the rescaling in the file is not a number: ignored": np.isnan(
+            [value for each in _RESCALING for value in values_of(dataset, each)]
+        ).any(),
+        "the window in the file is not valid: ignored": said and table is None and (not pairs or pairs[0] is None),
+        "the VOI LUT function in the file is not known: linear is used": any(pairs)
+        and table is None
+        and _function(dataset) not in _FUNCTIONS,
+    }
+    return tuple(doubt for doubt, holds in doubts.items() if holds)
+
+
+def _windows(dataset: "Dataset") -> list[tuple[str, float, float] | None]:
+    """Return (function, center, width) of each window, None for each that is not valid."""
+    function = _function(dataset) if _function(dataset) in _FUNCTIONS else "LINEAR"
+    least = 1 if function == "LINEAR" else 5e-324
+    centers, widths = values_of(dataset, "WindowCenter"), values_of(dataset, "WindowWidth")
+    return [
+        (function, center, width) if np.isfinite(center) and least <= width < np.inf else None
+        for center, width in zip(centers, widths, strict=False)
+    ]
+
+
+def _function(dataset: "Dataset") -> str:
+    """Return the first VOI LUT Function in capital letters, and nothing else than letters."""
+    named = re.findall(r"[A-Z][A-Z _-]*", (text(dataset, "VOILUTFunction") or "").upper())
+    return re.sub(r"[^A-Z]", "", next(iter(named), "LINEAR"))
+
+
+def _table(dataset: "Dataset", sequence: str) -> "Dataset | None":
+    """Return the first table of a sequence. An item without one counts as absent."""
+    return next(filter(_is_table, dataset.get(sequence) or ()), None)
+
+
+def _is_table(item: "Dataset") -> bool:
+    described = len(numbers(item, "LUTDescriptor")) == len(("entries", "first value", "bits"))
+    return described and item.get("LUTData") not in (None, "", b"", [])
+
+
+def _looked_up(dataset: "Dataset", table: "Dataset", values: _Values) -> tuple[_Values, float]:
+    """Return what a table makes of `values`, and the table's white.
+
+    Where entries exceed the bits that they are said to have, the largest is white (PS3.3 C.11.1.1.1
+    and C.11.2.1.1). Where there are fewer than the table says, those count, as for DCMTK.
+    """
+    entries, bits = _entries(dataset, table)
+    first, count = int(numbers(table, "LUTDescriptor")[1]), len(entries)
+    places = np.clip(np.rint(values) - _first_value(first, count, values), 0, count - 1)
+    white = 2.0**bits - 1 if 0 < bits <= 16 else 1  # noqa: PLR2004
+    return entries[places.astype(np.intp)], max(white, float(entries.max()))
+
+
+def _entry_count(table: "Dataset") -> int:
+    """Return how many entries a table says that it has."""
+    return int(numbers(table, "LUTDescriptor")[0]) % 2**16 or 2**16
+
+
+def _entries(dataset: "Dataset", table: "Dataset") -> tuple[_Values, int]:
+    """Return a table's entries, and how many bits they have.
+
+    Entries of 8 bits may lie two in a word, the earlier in its low byte: so they do where there are
+    half as many words as entries, or where words are too few and hold more than 8 bits.
+    """
+    count, bits, data = _entry_count(table), int(numbers(table, "LUTDescriptor")[2]), table.LUTData
+    if isinstance(data, bytes):
+        order = "<u2" if dataset.original_encoding[1] else ">u2"
+        data = np.frombuffer(data + b"\0" * (len(data) % 2), order)
+    words = np.atleast_1d(data).astype("<u2")
+    over = bits <= 8 and words.max() > 255  # noqa: PLR2004
+    if len(words) < count and (over or len(words) == (count + 1) // 2):
+        return words.view(np.uint8)[:count].astype(np.float64), min(bits, 8)
+    return words[:count].astype(np.float64), bits
+
+
+def _first_value(written: int, count: int, values: _Values) -> int:
+    """Return the first value that a table maps, signed or not: as it meets most of `values`.
+
+    Which it is depends on the values (PS3.3 C.11.2.1.1), and files get it wrong: DCMTK goes by the
+    values alone, pydicom by what is written.
+    """
+    low, high = values.min(), values.max()
+    meanings = (written, written % 2**16, written % 2**16 - 2**16)
+    return max(meanings, key=lambda first: min(first + count - 1, high) - max(first, low))

@@ -1,0 +1,127 @@
+"""`Image`: one grey picture and what was learnt while reading it. The limits on untrusted input.
+
+Knows nothing of breasts: what the pixels show is `breast.py`'s business.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammolens.errors import ImageError
+from mammolens.files import why_not_opened
+from mammolens.records import Laterality, Special, View
+
+MAX_BYTES = 512 * 2**20
+"""Largest file that is opened; the largest mammograms are below 100 MB uncompressed."""
+
+MAX_PIXELS = 80_000_000
+"""Largest image that is decoded; a 24 × 30 cm mammogram at 50 µm has 29 million pixels."""
+
+FAINT = 1 / 16
+"""Of the grey scale: an image that uses less is warned of, with `IS_FAINT`."""
+
+IS_FAINT = "faint: less than a sixteenth of the grey scale is used"
+IS_COLOUR = "colour image: turned to grey"
+"""What is warned of, whichever kind of file it was read from."""
+
+MIN_SIDE = 16
+"""Smallest height and width, in pixels, that can show anything of a breast."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a DICOM header says of an image; unknown is None.
+
+    Attributes:
+        patient_id: (0010,0020) Patient ID.
+        study_id: (0020,000D) Study Instance UID.
+        laterality: (0020,0062) Image Laterality, or (0020,0060) Laterality.
+        view: by (0054,0220) View Code Sequence, or (0018,5101) View Position.
+        age: of the patient, in years.
+        manufacturer: (0008,0070).
+        spacing: (row, column) distance between pixels in mm, at the detector.
+        for_processing: whether these are raw pixels, not meant to be looked at.
+        photometric: (0028,0004), such as ``MONOCHROME2``.
+        special: what makes this other than a standard view of a whole breast, if anything does.
+        transfer_syntax: how the pixels are encoded, by its UID's name.
+    """
+
+    patient_id: str | None = None
+    study_id: str | None = None
+    laterality: Laterality | None = None
+    view: View | None = None
+    age: int | None = None
+    manufacturer: str | None = None
+    spacing: tuple[float, float] | None = None
+    for_processing: bool = False
+    photometric: str = "MONOCHROME2"
+    special: tuple[Special, ...] = ()
+    transfer_syntax: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One grey image and what was learnt while reading it.
+
+    Attributes:
+        pixels: float32 of shape (height, width) in [0, 1]; 0 is black.
+        format: the file's format, such as ``"PNG"`` or ``"DICOM"``.
+        bit_depth: bits a pixel and channel as stored, 1 to 16.
+        colour: whether the channels really differ (a grey image stored as RGB is not colour).
+        exif_orientation: the EXIF orientation that was applied, 1 (upright) to 8.
+        header: what a DICOM header says, or None.
+        warnings: what a user should know before trusting an answer about this image.
+    """
+
+    pixels: NDArray[np.float32]
+    format: str
+    bit_depth: int
+    colour: bool = False
+    exif_orientation: int = 1
+    header: Header | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that should not be opened.
+
+    Raises:
+        ImageError: it is missing, no file, locked, empty or too large.
+    """
+    try:
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode):  # to open a pipe would be to wait for ever
+            os.close(os.open(path, os.O_RDONLY))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ImageError(f"{path}: {why_not_opened(path, error)}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise ImageError(f"{path}: is a folder; one image was expected. Name a file in it.")
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageError(f"{path}: is a pipe or a device; a file was expected.")
+    if found.st_size == 0:
+        raise ImageError(f"{path}: the file is empty. Copy it anew.")
+    if found.st_size > MAX_BYTES:
+        raise ImageError(
+            f"{path}: {found.st_size / 2**20:.0f} MiB is over the limit of {MAX_BYTES // 2**20} MiB a file."
+        )
+
+
+def check_size(path: Path, height: int, width: int) -> None:
+    """Refuse, by its size alone, an image that should not be decoded.
+
+    Raises:
+        ImageError: it has too many pixels or is too small.
+    """
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{path}: {width} x {height} is over the limit of {MAX_PIXELS:,} pixels. Scale the image down."
+        )
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(
+            f"{path}: {width} x {height} pixels is too small for a mammogram; "
+            f"at least {MIN_SIDE} x {MIN_SIDE} is expected."
+        )

@@ -1,0 +1,190 @@
+"""What lies below a folder: images, archives, and what is left out, by one rule for everyone.
+
+An image is told by its suffix or by its content. Litter of systems and hidden files are passed
+over. All else that may be an image and cannot be read is named with its reason.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from mammolens.images.kinds import FOREIGN, PART, ZIP, Kind, first_bytes, foreign_kind, is_picture
+from mammolens.images.reading import IMAGE_SUFFIXES
+
+LITTER = frozenset(
+    {
+        *("__macosx", "icon\r", "lost+found"),  # macOS, Unix
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+        *("@eadir", "#recycle", "@recycle", "#snapshot"),  # network storages
+        "dicomdir",  # the table of contents of a DICOM disc
+    }
+)
+"""Names, in lower case, that hold no images of the user's; names that begin with a dot neither."""
+
+NO_IMAGES = frozenset({".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".css", ".js", ".py", ".log"})
+"""Suffixes of tables and texts: these files are not looked into."""
+
+_DOCUMENTS = frozenset(
+    {
+        *(".docx", ".docm", ".xlsx", ".xlsm", ".xlsb", ".pptx", ".pptm", ".vsdx"),
+        *(".odt", ".ods", ".odp", ".odg", ".pages", ".numbers", ".key", ".epub"),
+        *(".jar", ".apk", ".whl", ".npz", ".keras", ".pt", ".pth"),
+    }
+)
+"""Suffixes of files that are ZIP archives inside, and not meant to be unpacked."""
+
+_FOREIGN_SUFFIXES = {suffix: kind for kind in FOREIGN for suffix in kind.suffixes}
+
+
+class Role(Enum):
+    """What a file is to us: read, opened and looked into, refused by name, or passed over."""
+
+    IMAGE = "image"
+    ARCHIVE = "archive"
+    FOREIGN = "foreign"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What may hold an image and is not read.
+
+    Attributes:
+        path: the file or folder, or how a table calls it.
+        why: why it is not read, as the rest of a sentence that begins with its name.
+    """
+
+    path: Path
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a folder, each part sorted by path.
+
+    Attributes:
+        images: files that are images, or call themselves one.
+        archives: ZIP archives.
+        left_out: what may be an image and cannot be read.
+        others: files that are no images, such as tables and texts.
+    """
+
+    images: tuple[Path, ...] = ()
+    archives: tuple[Path, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    others: tuple[Path, ...] = ()
+
+    def contents(self) -> str:
+        """Say what is there where images were expected."""
+        if not self.others:
+            return "nothing is in it"
+        first, count = self.others[0].name, len(self.others)
+        if count == 1:
+            return f"in it is a file that is no image, {first}"
+        return f"in it are {count} files that are no images, such as {first}"
+
+
+def is_litter(name: str) -> bool:
+    """Tell whether a file or folder of this name is hidden, or made by a system for itself."""
+    return name.startswith(".") or name.lower() in LITTER
+
+
+def role_of(name: str, start: bytes | None) -> Role:
+    """Tell what a file is to us.
+
+    Args:
+        name: its name, whose suffix counts.
+        start: its first `file_kinds.START` bytes, or None where they cannot be read: then a file
+            without a suffix, or with a number for one as DICOM often has, counts as an image.
+    """
+    suffix = Path(name).suffix.lower()
+    nameless = not suffix or suffix[1:].isdecimal()
+    if suffix in NO_IMAGES:
+        return Role.OTHER
+    if suffix in IMAGE_SUFFIXES or (start is None and nameless) or is_picture(start or b""):
+        return Role.IMAGE
+    kind = _kind(suffix, start or b"")
+    if kind is ZIP:
+        return Role.OTHER if suffix in _DOCUMENTS else Role.ARCHIVE
+    return Role.FOREIGN if kind and kind.pictures else Role.OTHER
+
+
+def why_foreign(name: str, start: bytes | None) -> str:
+    """Say why a file whose role is `Role.FOREIGN` is not read."""
+    kind = _kind(Path(name).suffix.lower(), start or b"")
+    return f"is {kind.name}, which is not read here. {kind.remedy}" if kind else "is not read here."
+
+
+def _kind(suffix: str, start: bytes) -> Kind | None:
+    """Tell by content before the name; the first part of an archive looks like a whole one."""
+    named = _FOREIGN_SUFFIXES.get(suffix)
+    return named if named is PART else foreign_kind(start) or named
+
+
+def list_folder(folder: Path) -> Listing:
+    """List what is below `folder`, links followed; what cannot be looked at is in `left_out`."""
+    found: dict[Role, list[Path]] = {role: [] for role in Role}
+    left_out = []
+    for path in _files(folder, ()):
+        role = path if isinstance(path, LeftOut) else _role_on_disk(path)
+        if isinstance(role, LeftOut):
+            left_out.append(role)
+        elif isinstance(path, Path):
+            found[role].append(path)
+    return Listing(
+        tuple(sorted(found[Role.IMAGE])),
+        tuple(sorted(found[Role.ARCHIVE])),
+        tuple(sorted(left_out, key=lambda one: one.path)),
+        tuple(sorted(found[Role.OTHER])),
+    )
+
+
+def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path | LeftOut]:
+    """Yield what is below `folder`; a link to a folder above adds nothing and is passed over."""
+    try:
+        here = folder.stat()
+        key = here.st_dev, here.st_ino
+        if key in above:
+            return
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        yield LeftOut(folder, f"this folder cannot be looked into ({error.strerror}).")
+        return
+    for entry in entries:
+        if is_litter(entry.name):
+            continue
+        if _is_folder(entry):
+            yield from _files(folder / entry.name, (*above, key))
+        else:
+            yield folder / entry.name
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere, or where one may not look
+        return False
+
+
+def _role_on_disk(path: Path) -> Role | LeftOut:
+    """Return what a file is to us, or why it is left out."""
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+        known = path.suffix.lower() in IMAGE_SUFFIXES | NO_IMAGES
+        start = first_bytes(path) if regular and not known else b""
+    except OSError as error:
+        # Path.is_symlink raises where one may not look.
+        link = f"a link to {path.readlink()}: " if os.path.islink(path) else ""  # noqa: PTH114
+        unread = role_of(path.name, None) is Role.OTHER
+        return Role.OTHER if unread else LeftOut(path, f"cannot be opened ({link}{error.strerror}).")
+    role = role_of(path.name, start)
+    if role is not Role.OTHER and not regular:
+        return LeftOut(path, "is a pipe or a device; a file was expected.")
+    return LeftOut(path, why_foreign(path.name, start)) if role is Role.FOREIGN else role

@@ -1,0 +1,240 @@
+"""`Preprocess`: from an image to the pixels a network sees. The same object travels with the model.
+
+Pure functions of arrays; reads no files. Pixels come out rounded to 16 bits, so that what a
+training cache stored and what serving computes are the same to the last bit.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mammolens.images.breast import (
+    UNCERTAIN,
+    Breast,
+    Mask,
+    Pixels,
+    Polarity,
+    dilated,
+    eroded,
+    find_breast,
+    polarity,
+    thumbnail,
+)
+from mammolens.records import Box
+
+VERSION = 1
+"""Raised whenever the same settings would give other pixels: it is part of every cache key.
+
+Not raised for what mends polarity and strips on films unlike those that were learnt from, where all
+4,491 images at hand keep their pixels to the bit (docs/experiments.md, 33). Clear the cache for
+such films.
+"""
+
+_LEVELS = 65535
+_MARGIN = 0.02  # breathing space around the breast's box, as a share of the picture
+_RIM = 5  # thumbnail pixels inside the mask that contrast is not judged on
+_SKIN = 2  # thumbnail pixels kept outside the mask, for skin and nipple
+_NOTHING = 0.02  # a breast covers more of a mammogram than this
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Side = Annotated[int, Field(ge=8, le=4096)]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the pixels came from: maps places in the image to places on the canvas.
+
+    Attributes:
+        crop: (left, top, right, bottom) in pixels of the image.
+        flipped: whether the crop was mirrored left to right.
+        content: (left, top, right, bottom) of the crop on the canvas, in canvas pixels.
+    """
+
+    crop: tuple[int, int, int, int]
+    flipped: bool
+    content: tuple[int, int, int, int]
+
+    def to_canvas(self, box: Box) -> tuple[float, float, float, float]:
+        """Return `box` of the image as (left, top, right, bottom) on the canvas, not clipped."""
+        left, top, right, bottom = self.crop
+        x0, x1 = (box.x - left) / (right - left), (box.x + box.width - left) / (right - left)
+        if self.flipped:
+            x0, x1 = 1 - x1, 1 - x0
+        y0, y1 = (box.y - top) / (bottom - top), (box.y + box.height - top) / (bottom - top)
+        c_left, c_top, c_right, c_bottom = self.content
+        width, height = c_right - c_left, c_bottom - c_top
+        return (c_left + x0 * width, c_top + y0 * height, c_left + x1 * width, c_top + y1 * height)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What the network sees, and what was done to get there.
+
+    Attributes:
+        pixels: uint16 of shape (height, width); divide by 65535 for [0, 1] (`as_float`).
+        geometry: where the pixels came from.
+        polarity: what was found, or None where the settings do not look.
+        warnings: what a user should know before trusting an answer.
+    """
+
+    pixels: NDArray[np.uint16]
+    geometry: Geometry
+    polarity: Polarity | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Preprocess(BaseModel):
+    """Settings that turn any image into (height, width) pixels.
+
+    Take one of the presets, `plain` or `breast`, and change single fields with `model_copy`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height: Side = 64
+    width: Side = 64
+    mend_polarity: bool = False
+    crop: bool = False
+    orient: bool = False
+    percentiles: tuple[Percent, Percent] | None = None
+    fit: Literal["stretch", "letterbox"] = "stretch"
+
+    @model_validator(mode="after")
+    def _percentiles_ascend(self) -> Self:
+        if self.percentiles is not None and self.percentiles[0] >= self.percentiles[1]:
+            raise ValueError("percentiles must ascend, such as [1, 99.7]")
+        return self
+
+    @classmethod
+    def plain(cls) -> "Preprocess":
+        """Return what the original project does: the whole picture at 64 × 64, divided by 255."""
+        return cls()
+
+    @classmethod
+    def breast(cls, height: int = 384, width: int = 256) -> "Preprocess":
+        """Return the breast alone: polarity mended, cropped, chest wall left, contrast its own.
+
+        The box is stretched to the canvas: public sets often come stretched to a square, which
+        leaves no aspect ratio to keep. Set ``fit="letterbox"`` where the ratio is true.
+        """
+        return cls(
+            height=height,
+            width=width,
+            mend_polarity=True,
+            crop=True,
+            orient=True,
+            percentiles=(1.0, 99.7),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the canvas."""
+        return self.height, self.width
+
+    def __call__(self, pixels: Pixels) -> Prepared:
+        """Prepare an image's pixels, float32 of shape (height, width) in [0, 1]."""
+        if not (self.mend_polarity or self.crop or self.orient or self.percentiles):
+            whole = (0, 0, pixels.shape[1], pixels.shape[0])
+            canvas, content = self._place(pixels)
+            return Prepared(_to_levels(canvas), Geometry(whole, False, content))
+        return self._prepare_breast(pixels)
+
+    def _prepare_breast(self, pixels: Pixels) -> Prepared:
+        small = thumbnail(pixels)
+        found = polarity(small)
+        inverted = self.mend_polarity and found.inverted
+        if inverted:
+            pixels, small = 1 - pixels, 1 - small
+        breast = find_breast(small)
+        warnings = _warnings(breast, found, inverted=inverted)
+        if breast.area < _NOTHING:
+            breast = Breast(np.ones_like(breast.mask), (0.0, 0.0, 1.0, 1.0), False)
+        crop = _crop_box(breast, pixels.shape) if self.crop else (0, 0, *pixels.shape[::-1])
+        left, top, right, bottom = crop
+        cropped = pixels[top:bottom, left:right]
+        if self.percentiles:
+            inside = _full_size(_interior(breast.mask), pixels.shape)[top:bottom, left:right]
+            cropped = _stretch_contrast(cropped, inside, self.percentiles)
+        if self.crop:
+            grown = dilated(breast.mask, _SKIN)
+            outside = ~_full_size(grown, pixels.shape)[top:bottom, left:right]
+            cropped = np.where(outside, np.float32(0), cropped)
+        flipped = self.orient and breast.chest_wall_right
+        if flipped:
+            cropped = cropped[:, ::-1]
+        canvas, content = self._place(cropped)
+        return Prepared(_to_levels(canvas), Geometry(crop, flipped, content), found, warnings)
+
+    def _place(self, pixels: Pixels) -> tuple[Pixels, tuple[int, int, int, int]]:
+        """Resize onto the canvas; a letterbox keeps the chest wall (left) at the canvas's left."""
+        if self.fit == "stretch":
+            return _resize(pixels, self.height, self.width), (0, 0, self.width, self.height)
+        scale = min(self.height / pixels.shape[0], self.width / pixels.shape[1])
+        height = max(1, round(pixels.shape[0] * scale))
+        width = max(1, round(pixels.shape[1] * scale))
+        top = (self.height - height) // 2
+        canvas = np.zeros(self.shape, dtype=np.float32)
+        canvas[top : top + height, :width] = _resize(pixels, height, width)
+        return canvas, (0, top, width, top + height)
+
+
+def as_float(levels: NDArray[np.uint16]) -> Pixels:
+    """Return 16-bit levels of any shape as float32 in [0, 1]."""
+    return levels.astype(np.float32) / np.float32(_LEVELS)
+
+
+def _to_levels(pixels: Pixels) -> NDArray[np.uint16]:
+    levels = np.rint(np.clip(pixels, 0, 1) * np.float32(_LEVELS))
+    return np.asarray(levels, dtype=np.uint16)
+
+
+def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Resize with a triangle filter whose support grows with the shrinking (no aliasing)."""
+    picture = Pillow.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(picture.resize((width, height), Pillow.Resampling.BILINEAR))
+
+
+def _warnings(breast: Breast, found: Polarity, *, inverted: bool) -> tuple[str, ...]:
+    said = []
+    if inverted:
+        said.append("black and white were exchanged: mended")
+    if found.margin < UNCERTAIN:
+        said.append("polarity is uncertain")
+    if breast.area < _NOTHING:
+        said.append("no breast was found: the whole picture is used")
+    return tuple(said)
+
+
+def _crop_box(breast: Breast, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    height, width = shape
+    left, top, right, bottom = breast.box
+    return (
+        max(0, math.floor((left - _MARGIN) * width)),
+        max(0, math.floor((top - _MARGIN) * height)),
+        min(width, math.ceil((right + _MARGIN) * width)),
+        min(height, math.ceil((bottom + _MARGIN) * height)),
+    )
+
+
+def _interior(mask: Mask) -> Mask:
+    """Leave out the rim, where the breast thins towards the skin: it says nothing of contrast."""
+    inner = eroded(mask, _RIM)
+    return inner if inner.any() else mask
+
+
+def _full_size(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    picture = Pillow.fromarray(mask).resize((shape[1], shape[0]), Pillow.Resampling.NEAREST)
+    return np.asarray(picture, dtype=bool)
+
+
+def _stretch_contrast(pixels: Pixels, inside: Mask, percentiles: tuple[float, float]) -> Pixels:
+    # A quarter million pixels tell percentiles as well as thirty million.
+    step = max(1, int(np.sqrt(inside.size / 250_000)))
+    sample = pixels[::step, ::step][inside[::step, ::step]]
+    low, high = np.percentile(sample if sample.size else pixels, percentiles)
+    return np.asarray((pixels - low) / max(float(high - low), 1e-6), dtype=np.float32)

@@ -1,0 +1,304 @@
+"""Networks as plain builders, and the one dict that names them. Knows no files and no data."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from mammolens.errors import RecipeError
+from mammolens.learning.efficientnet_lite import STAGES, efficientnet_lite, layers_by_stage
+from mammolens.model.recipe import Augment, Recipe
+
+Network = Any
+"""A `keras.Model`; Keras ships no type information."""
+
+Tensor = Any
+
+LOGITS = "logits"
+"""The layer that scores every place, in networks that do."""
+
+ATTENTION = "attention"
+"""The layer that says how much each place counts, in networks that weigh places."""
+
+_SHARPNESS = 4.0  # of log-sum-exp
+_SOFTER = 2.0  # attention, than the map it starts as
+_TOP = 0.1
+_TINY = 1e-6
+
+
+def baseline_cnn(
+    height: int = 64,
+    width: int = 64,
+    convolution_dropout: float = 0.25,
+    dense_dropout: float = 0.5,
+) -> Network:
+    """Return the original project's network.
+
+    Three blocks of [convolution 3 × 3, batch normalisation, ReLU] twice, with 32, 64 and 128
+    filters, each block closed by max-pooling and dropout; then a dense layer of 128 and a sigmoid.
+    In: float32 (images, height, width, 1) in [0, 1]. Out: (images, 1), the probability of tumor.
+    At 64 × 64 it has 1,337,569 parameters.
+    """
+    image = keras.Input((height, width, 1), name="image")
+    x = image
+    for filters in (32, 64, 128):
+        for _ in range(2):
+            x = layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal")(x)
+            x = layers.BatchNormalization()(x)
+            x = layers.Activation("relu")(x)
+        x = layers.MaxPooling2D(2)(x)
+        x = layers.Dropout(convolution_dropout)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(128, kernel_initializer="he_normal")(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.Activation("relu")(x)
+    x = layers.Dropout(dense_dropout)(x)
+    probability = layers.Dense(1, activation="sigmoid", name="probability")(x)
+    return keras.Model(image, probability, name="baseline_cnn")
+
+
+def score_map_network(body: Network, pooling: str = "mean_max", dropout: float = 0.0) -> Network:
+    """Return a backbone with a head that scores every place and pools the scores into one.
+
+    In: as `body`. Out: (images, 1), the probability of tumor: the sigmoid of one pooled logit. The
+    layer ``logits`` gives one tumor score a place, (images, rows, columns, 1).
+
+    Args:
+        body: from pixels to features (images, rows, columns, channels).
+        pooling: one of `POOLINGS`.
+        dropout: share of features dropped, whole channels at a time.
+    """
+    features = layers.SpatialDropout2D(dropout)(body.output) if dropout else body.output
+    logits = layers.Conv2D(1, 1, name=LOGITS)(features)
+    pooled = POOLINGS[pooling](logits, features)
+    probability = layers.Activation("sigmoid", name="probability")(pooled)
+    return keras.Model(body.input, probability, name=body.name)
+
+
+def has_layer(network: Network, name: str) -> bool:
+    """Tell whether the network has a layer of that name."""
+    return name in {layer.name for layer in network.layers}
+
+
+def _mean(logits: Tensor, _: Tensor) -> Tensor:
+    return layers.GlobalAveragePooling2D()(logits)
+
+
+def _max(logits: Tensor, _: Tensor) -> Tensor:
+    return layers.GlobalMaxPooling2D()(logits)
+
+
+def _mean_max(logits: Tensor, features: Tensor) -> Tensor:
+    return layers.Average()([_mean(logits, features), _max(logits, features)])
+
+
+# Layers, not operations: a network saved as HDF5 opens again only if it is made of layers.
+
+
+def _log_sum_exp(logits: Tensor, _: Tensor) -> Tensor:
+    """Smooth maximum (Pinheiro & Collobert 2015, CVPR), with r = 4."""
+    sharp = layers.Rescaling(_SHARPNESS)(layers.Reshape((-1,))(logits))
+    # Each of x - log_softmax(x) is the logarithm of the sum of all exponentials.
+    alike = layers.Subtract()([sharp, layers.Activation("log_softmax")(sharp)])
+    total = layers.GlobalAveragePooling1D()(layers.Reshape((-1, 1))(alike))
+    return layers.Rescaling(1 / _SHARPNESS, -math.log(sharp.shape[1]) / _SHARPNESS)(total)
+
+
+@keras.saving.register_keras_serializable("mammolens")
+class MeanOfHighest(layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """Mean of the highest tenth of (images, places), as (images, 1)."""
+
+    def call(self, values: Tensor) -> Tensor:
+        """Return the mean."""
+        count = max(1, round(values.shape[1] * _TOP))
+        return ops.mean(ops.top_k(values, count)[0], axis=-1, keepdims=True)
+
+
+def _top_k(logits: Tensor, _: Tensor) -> Tensor:
+    """Mean of the highest tenth of places. Opens again only where mammolens is imported."""
+    return MeanOfHighest()(layers.Reshape((-1,))(logits))
+
+
+def _attention(logits: Tensor, features: Tensor) -> Tensor:
+    """Mean of places, weighed by attention (Ilse, Tomczak & Welling 2018, ICML).
+
+    Attention is linear in the features, so that boxes of lesions can teach it where to look. What
+    they teach is sharper than what helps to judge, hence the softening (docs/experiments.md, 24).
+    """
+    weight = layers.Conv2D(1, 1, name=ATTENTION)(features)
+    soft = layers.Rescaling(1 / _SOFTER)(layers.Reshape((-1, 1))(weight))
+    share = layers.Softmax(axis=1)(soft)
+    parts = layers.Multiply()([share, layers.Reshape((-1, 1))(logits)])
+    return layers.Rescaling(float(parts.shape[1]))(layers.GlobalAveragePooling1D()(parts))
+
+
+POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": _mean,
+    "max": _max,
+    "mean_max": _mean_max,
+    "log_sum_exp": _log_sum_exp,
+    "top_k": _top_k,
+    "attention": _attention,
+}
+"""From logits (images, rows, columns, 1) and features to pooled logits (images, 1)."""
+
+
+def _baseline(recipe: Recipe) -> Network:
+    return baseline_cnn(*recipe.preprocess.shape, recipe.convolution_dropout, recipe.dense_dropout)
+
+
+def _lite(variant: int, recipe: Recipe) -> Network:
+    imagenet: Literal["imagenet"] | None = "imagenet" if recipe.initial_weights == "imagenet" else None
+    body = efficientnet_lite(
+        variant,
+        *recipe.preprocess.shape,
+        weights=imagenet,
+        drop_connect=recipe.drop_connect,
+        batch_norm_momentum=0.97,
+    )
+    return score_map_network(body, recipe.pooling, recipe.dense_dropout)
+
+
+NETWORKS: dict[str, Callable[[Recipe], Network]] = {
+    "baseline_cnn": _baseline,
+    "efficientnet_lite0": partial(_lite, 0),
+    "efficientnet_lite1": partial(_lite, 1),
+    "efficientnet_lite2": partial(_lite, 2),
+}
+
+
+def application_names() -> list[str]:
+    """Return the names of the networks of `keras.applications`, such as ``EfficientNetB0``."""
+    return [name for name in dir(keras.applications) if name[0].isupper()]
+
+
+def _application(recipe: Recipe) -> Network:
+    """Return a network of `keras.applications` with our head; grey goes into all three channels."""
+    height, width = recipe.preprocess.shape
+    builder = getattr(keras.applications, recipe.network)
+    image = keras.Input((height, width, 1), name="image")
+    colour = layers.Concatenate(name="grey_as_colour")([image] * 3)
+    weights = "imagenet" if recipe.initial_weights == "imagenet" else None
+    options = {"include_top": False, "weights": weights, "input_shape": (height, width, 3)}
+    try:
+        body = builder(input_tensor=as_trained(colour, recipe.network), **options)
+    except Exception as error:  # Keras raises whatever the connection or the network trips over
+        raise RecipeError(
+            f"network = {recipe.network} at {height} x {width}: cannot be built ({error}). Its "
+            "ImageNet weights are downloaded once; without a connection set initial_weights=none, "
+            "or take efficientnet_lite0, whose weights come as a package."
+        ) from error
+    features = keras.Model(image, body.output, name=recipe.network.lower())
+    return score_map_network(features, recipe.pooling, recipe.dense_dropout)
+
+
+def as_trained(colour: Tensor, name: str) -> Tensor:
+    """Scale pixels in [0, 1] to what the ImageNet weights of that network expect of 0 to 255."""
+    modules = (m for m in vars(keras.applications).values() if isinstance(m, ModuleType))
+    home = next(m for m in modules if hasattr(m, name) and hasattr(m, "preprocess_input"))
+    # Each is linear in each channel: black and white tell all of it.
+    black, white = (home.preprocess_input(np.full((1, 1, 1, 3), x))[0, 0, 0] for x in (0.0, 255.0))
+    return layers.Rescaling((white - black).tolist(), black.tolist(), name="as_trained")(colour)
+
+
+def with_flips(network: Network, augment: Augment) -> Network:
+    """Return a network whose logit and map are averaged over an image and its mirror images.
+
+    Those that `augment` may make of it: test-time augmentation, as part of the network.
+    """
+    if len(augment.mirror_images) == 1:
+        return network
+    image = keras.Input(network.input_shape[1:], name="image")
+    answers = [_flipped(network, image, axes) for axes in augment.mirror_images]
+    return keras.Model(image, _averaged(answers), name=network.name)
+
+
+def ensemble(networks: Sequence[Network]) -> Network:
+    """Return a network whose logit and map are averaged over those of several, of one input shape.
+
+    Where one of them has no map the ensemble has none. It answers and does not learn, nor do
+    `networks` from then on.
+    """
+    first, *others = networks
+    if not others:
+        return first
+    image = keras.Input(first.input_shape[1:], name="image")
+    members = [  # by names of their own: they may all have the same
+        keras.Model(network.input, network.outputs, name=f"member_{number}") for number, network in enumerate(networks)
+    ]
+    for member in members:  # variables of one name would get in each other's way
+        member.trainable = False
+    return keras.Model(image, _averaged([member(image) for member in members]), name=first.name)
+
+
+def _averaged(answers: Sequence[Sequence[Tensor]]) -> Tensor | list[Tensor]:
+    """Return a probability, by the mean of logits; and the mean of maps, if all have one."""
+    clipped = [ops.clip(answer[0], _TINY, 1 - _TINY) for answer in answers]
+    logits = [ops.log(probability) - ops.log(1 - probability) for probability in clipped]
+    probability = ops.sigmoid(sum(logits) / len(logits))
+    maps = [answer[1] for answer in answers if len(answer) > 1]
+    return [probability, sum(maps) / len(maps)] if len(maps) == len(answers) else probability
+
+
+def _flipped(network: Network, image: Tensor, axes: tuple[int, ...]) -> list[Tensor]:
+    """Return the outputs for a mirrored image, maps mirrored back."""
+    outputs = network(ops.flip(image, axes) if axes else image)
+    listed = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+    return [listed[0], *(ops.flip(x, axes) if axes else x for x in listed[1:])]
+
+
+def check_network(recipe: Recipe) -> None:
+    """Refuse, before any work, a recipe whose network does not exist.
+
+    Raises:
+        RecipeError: it names no known network.
+    """
+    if recipe.network not in {*NETWORKS, *application_names()}:
+        raise RecipeError(
+            f"no network '{recipe.network}'; known are {', '.join(NETWORKS)}, and those of "
+            "keras.applications, such as EfficientNetB0."
+        )
+
+
+def build(recipe: Recipe) -> Network:
+    """Build the recipe's network: weights drawn from Keras' current seed, or taken over, or both.
+
+    Raises:
+        RecipeError: there is no such network, or its initial weights cannot be had.
+        MissingExtra: ImageNet weights are asked for and their package is not installed.
+    """
+    check_network(recipe)
+    network = NETWORKS.get(recipe.network, _application)(recipe)
+    if recipe.initial_weights not in {"none", "imagenet"}:
+        _take_over(network, Path(recipe.initial_weights))
+    stages = layers_by_stage(network)
+    if recipe.frozen_stages and not stages[STAGES[0]]:
+        raise RecipeError(f"frozen_stages: '{recipe.network}' has no stages; set frozen_stages=0.")
+    for stage in STAGES[: recipe.frozen_stages]:
+        for layer in stages[stage]:
+            layer.trainable = False
+    return network
+
+
+def _take_over(network: Network, origin: Path) -> None:
+    """Give `network` the weights of layers of the same name and shapes in a saved one."""
+    path = origin / "breast.h5" if origin.is_dir() else origin
+    try:
+        donor = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever it trips over
+        raise RecipeError(f"initial_weights = {origin}: not imagenet, none, a run or a .h5 file ({error}).") from error
+    theirs = {layer.name: layer for layer in donor.layers if layer.weights}
+    taken = 0
+    for layer in network.layers:
+        weights = theirs[layer.name].get_weights() if layer.name in theirs else []
+        if weights and [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
+            layer.set_weights(weights)
+            taken += 1
+    if not taken:
+        raise RecipeError(f"initial_weights = {origin}: no layer of it fits '{network.name}'.")

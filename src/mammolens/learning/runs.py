@@ -1,0 +1,253 @@
+"""The run folder: what a training leaves behind, and how it is opened again.
+
+RUN/recipe.toml        how it was learnt; `mammolens train --recipe RUN/recipe.toml` repeats it
+    manifest.csv       what it was learnt from, with splits
+    environment.json   versions, backend, device, commit, command
+    history.csv        loss and metrics of each epoch
+    figures/           learning curves
+    breast.h5          the whole Keras model, best weights
+    checkpoint/        until it is complete: what it goes on from if it is interrupted
+    bundle/            the same network as ONNX with all that serving needs
+    evaluation/SPLIT/  report.json, predictions.csv, figures
+    run.json           written last: its presence means the run is complete
+"""
+
+import logging
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import keras
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mammolens.data.manifest import Manifest
+from mammolens.errors import DataError, RunError
+from mammolens.files import content_hash, is_half_written, sweep, write_text, written_whole
+from mammolens.learning.networks import Network
+from mammolens.model.recipe import Recipe, read_recipe
+from mammolens.parallel import cores
+
+RECIPE, MANIFEST, ENVIRONMENT = "recipe.toml", "manifest.csv", "environment.json"
+HISTORY, FIGURES, MODEL = "history.csv", "figures", "breast.h5"
+BUNDLE, EVALUATION, RECORD = "bundle", "evaluation", "run.json"
+CHECKPOINT = "checkpoint"
+
+_WRITTEN = {RECIPE, MANIFEST, ENVIRONMENT, HISTORY, FIGURES, MODEL, BUNDLE, EVALUATION, CHECKPOINT}
+"""What an unfinished run holds."""
+
+_PACKAGES = ("mammolens", "keras", "torch", "tensorflow", "jax", "numpy", "scipy", "pillow")
+
+
+class RunRecord(BaseModel):
+    """What `run.json` holds.
+
+    Attributes:
+        schema_version: raised when a field changes its name or meaning.
+        created: when training ended, UTC, ISO 8601.
+        data: name of the data set.
+        epochs: how many were trained.
+        best_epoch: whose weights were kept, counted from 1.
+        seconds: spent fitting.
+        parameters: weights of the network.
+        images: images used, by split.
+        left_out: images that could not be read, with the reason.
+        model_sha256: of breast.h5.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[2] = 2
+    created: str
+    data: str
+    epochs: int
+    best_epoch: int
+    seconds: float
+    parameters: int
+    images: dict[str, int]
+    left_out: dict[str, str]
+    model_sha256: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A complete run folder."""
+
+    folder: Path
+    record: RunRecord
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it was learnt."""
+        return read_recipe(str(self.folder / RECIPE))
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it was learnt from."""
+        return Manifest.load(self.folder / MANIFEST)
+
+    def load_network(self) -> Network:
+        """Open breast.h5.
+
+        Raises:
+            RunError: the file is missing or is not the one that training wrote.
+        """
+        path = self.folder / MODEL
+        if not path.is_file() or content_hash(path) != self.record.model_sha256:
+            raise RunError(f"{path}: missing or changed since training. Train again.")
+        return keras.saving.load_model(path, compile=False)
+
+
+def open_run(folder: Path) -> Run:
+    """Open a complete run.
+
+    Raises:
+        RunError: it is not a run folder, or training did not end.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such run folder.")
+    record = folder / RECORD
+    if not record.is_file():
+        started = (folder / RECIPE).is_file()
+        why = "its training did not end; train again" if started else "it holds no run.json"
+        raise RunError(f"{folder}: not a complete run: {why}.")
+    try:
+        return Run(folder, RunRecord.model_validate_json(record.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise RunError(f"{record}: not written by this version of mammolens ({error}).") from error
+
+
+def start_run(folder: Path, recipe: Recipe) -> None:
+    """Make `folder` ready for a run; an unfinished one is gone on with if its recipe is the same.
+
+    It may have been interrupted at any moment, this function's own moments included: so its recipe
+    is the first file that comes and the last that goes.
+
+    Raises:
+        RunError: a complete run, or something that is not a run, is in the way.
+    """
+    if folder.is_dir() and not (folder / RECORD).exists():
+        begun = [path for path in folder.iterdir() if not is_half_written(path)]
+        if not begun or (folder / RECIPE).is_file():
+            sweep(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder / RECIPE).is_file() or (folder / RECORD).exists():
+            raise RunError(f"{folder}: exists already. Choose another --out.")
+        if (folder / RECIPE).read_bytes() != recipe.to_toml().encode():
+            _empty(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made ({error.strerror}).") from error
+    write_text(folder / RECIPE, recipe.to_toml())
+
+
+def _empty(folder: Path) -> None:
+    """Delete all of a run but its recipe.
+
+    Raises:
+        RunError: there is what no run writes. It may be somebody's, as the recipe may be.
+    """
+    if others := sorted(path.name for path in folder.iterdir() if path.name not in _WRITTEN):
+        raise RunError(
+            f"{folder}: holds another recipe.toml, and what is not of a run ({others[0]}). Choose another --out."
+        )
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != RECIPE:
+            path.unlink()
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Delete what an interrupted training would go on from: it has ended."""
+    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+
+
+def record_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write what is learnt from; a checkpoint of other images is thrown away."""
+    path = folder / MANIFEST
+    if path.is_file() and not _is_of(path, manifest):
+        forget_checkpoints(folder)
+        (folder / HISTORY).unlink(missing_ok=True)
+    manifest.save(path)
+
+
+def _is_of(path: Path, manifest: Manifest) -> bool:
+    """Tell whether a table is of these images, wherever they are now; a damaged one is of none."""
+    try:
+        return Manifest.load(path, files=False).fingerprint() == manifest.fingerprint()
+    except DataError:
+        return False
+
+
+def save_network(network: Network, path: Path) -> None:
+    """Write the whole network as HDF5: one file that every Keras since 2015 has opened."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)  # Keras calls HDF5 legacy at each save; the choice is deliberate
+    try:
+        with _InMemory("breast.h5", "w", driver="core", backing_store=False) as file:
+            keras.saving.save_model(network, file)
+            content = file.id.get_file_image()
+    finally:
+        log.setLevel(level)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
+
+
+class _InMemory(h5py.File):  # type: ignore[misc]  # h5py ships no types
+    """HDF5 that is on no disk: where one is full, HDF5 2.0 ends the whole process."""
+
+    def __str__(self) -> str:
+        """Return a name by which Keras knows the format."""
+        return str(self.filename)
+
+
+def environment(command: str) -> dict[str, Any]:
+    """Return what a run depended on besides its recipe and data."""
+    return {
+        "command": command,
+        "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cores": cores(),
+        "backend": keras.backend.backend(),
+        "device": _device(),
+        "commit": _commit(),
+    }
+
+
+def _device() -> str:
+    """Return where weights live, as the backend names it, such as ``cpu`` or ``cuda:0``."""
+    weight = keras.Variable(0.0)
+    return str(getattr(weight.value, "device", "cpu"))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that the package runs from, if it does."""
+    git = shutil.which("git")
+    commit = git and _answer(git, "rev-parse", "HEAD")
+    if not git or not commit:
+        return None
+    # `git describe --dirty` would do in one, but writes into the checkout.
+    changed = _answer(git, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if changed else commit
+
+
+def _answer(git: str, *arguments: str) -> str:
+    command = [git, "-C", str(Path(__file__).parent), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+    return done.stdout.strip()

@@ -1,0 +1,242 @@
+"""Intervals that hold where the bootstrap has none: shares near 0 and 1, and what follows from two.
+
+Of 59 images let go of 59, each resample has 59 of 59, and a percentile interval from 100 % to
+100 % would claim what nobody knows. What is here counts patients instead, is of the same kind at 1
+as just below it, and draws from nothing but its own fixed seed.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+
+Array = NDArray[np.float64]
+Bounds = tuple[float, float]
+
+Measure = Callable[[Array], Array]
+"""From weights (resamples, images) to values (resamples,)."""
+
+UNKNOWN: Bounds = (math.nan, math.nan)
+
+_TAIL = 0.025  # on either side of a 95 % interval
+_Z = NormalDist().inv_cdf(1 - _TAIL)
+_DRAWS = 4_000  # of a confidence distribution
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """A measure: the share of `members` that are `hits`, each 0 or 1, (images,).
+
+    Its interval is Korn and Graubard's, of as many independent subjects as the images of so many
+    patients are worth: it has a width at 0 and 1, where no resample differs from another.
+    """
+
+    hits: Array
+    members: Array
+
+    def __call__(self, weights: Array) -> Array:
+        """Return the share in each resample; NaN without members."""
+        return divide(weights @ (self.hits * self.members), weights @ self.members)
+
+    def known(self, patients: NDArray[np.intp]) -> tuple[float, float]:
+        """Return the share, and how many independent subjects it is worth; NaN and 0 of none."""
+        among = self.members > 0
+        if not among.any():
+            return math.nan, 0.0
+        hits = self.hits[among]
+        return float(hits.mean()), effective_number(hits, patients[among])
+
+    def bounds(self, patients: NDArray[np.intp]) -> Bounds:
+        """Return the 95 % interval."""
+        return share_bounds(*self.known(patients))
+
+
+@dataclass(frozen=True, eq=False)
+class OfRates:
+    """A measure of a decision that follows from sensitivity, specificity and prevalence.
+
+    Its interval follows from theirs, at a prevalence held as it is (`intervals.melded_bounds`).
+
+    Attributes:
+        measure: what it is in each resample.
+        formula: the same from arrays of sensitivities and specificities; it may not fall with
+            either, unless `falls`.
+        sensitivity: the share of tumors that are called.
+        specificity: the share of the others that are not.
+        falls: whether less is better.
+    """
+
+    measure: Measure
+    formula: Callable[[Array, Array], Array]
+    sensitivity: Share
+    specificity: Share
+    falls: bool = False
+
+    def __call__(self, weights: Array) -> Array:
+        """Return the measure in each resample."""
+        return self.measure(weights)
+
+    def bounds(self, patients: NDArray[np.intp]) -> Bounds:
+        """Return the 95 % interval; unknown where a class is missing."""
+        rates = self.sensitivity.known(patients), self.specificity.known(patients)
+        if not all(number for _, number in rates):
+            return UNKNOWN
+        if not self.falls:
+            return melded_bounds(self.formula, *rates)
+        low, high = melded_bounds(lambda *both: -self.formula(*both), *rates)
+        return -high, -low
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """A measure of how scores rank images, whose interval is the bootstrap's wherever it has one.
+
+    Where resamples reach 0 or 1 they know no worse, or better, case than was seen. An AUC then has
+    the wider of the bootstrap's interval and Newcombe's. The others are means over images of one
+    class of what lies between 0 and 1: where all images have the same, it is the interval of a
+    share that as many patients have.
+
+    Attributes:
+        measure: what it is in each resample.
+        members: 1 for images of the class that it is a mean over, (images,).
+        placements: of an AUC: how well each image is placed among those of the other class,
+            (images,), see `metrics.roc_auc`.
+    """
+
+    measure: Measure
+    members: Array
+    placements: Array | None = None
+
+    def __call__(self, weights: Array) -> Array:
+        """Return the measure in each resample."""
+        return self.measure(weights)
+
+    def widened(self, value: float, found: Bounds, patients: NDArray[np.intp]) -> Bounds:
+        """Return the bootstrap's interval, made wider where it has met 0 or 1."""
+        if found[0] > 0 and found[1] < 1:
+            return found
+        among = self.members > 0
+        if self.placements is not None:
+            tumors, others = (effective_number(self.placements[part], patients[part]) for part in (among, ~among))
+            wider = area_bounds(value, tumors, others)
+        elif found[0] == found[1]:
+            wider = share_bounds(value, len(np.unique(patients[among])))
+        else:
+            return found
+        return min(found[0], wider[0]), max(found[1], wider[1])
+
+
+def effective_number(values: Array, patients: NDArray[np.intp]) -> float:
+    """Return how many independent values tell as much as these, several of a patient.
+
+    Their number over the design effect (Rao & Scott 1992, Biometrics 48:577): the variance of the
+    mean by patient over that of independent values, but at least 1. It is estimated as if there
+    were two patients more, one with nothing but 0 and one with nothing but 1, so that it is that of
+    equal values within a patient where all that was seen is equal: 59 of 59 from 40 patients tell
+    as much as 40 of 40.
+
+    Args:
+        values: in [0, 1], (images,).
+        patients: a number for each patient, (images,).
+    """
+    _, member = np.unique(patients, return_inverse=True)
+    count = np.bincount(member).astype(np.float64)
+    more = len(values) / len(count)
+    total = np.append(np.bincount(member, weights=values), [0, more])
+    count = np.append(count, [more, more])
+    mean = total.sum() / count.sum()
+    independent = float((values**2).sum()) + more - count.sum() * mean**2
+    by_patient = float(((total - mean * count) ** 2).sum())
+    return float(len(values) / max(1.0, by_patient / independent))
+
+
+def share_bounds(share: float, number: float) -> Bounds:
+    """Return the 95 % interval of a share of `number` independent subjects, any positive number.
+
+    That of Clopper & Pearson 1934 (Biometrika 26:404); with an effective number, that of Korn &
+    Graubard 1998 (Survey Methodology 24:193) for shares near 0 and 1.
+    """
+    if math.isnan(share):
+        return UNKNOWN
+    seen = share * number
+    low = betaincinv(seen, number - seen + 1, _TAIL) if seen > 0 else 0.0
+    high = betaincinv(seen + 1, number - seen, 1 - _TAIL) if share < 1 else 1.0
+    return min(float(low), share), max(float(high), share)
+
+
+def melded_bounds(
+    formula: Callable[[Array, Array], Array],
+    first: tuple[float, float],
+    second: tuple[float, float],
+) -> Bounds:
+    """Return the 95 % interval of what two independent shares give, by a rising formula of both.
+
+    Fay, Proschan & Brittain 2015 (Biometrics 71:146): the low end is a quantile over draws from the
+    distributions whose quantiles are Clopper and Pearson's low ends, the high end from those of
+    their high ends. An end that is not finite is as it comes out.
+
+    Args:
+        formula: of arrays of both shares; it must not fall with either.
+        first: a share, and the effective number of subjects.
+        second: another.
+    """
+    ends = []
+    for is_high, tail in ((False, _TAIL), (True, 1 - _TAIL)):
+        drawn = [_quantiles(*share, place, is_high=is_high) for place, share in enumerate((first, second))]
+        ends.append(np.quantile(formula(*drawn), tail, method="inverted_cdf"))
+    return float(ends[0]), float(ends[1])
+
+
+def area_bounds(area: float, tumors: float, others: float) -> Bounds:
+    """Return the 95 % interval of an AUC from the numbers of independent subjects of either class.
+
+    Newcombe 2006 (Stat. Med. 25:559), method 5: each end is an AUC from which the one seen is as
+    far as its standard error there, by Hanley and McNeil's formula, allows. It has a width at 1.
+    """
+    if math.isnan(area) or min(tumors, others) <= 0:
+        return UNKNOWN
+    return 1 - _highest(1 - area, tumors, others), _highest(area, tumors, others)
+
+
+def divide(numerator: Array, denominator: Array | float, otherwise: float = np.nan) -> Array:
+    """Divide; `otherwise` where the denominator is 0, for then the measure is not defined."""
+    zero = np.equal(denominator, 0)
+    return np.where(zero, otherwise, numerator / np.where(zero, 1, denominator))
+
+
+def _highest(area: float, tumors: float, others: float) -> float:
+    """Return the largest AUC that is not too far above `area`, by halving."""
+    low, high = area, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        error = _Z * math.sqrt(_variance(middle, tumors, others))
+        low, high = (middle, high) if middle - area <= error else (low, middle)
+    return low
+
+
+def _variance(area: float, tumors: float, others: float) -> float:
+    more = (tumors + others) / 2 - 1
+    spread = 1 + more * (1 - area) / (2 - area) + more * area / (1 + area)
+    return max(area * (1 - area) * spread / (tumors * others), 0.0)
+
+
+@cache
+def _ranks() -> tuple[Array, Array]:
+    """Return two uniform samples in (0, 1), evenly spread and independent of each other."""
+    even = (np.arange(_DRAWS) + 0.5) / _DRAWS
+    return even, np.random.default_rng(0).permutation(even)
+
+
+@lru_cache(maxsize=64)  # one decision asks for those of its two rates again and again
+def _quantiles(share: float, number: float, place: int, *, is_high: bool) -> Array:
+    """Return quantiles of the distribution of low, or of high, ends of Clopper and Pearson."""
+    rank = _ranks()[place]
+    seen, missing = share * number, (1 - share) * number
+    if is_high:
+        return np.ones_like(rank) if share >= 1 else betaincinv(seen + 1, missing, rank)
+    return np.zeros_like(rank) if share <= 0 else betaincinv(seen, missing + 1, rank)

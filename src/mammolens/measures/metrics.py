@@ -1,0 +1,355 @@
+"""How good predictions are: pure functions of labels, scores and weights.
+
+Every measure takes weights of shape (resamples, images), so that a point estimate (all ones) and a
+bootstrap over patients (how often each image was drawn) are one computation, done at once.
+Labels are 0 or 1; scores rise with the suspicion of a tumor.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator
+
+from mammolens.measures.intervals import Measure, OfRates, Ranking, Share, divide
+
+Array = NDArray[np.float64]
+
+RESAMPLES = 2000
+"""Bootstrap resamples behind each interval."""
+
+_TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the loss, as Keras does
+_ROUNDING = 1e-9  # 1 - 0.8 is a little less than 0.2, and 2 of 10 are still 0.2
+_ROWS = 64  # resamples measured together: what a processor's cache holds
+_Z = NormalDist().inv_cdf(0.975)  # half the width of a 95 % interval, in standard errors
+
+
+# JSON knows no NaN: it is written as null and read back.
+_Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval; NaN where it is not defined."""
+
+    value: _Figure
+    low: _Figure
+    high: _Figure
+
+
+class Comparison(NamedTuple):
+    """A difference with its interval, and the two-sided p-value of there being none."""
+
+    difference: Estimate
+    p_value: float
+
+
+@dataclass(frozen=True, eq=False)
+class PatientWeights:
+    """Whose each image is, and how often it is drawn when patients are resampled.
+
+    Attributes:
+        drawn: how often, (resamples, images).
+        patients: a number for each patient, (images,).
+    """
+
+    drawn: Array
+    patients: NDArray[np.intp]
+
+    def of(self, chosen: NDArray[np.bool_]) -> "PatientWeights":
+        """Return those of the chosen images alone, (images,)."""
+        return PatientWeights(self.drawn[:, chosen], self.patients[chosen])
+
+
+def patient_weights(patients: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> PatientWeights:
+    """Return how often each image is drawn when patients are resampled with replacement.
+
+    The cluster bootstrap: images of a patient are drawn together, because they are not
+    independent (Field & Welsh 2007, J. R. Stat. Soc. B 69:369).
+    """
+    _, members = np.unique(np.asarray(patients), return_inverse=True)
+    count = int(members.max()) + 1
+    generator = np.random.default_rng(seed)
+    draws = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    return PatientWeights(np.asarray(draws[:, members], dtype=np.float64), members)
+
+
+def estimate(measure: Measure, weights: PatientWeights) -> Estimate:
+    """Return a measure's value on the data and its 95 % interval.
+
+    That is from the 2.5th to the 97.5th percentile over resamples, but for shares and what follows
+    from them, and for rankings that are nearly perfect: see `Share`, `OfRates` and `Ranking`. Where
+    all resamples have the same value, as of one patient, they tell nothing: there is no interval.
+    """
+    value = float(measure(np.ones((1, len(weights.patients))))[0])
+    if not np.isfinite(value):
+        return Estimate(value, np.nan, np.nan)
+    if isinstance(measure, Share | OfRates):
+        return Estimate(value, *measure.bounds(weights.patients))
+    blocks = np.array_split(weights.drawn, len(weights.drawn) // _ROWS + 1)
+    resampled = np.concatenate([measure(block) for block in blocks])
+    resampled = resampled[np.isfinite(resampled)]
+    if not len(resampled):
+        return Estimate(value, np.nan, np.nan)
+    low, high = map(float, np.percentile(resampled, [2.5, 97.5]))
+    if isinstance(measure, Ranking):
+        low, high = measure.widened(value, (low, high), weights.patients)
+    if high - low <= _ROUNDING * max(1.0, abs(value)):
+        return Estimate(value, np.nan, np.nan)
+    return Estimate(value, low, high)
+
+
+def roc_auc(labels: ArrayLike, scores: ArrayLike) -> Measure:
+    """Area under the ROC curve: the chance that a tumor scores above a non-tumor, ties half.
+
+    The Mann-Whitney form (Hanley & McNeil 1982, Radiology 143:29).
+    """
+    label, starts, order = _ranked(labels, scores)
+    tumors = np.asarray(labels, dtype=np.float64)
+    placements = np.empty_like(tumors)
+    placements[tumors == 1], placements[tumors != 1] = _placements(labels, scores)
+
+    def measure(weights: Array) -> Array:
+        positive, negative = _by_score(weights[:, order], label, starts)
+        below = np.cumsum(negative, axis=1) - negative / 2
+        pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        return divide((positive * below).sum(axis=1), pairs)
+
+    return Ranking(measure, tumors, placements)
+
+
+def auc_difference(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, weights: PatientWeights) -> Estimate:
+    """Return the difference of AUCs, a - b, of two scores of the same images, paired.
+
+    Of scores that rank images alike, such as before and after calibration, it is 0, whoever is
+    drawn.
+    """
+    ranks, others = (np.unique(one, return_inverse=True)[1] for one in (scores_a, scores_b))
+    if np.array_equal(ranks, others):
+        return Estimate(0, 0, 0)
+    one, other = roc_auc(labels, scores_a), roc_auc(labels, scores_b)
+    return estimate(lambda drawn: one(drawn) - other(drawn), weights)
+
+
+def partial_auc(labels: ArrayLike, scores: ArrayLike, lowest_specificity: float = 0.8) -> Measure:
+    """Area under the ROC curve where specificity is at least `lowest_specificity`, in [0, 1).
+
+    Linear up to the border and standardised, so that chance is 0.5 and perfection 1 (McClish 1989,
+    Med. Decis. Making 9:190): scikit-learn's ``roc_auc_score(max_fpr=1 - lowest_specificity)``.
+
+    Raises:
+        ValueError: `lowest_specificity` is outside [0, 1).
+    """
+    if not 0 <= lowest_specificity < 1:
+        raise ValueError(f"lowest_specificity must be in [0, 1), not {lowest_specificity}")
+    label, starts, order = _ranked(labels, scores)
+    width = 1 - lowest_specificity
+
+    def measure(weights: Array) -> Array:
+        rising = _by_score(weights[:, order], label, starts)
+        positive, negative = (weight[:, ::-1] for weight in rising)
+        found = np.cumsum(positive, axis=1) - positive
+        called = np.cumsum(negative, axis=1) - negative
+        others = negative.sum(axis=1)
+        inside = np.clip(width * others[:, None] - called, 0, negative)
+        height = found + positive * divide(inside, negative, 0) / 2
+        area = divide((inside * height).sum(axis=1), positive.sum(axis=1) * others)
+        chance = width**2 / 2
+        return (1 + (area - chance) / (width - chance)) / 2
+
+    return Ranking(measure, np.asarray(labels, dtype=np.float64))
+
+
+def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, target: float) -> Measure:
+    """Largest sensitivity among the thresholds whose specificity is at least `target`, in [0, 1].
+
+    A threshold is any score, or above all of them; nothing is interpolated, and each resample has
+    its own threshold.
+
+    Raises:
+        ValueError: `target` is outside [0, 1].
+    """
+    if not 0 <= target <= 1:
+        raise ValueError(f"target must be in [0, 1], not {target}")
+    label, starts, order = _ranked(labels, scores)
+
+    def measure(weights: Array) -> Array:
+        positive, negative = _by_score(weights[:, order], label, starts)
+        called = np.cumsum(negative[:, ::-1], axis=1)[:, ::-1]
+        others = negative.sum(axis=1)
+        allowed = called <= (1 - target + _ROUNDING) * others[:, None]
+        found = divide((positive * allowed).sum(axis=1), positive.sum(axis=1))
+        return np.where(others > 0, found, np.nan)
+
+    return Ranking(measure, np.asarray(labels, dtype=np.float64))
+
+
+def specificity_at_sensitivity(labels: ArrayLike, scores: ArrayLike, target: float) -> Measure:
+    """Largest specificity among the thresholds whose sensitivity is at least `target`, in [0, 1].
+
+    The mirror image of `sensitivity_at_specificity`: classes swapped and scores turned round.
+
+    Raises:
+        ValueError: `target` is outside [0, 1].
+    """
+    mirrored = 1 - np.asarray(labels, dtype=np.float64)
+    return sensitivity_at_specificity(mirrored, -np.asarray(scores, dtype=np.float64), target)
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> Measure:
+    """Average precision: the sum of precision times the step in recall, as scikit-learn has it."""
+    label, starts, order = _ranked(labels, scores)
+
+    def measure(weights: Array) -> Array:
+        positive, negative = _by_score(weights[:, order], label, starts)
+        found = np.cumsum(positive[:, ::-1], axis=1)[:, ::-1]
+        called = found + np.cumsum(negative[:, ::-1], axis=1)[:, ::-1]
+        return divide((divide(found, called, 0) * positive).sum(axis=1), positive.sum(axis=1))
+
+    return Ranking(measure, np.asarray(labels, dtype=np.float64))
+
+
+def share_of(hits: ArrayLike, members: ArrayLike | None = None) -> Share:
+    """Share of images that are hits among those that are members, each (images,) of 0 and 1."""
+    hit = np.asarray(hits, dtype=np.float64)
+    member = np.ones_like(hit) if members is None else np.asarray(members, dtype=np.float64)
+    return Share(hit, member)
+
+
+def mean_of(values: ArrayLike) -> Measure:
+    """Mean of a value of each subject, (subjects,); where it is 0 or 1, see `share_of`."""
+    value = np.asarray(values, dtype=np.float64)
+    return lambda weights: divide(weights @ value, weights.sum(axis=1))
+
+
+def log_loss(labels: ArrayLike, scores: ArrayLike) -> Measure:
+    """Binary cross-entropy in nats, averaged over images."""
+    label = np.asarray(labels, dtype=np.float64)
+    probability = np.clip(np.asarray(scores, dtype=np.float64), _TINY, 1 - _TINY)
+    losses = -(label * np.log(probability) + (1 - label) * np.log(1 - probability))
+    return mean_of(losses)
+
+
+def brier(labels: ArrayLike, probabilities: ArrayLike) -> Measure:
+    """Mean squared difference of probability and label (Brier 1950, Mon. Weather Rev. 78:1)."""
+    label = np.asarray(labels, dtype=np.float64)
+    squares = (np.asarray(probabilities, dtype=np.float64) - label) ** 2
+    return mean_of(squares)
+
+
+def called(scores: ArrayLike, threshold: ArrayLike) -> NDArray[np.bool_]:
+    """Tell which scores are called tumor: those at or above `threshold`, and no others."""
+    return np.asarray(scores, dtype=np.float64) >= np.asarray(threshold, dtype=np.float64)
+
+
+def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the score with the largest sensitivity + specificity (Youden 1950, Cancer 3:32).
+
+    Of equals the highest is taken. It belongs to the data it is chosen on: the validation split.
+    """
+    label, starts, order = _ranked(labels, scores)
+    positive, negative = _by_score(np.ones((1, len(order))), label, starts)
+    sensitivity = np.cumsum(positive[0, ::-1])[::-1] / positive.sum()
+    false_positive_rate = np.cumsum(negative[0, ::-1])[::-1] / negative.sum()
+    gain = sensitivity - false_positive_rate
+    best = int(np.flatnonzero(gain >= gain.max() - 1e-12)[-1])
+    return float(np.asarray(scores, dtype=np.float64)[order][starts[best]])
+
+
+def wilson(successes: float, total: float) -> Estimate:
+    """Return a proportion with Wilson's score interval (Wilson 1927, JASA 22:209).
+
+    For independent subjects; NaN for none.
+
+    Raises:
+        ValueError: `successes` is not between 0 and `total`.
+    """
+    if not 0 <= successes <= total:
+        raise ValueError(f"successes must be between 0 and {total}, not {successes}")
+    if not total:
+        return Estimate(math.nan, math.nan, math.nan)
+    share = successes / total
+    shrinkage = 1 + _Z**2 / total
+    centre = (share + _Z**2 / (2 * total)) / shrinkage
+    half = _Z * math.sqrt(share * (1 - share) / total + _Z**2 / (4 * total**2)) / shrinkage
+    return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+
+
+def delong(labels: ArrayLike, scores: ArrayLike) -> Estimate:
+    """Return the AUC with DeLong's interval (DeLong et al. 1988, Biometrics 44:837).
+
+    Cut at 0 and 1; by sorting, as Sun & Xu 2014 (IEEE Signal Process. Lett. 21:1389). For
+    independent subjects: several images of a patient need `patient_weights`. The interval is NaN
+    with fewer than two of a class, and where the classes do not overlap, for then it has no width.
+    """
+    area, error = _mean_and_error(*_placements(labels, scores))
+    error = error or math.nan
+    low, high = np.clip([area - _Z * error, area + _Z * error], 0, 1)
+    return Estimate(area, float(low), float(high))
+
+
+def delong_paired(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> Comparison:
+    """Compare the AUCs, a - b, of two scores of the same independent subjects, by DeLong's test.
+
+    The p-value is NaN where the difference has no spread, but 1 where there is no difference.
+    """
+    one, other = _placements(labels, scores_a), _placements(labels, scores_b)
+    difference, error = _mean_and_error(one[0] - other[0], one[1] - other[1])
+    interval = Estimate(difference, difference - _Z * error, difference + _Z * error)
+    if error == 0:
+        return Comparison(interval, math.nan if difference else 1.0)
+    return Comparison(interval, math.erfc(abs(difference) / error / math.sqrt(2)))
+
+
+def holm(p_values: ArrayLike) -> Array:
+    """Return p-values adjusted for their number (Holm 1979, Scand. J. Stat. 6:65), in their order.
+
+    Rejecting those of at most 0.05 errs anywhere among them in at most 5 % of studies.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(steps, 1)
+    return adjusted
+
+
+def _placements(labels: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
+    """Return of each tumor the share of the others below it, of each other the tumors above it."""
+    label, score = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    tumors, others = np.sort(score[label == 1]), np.sort(score[label == 0])
+
+    def below(ranked: Array, values: Array) -> Array:
+        twice = np.searchsorted(ranked, values) + np.searchsorted(ranked, values, side="right")
+        return twice / (2 * max(len(ranked), 1))
+
+    return below(others, score[label == 1]), 1 - below(tumors, score[label == 0])
+
+
+def _mean_and_error(of_tumors: Array, of_others: Array) -> tuple[float, float]:
+    """Return the mean of DeLong's components and its standard error; NaN where not defined."""
+    if not len(of_tumors) or not len(of_others):
+        return math.nan, math.nan
+    if min(len(of_tumors), len(of_others)) == 1:
+        return float(of_tumors.mean()), math.nan
+    variance = sum(float(part.var(ddof=1)) / len(part) for part in (of_tumors, of_others))
+    return float(of_tumors.mean()), math.sqrt(variance)
+
+
+def _ranked(labels: ArrayLike, scores: ArrayLike) -> tuple[Array, NDArray[np.intp], NDArray[np.intp]]:
+    """Return labels by rising score, where each distinct score starts, and the order used."""
+    values = np.asarray(scores, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    starts = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)
+    return np.asarray(labels, dtype=np.float64)[order], starts, order
+
+
+def _by_score(weights: Array, label: Array, starts: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Return the weight of positives and of negatives at each distinct score."""
+    positive = np.add.reduceat(weights * label, starts, axis=1)
+    negative = np.add.reduceat(weights * (1 - label), starts, axis=1)
+    return positive, negative

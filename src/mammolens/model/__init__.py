@@ -1,0 +1,1 @@
+"""The contract between learning and serving: recipe, bundle, and every rule that decides."""

@@ -1,0 +1,1 @@
+"""What was found, as pages, tables and figures that people read. Computes nothing that is reported."""

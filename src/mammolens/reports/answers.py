@@ -1,0 +1,167 @@
+"""Predictions as people keep and read them: CSV, JSON, Parquet, a table on the screen."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from mammolens import numerals
+from mammolens.data.csv_table import write_row
+from mammolens.files import check_new_file, written_whole
+from mammolens.records import Prediction
+
+COLUMNS = (
+    "path",
+    "level",
+    "probability",
+    "decision",
+    "operating_point",
+    "threshold",
+    "uncertain",
+    "reason",
+    "laterality",
+    "view",
+    "patient_id",
+    "warnings",
+    "error",
+)
+"""Of every file of predictions: the fields of `Prediction`, without the map."""
+
+_TEXTS = ("path", "level", "reason", "laterality", "view", "patient_id", "warnings", "error")
+
+MOST_ROWS = 50
+"""Rows that the table shows."""
+
+_CHUNK = 1000  # rows of Parquet that are held in memory
+
+Row = dict[str, Any]
+Write = Callable[[Row], None]
+
+
+def row_of(answer: Prediction) -> Row:
+    """Return a prediction as plain text, numbers and None, by column."""
+    row = {name: getattr(answer, name) for name in COLUMNS}
+    row["warnings"] = "; ".join(answer.warnings) or None
+    row["threshold"] = None if math.isnan(answer.threshold) else answer.threshold
+    for name in _TEXTS:
+        row[name] = None if row[name] is None else _text(row[name])
+    return row
+
+
+def _text(value: object) -> str:
+    """Return what every file and screen can hold: names on disk may be no valid UTF-8."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def check_suffix(out: Path | None) -> None:
+    """Refuse, before any work, what answers cannot be written to; None is nowhere.
+
+    Raises:
+        DataError: see `check_new_file`.
+    """
+    check_new_file(out, FORMATS)
+
+
+def written(answers: Iterable[Prediction], out: Path) -> Iterator[Prediction]:
+    """Yield `answers` while they are written to `out`, whole or not at all, one row an input.
+
+    Raises:
+        DataError: the ending of `out` names no format, or it cannot be written.
+    """
+    check_suffix(out)
+    with written_whole(out) as temporary, FORMATS[out.suffix.lower()](temporary) as write:
+        for answer in answers:
+            write(row_of(answer))
+            yield answer
+
+
+def write_answers(answers: Iterable[Prediction], out: Path) -> None:
+    """Write predictions as CSV, JSON or Parquet, by the ending of `out`; see `written`."""
+    for _ in written(answers, out):
+        pass
+
+
+def answers_table(answers: Sequence[Prediction], hidden: int = 0) -> Table:
+    """Show the first answers, and how many more there are."""
+    shown = answers[:MOST_ROWS]
+    hidden += len(answers) - len(shown)
+    more = f"... and {hidden} more. " if hidden > 0 else ""
+    level = f"of the {shown[0].level}" if shown else ""
+    point = f"operating point {shown[0].operating_point}" if shown else ""
+    table = Table(caption=f"{more}Probability {level}, {point}. Research use only.")
+    for name in ("image", "probability", "decision", "warnings"):
+        table.add_column(name, overflow="fold")
+    for answer in shown:
+        probability = "" if answer.probability is None else numerals.probability(answer.probability)
+        decision = escape(_text(_decision(answer)))
+        decision = decision if answer.error is None else f"[red]{decision}[/]"
+        said = escape(_text("; ".join(answer.warnings)))
+        table.add_row(escape(_text(answer.path)), probability, decision, said)
+    return table
+
+
+def _decision(answer: Prediction) -> str:
+    """Return what is decided, whether it is to be relied on, and why not."""
+    if answer.error is not None:
+        return answer.error
+    doubt = " (uncertain)" if answer.decision and answer.uncertain else ""
+    why = f": {answer.reason}" if answer.reason else ""
+    return f"{answer.decision or 'none'}{doubt}{why}"
+
+
+@contextmanager
+def _csv(path: Path) -> Iterator[Write]:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        write_row(stream, COLUMNS)
+        yield lambda row: write_row(stream, row.values())
+
+
+@contextmanager
+def _json(path: Path) -> Iterator[Write]:
+    with path.open("w", encoding="utf-8") as stream:
+        before = "[\n"
+
+        def write(row: Row) -> None:
+            nonlocal before
+            stream.write(before + json.dumps(row, ensure_ascii=False))
+            before = ",\n"
+
+        yield write
+        stream.write("[]\n" if before == "[\n" else "\n]\n")
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Write]:
+    import pyarrow as pa  # noqa: PLC0415 - takes longer to load than an answer takes
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    kinds = {"probability": pa.float64(), "threshold": pa.float64()}
+    kinds["uncertain"] = pa.bool_()
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
+    rows: list[Row] = []
+    with pq.ParquetWriter(path, schema) as writer:
+
+        def write(row: Row) -> None:
+            rows.append(row)
+            if len(rows) == _CHUNK:
+                flush()
+
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+            rows.clear()
+
+        yield write
+        flush()
+
+
+FORMATS: dict[str, Callable[[Path], AbstractContextManager[Write]]] = {
+    ".csv": _csv,
+    ".json": _json,
+    ".parquet": _parquet,
+}
+"""How a file of predictions is written, by its ending."""

@@ -1,0 +1,1 @@
+"""A bundle put to use, on ONNX Runtime. Knows no training framework."""

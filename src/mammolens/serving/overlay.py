@@ -1,0 +1,108 @@
+"""A score map laid over its picture: a heatmap PNG that says what it is not."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from mammolens.files import written_whole
+from mammolens.images.archives import Input
+from mammolens.images.breast import Pixels
+from mammolens.images.reading import read_image
+from mammolens.records import Prediction
+
+FAINTEST = 0.2
+"""Map value from which heat is drawn, and from which a place stands out: there is no other."""
+
+LOOKED = "Where the network looked. Not a lesion outline."
+RESEARCH = "Research use only."
+NO_MAMMOGRAM = "Does not look like a mammogram: no decision, and the heat means nothing."
+
+_LONGEST = 1024  # pixels of the longer side
+_OPACITY = 0.6
+_HOTTEST = 0.8  # map value from which heat is full
+_STRIP, _FONT, _PADDING = 28, 14, 8  # height of the caption and of its letters, pixels
+_STEM = 60  # letters of an input's name that its heatmap keeps: file systems have a limit
+
+
+def heat(score_map: Pixels) -> NDArray[np.uint8]:
+    """Return a map in [0, 1] as RGBA, uint8 (height, width, 4): yellow to red above `FAINTEST`.
+
+    The scale is fixed, not the map's own: a picture without anything suspect stays grey.
+    """
+    strength = np.clip((score_map - FAINTEST) / (_HOTTEST - FAINTEST), 0, 1)
+    colour = np.empty((*score_map.shape, 4), dtype=np.uint8)
+    colour[..., 0] = 255
+    colour[..., 1] = np.rint(230 * (1 - strength))
+    colour[..., 2] = 0
+    colour[..., 3] = np.rint(255 * np.sqrt(strength))
+    return colour
+
+
+def heat_of_size(score_map: Pixels, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the heat of a map as a picture of `size`, (width, height); no place gets hotter."""
+    # Bilinear: sharper filters overshoot, and would draw heat where the map has none.
+    picture = Pillow.fromarray(np.ascontiguousarray(score_map, dtype=np.float32))
+    return heat(np.asarray(picture.resize(size, Pillow.Resampling.BILINEAR)))
+
+
+def caption(score_maps: Iterable[Pixels]) -> str:
+    """Return what stands below pictures with heat; it says so where there is none to be seen."""
+    if any(heat(score_map)[..., 3].any() for score_map in score_maps):
+        return LOOKED
+    return f"{LOOKED} No place stands out here, so nothing is drawn."
+
+
+def overlay(pixels: Pixels, score_map: Pixels, opacity: float = _OPACITY) -> Pillow.Image:
+    """Lay a map of any size over a picture, both of the whole image; the longer side is 1024.
+
+    Args:
+        pixels: float32 (height, width) in [0, 1].
+        score_map: float32 in [0, 1].
+        opacity: of the hottest places, in [0, 1].
+    """
+    scale = min(1.0, _LONGEST / max(pixels.shape))
+    width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
+    size = width, height
+    grey = Pillow.fromarray(np.rint(pixels * 255).astype(np.uint8)).resize(size)
+    layer = heat_of_size(score_map, size)
+    layer[..., 3] = np.rint(layer[..., 3] * opacity)
+    mixed = Pillow.alpha_composite(grey.convert("RGBA"), Pillow.fromarray(layer))
+    return mixed.convert("RGB")
+
+
+def write_overlay(pixels: Pixels, score_map: Pixels, path: Path, doubt: str = "") -> None:
+    """Write the overlay as PNG with a line below it that says what it is not, after any `doubt`."""
+    picture = overlay(pixels, score_map)
+    said = " ".join(filter(None, (doubt, caption([score_map]), RESEARCH)))
+    font = ImageFont.load_default(_FONT)
+    width = max(picture.width, round(font.getlength(said)) + 2 * _PADDING)
+    sheet = Pillow.new("RGB", (width, picture.height + _STRIP), "black")
+    sheet.paste(picture)
+    place = (_PADDING, picture.height + 6)
+    ImageDraw.Draw(sheet).text(place, said, fill="white", font=font)
+    with written_whole(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def write_overlays(answers: Iterable[Prediction], inputs: Sequence[Input], folder: Path) -> Iterator[Prediction]:
+    """Yield `answers` while a heatmap of each is written into `folder`, named after its input.
+
+    An answer without a map gets none: what cannot be read, or does not look like a mammogram.
+
+    Args:
+        answers: in the order of `inputs`.
+        inputs: read a second time for their pixels.
+        folder: made if it is not there.
+    """
+    for number, (answer, source) in enumerate(zip(answers, inputs, strict=True), start=1):
+        if answer.score_map is not None:
+            with source.on_disk() as path:
+                pixels = read_image(path).pixels
+            name = f"{number:05d}-{source.name.stem[:_STEM]}.png"
+            doubt = "" if answer.admitted else NO_MAMMOGRAM
+            write_overlay(pixels, answer.score_map, folder / name, doubt)
+        yield answer
