@@ -41,7 +41,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.serving
 
 kills: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/learning/kills.py
 
 install: $(INSTALLED)
 

@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from typer.main import get_command
 
 from mammolens.cli import app

@@ -8,12 +8,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sr import _snomed_dict
 from pydicom.sr.codedict import codes
+from test_dicom import FOR_PRESENTATION, SYNTHETIC, TOMOSYNTHESIS, gradient, mammogram, read, save
+from test_dicom_shades import insert
 
 from mammolens.images.image import Header
 from mammolens.images.reading import read_image
 from mammolens.records import Laterality, Special, View
-from test_dicom import FOR_PRESENTATION, SYNTHETIC, TOMOSYNTHESIS, gradient, mammogram, read, save
-from test_dicom_shades import insert
 
 
 def header(tmp_path: Path, **attributes: Any) -> Header:

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_dicom import gradient, save
+from test_dicom import mammogram as dicom_of
 
 from mammolens.data.manifest import Manifest
 from mammolens.data.sources import read_source
 from mammolens.data.sources.phantom import write_phantoms
 from mammolens.errors import DataError
 from mammolens.records import Laterality, Split, View
-from test_dicom import gradient, save
-from test_dicom import mammogram as dicom_of
 
 
 def touch(root: Path, *names: str) -> None:

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_dicom import gradient, mammogram, save
 
 from mammolens.errors import ImageError
 from mammolens.images import archives
 from mammolens.images.archives import MAX_DEPTH, Input, close_archives, find_inputs
 from mammolens.images.image import MAX_BYTES
 from mammolens.images.reading import read_image
-from test_dicom import gradient, mammogram, save
 
 
 def picture(level: int = 100) -> bytes:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_dicom import gradient, mammogram, save
 
 from mammolens.images.listing import Role, is_litter, list_folder, role_of
-from test_dicom import gradient, mammogram, save
 
 
 def picture(form: str = "PNG") -> bytes:

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from kills import left_over
+from test_fitting import assert_equal
+
 from mammolens.data.manifest import Manifest
 from mammolens.images.cache import prepared_pixels
 from mammolens.learning.fitting import fit
 from mammolens.learning.runs import start_run
 from mammolens.model.recipe import Recipe, read_recipe
-from test_fitting import assert_equal
 
 KILLED = """
 import os, signal, sys

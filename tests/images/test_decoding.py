@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom.uid import JPEG2000, JPEGBaseline8Bit, JPEGLSLossless
+from test_dicom import gradient, mammogram, save_frame
+from test_dicom_frames import FRAMES, JPEG_LS, height_after_scan, jpeg_2000_of, segments
 
 from mammolens.images.dicom import decoding
 from mammolens.images.dicom.decoding import decoded, decoded_apart
-from test_dicom import gradient, mammogram, save_frame
-from test_dicom_frames import FRAMES, JPEG_LS, height_after_scan, jpeg_2000_of, segments
 
 DEEP = gradient(12)
 FRAME = jpeg_2000_of(DEEP)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_dicom import mammogram, save
 
 from brightness import bundle, flat
 from mammolens.model.bundle import open_bundle, packaged_bundles
@@ -12,7 +13,6 @@ from mammolens.model.gate import NOT_A_MAMMOGRAM
 from mammolens.phantoms.drawing import draw_patient, draw_view
 from mammolens.records import Laterality, Level, Prediction, Reason, View
 from mammolens.serving.predictor import NO_SIDE, Predictor
-from test_dicom import mammogram, save
 
 VIEWS = {
     "ann-lcc": ("ann", "L", "CC", 0.2),

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from html_page import Page
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
+from test_model_card import HOSTILE, as_written, bare, decision, full, in_json
 
-from html_page import Page
 from mammolens.data.manifest import Manifest
 from mammolens.judging.judge import Question, judge
 from mammolens.judging.schema import Model, Report
@@ -19,7 +20,6 @@ from mammolens.records import Level, Mammogram, Prediction, Split
 from mammolens.reports import evaluation as page_module
 from mammolens.reports.evaluation import _page, write_report
 from mammolens.reports.plots import draw
-from test_model_card import HOSTILE, as_written, bare, decision, full, in_json
 
 ALLOWED = ("95 %", "0.5 is", "Lehman et al. 2017, Radiology 283:49")
 

@@ -24,12 +24,12 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     RLELossless,
 )
+from test_dicom import LOCAL, gradient, mammogram, save, save_compressed, save_frame
 
 from mammolens.images.dicom.reader import read_dicom
 from mammolens.images.raster import read_raster
 from mammolens.phantoms.drawing import draw_patient, draw_view
 from mammolens.records import View
-from test_dicom import LOCAL, gradient, mammogram, save, save_compressed, save_frame
 
 Depth = tuple[int, int, bool]
 """Bits allocated, bits stored, and whether values are signed."""

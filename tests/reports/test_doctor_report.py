@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from html_page import Page
+
 from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table
 from mammolens.errors import DataError
 from mammolens.images.image import Image

@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.skipif("phantom" not in packaged_bundles(), reason="no bundle ships"),
 ]
 
-SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resampled import COUNT, ONE, SEEDS, Array, drawn_weights, same
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
@@ -15,7 +16,6 @@ from sklearn.linear_model import LogisticRegression
 
 from mammolens.measures import curves, decisions, metrics
 from mammolens.measures.metrics import Estimate, estimate, patient_weights
-from resampled import COUNT, ONE, SEEDS, Array, drawn_weights, same
 
 
 def sample(seed: int, count: int = COUNT, *, ties: bool = False) -> tuple[Array, Array]:

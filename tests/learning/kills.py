@@ -1,6 +1,6 @@
 """Trainings that are killed at random moments, and whether they end as those that were not.
 
-`python tests/kills.py` does what `make kills` promises; the suite does a little of it.
+`python tests/learning/kills.py` does what `make kills` promises; the suite does a little of it.
 """
 
 import json

@@ -3,13 +3,13 @@
 import re
 
 import pytest
+from test_model_card import full, section, table
 
 from mammolens.judging.judge import model_of
 from mammolens.judging.schema import Model, Report
 from mammolens.model.bundle import BundleRecord, Learnt, find_bundle, open_bundle
 from mammolens.reports.card import model_card
 from mammolens.reports.checklists import AUTHORS, CLAIM, MAKERS, TRIPOD_AI, Item
-from test_model_card import full, section, table
 
 SUB_ITEMS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef"} | {
     20: "abc",

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resampled import COUNT, ONE, SEEDS, Array, drawn_weights, same
 from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 
 from mammolens.measures import decisions, metrics
 from mammolens.measures.intervals import Measure
 from mammolens.measures.metrics import PatientWeights, estimate, patient_weights
-from resampled import COUNT, ONE, SEEDS, Array, drawn_weights, same
 
 Ranking = Callable[[Array, Array], Measure]
 

@@ -20,12 +20,12 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     RLELossless,
 )
-
-from mammolens.errors import ImageError
-from mammolens.images.dicom.reader import read_dicom
 from test_dicom import mammogram, save, save_compressed, save_frame
 from test_dicom_frames import FRAMES, OF_JPEG_2000, jpeg_2000_of, of, read
 from test_dicom_golden import ALLOWED, assert_shown, jpeg_lossless, linear, stored_in, whole_range
+
+from mammolens.errors import ImageError
+from mammolens.images.dicom.reader import read_dicom
 
 OVERLAY = np.where(np.arange(56) % 2, 0x8000, 0).astype("u2") | np.where(np.arange(56) % 3, 0x2000, 0).astype("u2")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from test_dicom import mammogram, save
 
 import brightness
 from conftest import Typed
@@ -19,7 +20,6 @@ from mammolens.learning.runs import Run
 from mammolens.model.bundle import Outputs, open_bundle
 from mammolens.records import LABEL_NAMES, Level
 from mammolens.reports.answers import COLUMNS
-from test_dicom import mammogram, save
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from mammolens.records import LABEL_NAMES
 from test_dicom import gradient, save
 from test_dicom import mammogram as dicom_of
+
+from mammolens.records import LABEL_NAMES
 
 
 def mammolens(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

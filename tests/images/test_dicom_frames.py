@@ -26,13 +26,13 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+from test_dicom import LOCAL, gradient, mammogram, save, save_compressed, save_frame
+from test_dicom_golden import jpeg_lossless
 
 from mammolens.errors import ImageError
 from mammolens.images.dicom.frames import Frame, joined, jpeg, jpeg_2000, run_lengths
 from mammolens.images.image import Image
 from mammolens.images.reading import read_image
-from test_dicom import LOCAL, gradient, mammogram, save, save_compressed, save_frame
-from test_dicom_golden import jpeg_lossless
 
 STEPS = np.kron(np.rint(np.linspace(0, 4095, 20)).reshape(4, 5), np.ones((6, 8))).astype("u2")
 """What `HTJ2K` and `JPEG_LS` hold, encoded elsewhere, with a rectangle in a bit above these 12."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-
-from mammolens.images.dicom.reader import read_dicom
 from test_dicom import mammogram, save
 from test_dicom_golden import ALLOWED, WINDOWS, assert_shown, linear, stored_in, table
+
+from mammolens.images.dicom.reader import read_dicom
 
 
 def item_with(**elements: Any) -> Dataset:

@@ -15,11 +15,11 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     RLELossless,
 )
+from test_dicom import mammogram, save, save_compressed, save_frame
+from test_dicom_frames import jpeg_2000_of
 
 from mammolens.images.dicom.padding import smeared
 from mammolens.images.reading import read_image
-from test_dicom import mammogram, save, save_compressed, save_frame
-from test_dicom_frames import jpeg_2000_of
 
 
 def breast(height: int = 200, width: int = 160) -> np.ndarray:
