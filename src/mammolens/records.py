@@ -85,6 +85,65 @@ class Reason(StrEnum):
     BETWEEN = "between ruling a tumor out and ruling it in"
 
 
+class ImageWarning(StrEnum):
+    """What to know before trusting an answer about an image; braces stand for what `about` fills in."""
+
+    NOT_LIKE_TRAINING = "does not look like the mammograms that the model learnt from"
+    PICTURES = "the file holds {} pictures: the first was read"
+    CHANNELS = "further channels of the file are not looked at"
+    EMPTY_ALPHA = "transparent all over: taken as if it were not"
+    ALPHA = "transparent parts: taken as black background"
+    DEEP = "{} bits a pixel where the header has room for {}"
+    NO_END = "the encoded picture has no end: some of its last rows may be missing"
+    RAW = "raw pixels ('for processing'), made for software, not for reading: answers are less sure"
+    MODALITY = "the file does not say that it is a mammogram"
+    VIEW = "not a standard view: {}; models learn CC and MLO views of whole breasts, answers are less sure"
+    COLOUR = "colour image: turned to grey"
+    TABLE_EMPTY = "a look-up table in the file is empty: ignored"
+    TABLE_SHORT = "a look-up table in the file has fewer entries than it says"
+    RESCALING = "the rescaling in the file is not a number: ignored"
+    WINDOW = "the window in the file is not valid: ignored"
+    VOI_FUNCTION = "the VOI LUT function in the file is not known: linear is used"
+    WHITE = "the file contradicts itself on which end of the scale is white"
+    FAINT = "faint: less than a sixteenth of the grey scale is used"
+    INVERTED = "black and white were exchanged: mended"
+    POLARITY = "polarity is uncertain"
+    NO_BREAST = "no breast was found: the whole picture is used"
+    SMALL = "only {} x {} pixels: less than the network looks at"
+    NO_SIDE = "patient or side is not known: joined with no other view"
+
+    @property
+    def kind(self) -> "ImageWarning":
+        """Which warning it is: itself."""
+        return self
+
+    def about(self, *details: object) -> "DetailedWarning":
+        """Return the warning with its braces filled in."""
+        sentence = DetailedWarning(self.format(*details))
+        sentence.kind = self
+        return sentence
+
+
+class DetailedWarning(str):
+    """The sentence of a warning whose words differ from image to image; made by `ImageWarning.about`.
+
+    Attributes:
+        kind: which warning it is.
+    """
+
+    __slots__ = ("kind",)
+    kind: ImageWarning
+
+
+Warned = ImageWarning | DetailedWarning
+"""A warning: as text it is its sentence."""
+
+
+def warnings_that_hold(conditions: Mapping[Warned, object]) -> tuple[Warned, ...]:
+    """Return the warnings whose condition is true, in their order."""
+    return tuple(warning for warning, holds in conditions.items() if holds)
+
+
 class Split(StrEnum):
     """What an image may be used for: to learn, to choose, to judge."""
 
@@ -167,7 +226,7 @@ class Prediction:
     laterality: Laterality | None = None
     view: View | None = None
     patient_id: str | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Warned, ...] = ()
     error: str | None = None
     reason: Reason | None = None
     admitted: bool = True

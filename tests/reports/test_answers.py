@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from mammolens.errors import DataError
-from mammolens.records import Laterality, Level, Prediction, Reason, View
+from mammolens.records import ImageWarning, Laterality, Level, Prediction, Reason, View
 from mammolens.reports.answers import (
     COLUMNS,
     MOST_ROWS,
@@ -35,7 +35,7 @@ FULL = Prediction(
     laterality=Laterality.LEFT,
     view=View.MLO,
     patient_id="0007",
-    warnings=("black and white were exchanged: mended", "polarity is uncertain"),
+    warnings=(ImageWarning.INVERTED, ImageWarning.POLARITY),
 )
 BARE = Prediction(Path("b.png"), 0.75, "tumor", 0.5)
 FAILED = Prediction.failure(Path("c, d.png"), 'cut short\nat byte "9"', 0.5)
@@ -210,7 +210,7 @@ def test_what_looks_like_markup_is_shown_as_it_is() -> None:
     name = "[red]x[/red] [/] [link=a]y.png"
     text = shown(
         [
-            Prediction(Path(name), 0.5, "tumor", 0.5, warnings=("[bold]loud[/bold]",)),
+            Prediction(Path(name), 0.5, "tumor", 0.5, warnings=(ImageWarning.VIEW.about("[bold]loud[/bold]"),)),
             Prediction.failure(Path("z.png"), "[blue]broken", 0.5),
         ]
     )

@@ -17,8 +17,7 @@ from mammolens.images.preprocess import as_float
 from mammolens.learning.runs import Run
 from mammolens.model.bundle import Outputs
 from mammolens.model.calibration import Calibration
-from mammolens.model.gate import NOT_A_MAMMOGRAM
-from mammolens.records import Level, Reason, Split
+from mammolens.records import ImageWarning, Level, Reason, Split
 from mammolens.serving.predictor import Picture, Predictor, look
 
 
@@ -181,12 +180,12 @@ def test_a_picture_that_is_no_mammogram_gets_no_decision(run: Run, trained: Pred
     page = np.full((160, 160), 255, np.uint8)
     page[20:140:6, 15:145:2] = 0
     admitted = trained.predict(run.manifest.of_split(Split.TRAIN).paths[:20])
-    assert sum(NOT_A_MAMMOGRAM in answer.warnings for answer in admitted) <= 1
+    assert sum(ImageWarning.NOT_LIKE_TRAINING in answer.warnings for answer in admitted) <= 1
     (answer,) = trained.predict([page])
     assert (answer.probability, answer.decision, answer.score_map) == (None, None, None)
     assert answer.error is None
     assert (answer.uncertain, answer.reason) == (True, Reason.NOT_A_MAMMOGRAM)
-    assert NOT_A_MAMMOGRAM in answer.warnings
+    assert ImageWarning.NOT_LIKE_TRAINING in answer.warnings
     (asked,) = trained.predict([page], gated=False)
     assert asked.probability is not None
     assert (asked.decision, asked.reason) == (None, Reason.NOT_A_MAMMOGRAM)

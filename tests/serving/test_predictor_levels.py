@@ -9,10 +9,9 @@ from test_dicom import mammogram, save
 
 from brightness import bundle, flat
 from mammolens.model.bundle import open_bundle, packaged_bundles
-from mammolens.model.gate import NOT_A_MAMMOGRAM
 from mammolens.phantoms.drawing import draw_patient, draw_view
-from mammolens.records import Laterality, Level, Prediction, Reason, View
-from mammolens.serving.predictor import NO_SIDE, Predictor
+from mammolens.records import ImageWarning, Laterality, Level, Prediction, Reason, View
+from mammolens.serving.predictor import Predictor
 
 VIEWS = {
     "ann-lcc": ("ann", "L", "CC", 0.2),
@@ -107,7 +106,7 @@ def test_views_of_a_breast_or_patient_are_answered_together(
         assert (answer.level, answer.threshold) == (level, threshold)
         assert (answer.decision == "tumor") == (expected[name] >= threshold)
         assert answer.uncertain == (0.3 <= (answer.probability or 0) < 0.6)
-        assert (NO_SIDE in answer.warnings) == (name in ALONE)
+        assert (ImageWarning.NO_SIDE in answer.warnings) == (name in ALONE)
         assert answer.score_map is not None, "where it looked is said of each picture"
     assert named["ann-lcc"].probability == named["ann-lmlo"].probability
 
@@ -144,7 +143,7 @@ def test_what_is_no_mammogram_has_no_say_in_its_breast(tmp_path: Path, level: Le
     for one in (refused, noisy):
         assert (one.probability, one.decision, one.score_map) == (None, None, None)
         assert (one.uncertain, one.reason) == (True, Reason.NOT_A_MAMMOGRAM)
-        assert NOT_A_MAMMOGRAM in one.warnings
+        assert ImageWarning.NOT_LIKE_TRAINING in one.warnings
         assert one.threshold == predictor.threshold(one.level)
     cc_again, _, asked = predictor.predict(paths, level=level, gated=False)
     assert cc_again.probability == cc.probability

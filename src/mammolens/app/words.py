@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from mammolens import numerals
 from mammolens.app.cases import Case
 from mammolens.app.uploads import MAX_IMAGES
-from mammolens.images.image import IS_COLOUR
 from mammolens.measures.metrics import Estimate
 from mammolens.model.bundle import BundleRecord
-from mammolens.model.gate import NOT_A_MAMMOGRAM
 from mammolens.model.rules import (
     BALANCED,
     FIXED,
@@ -18,7 +16,7 @@ from mammolens.model.rules import (
     at_prevalence,
     predictive_value,
 )
-from mammolens.records import LABEL_NAMES, Laterality, Level, Reason, View
+from mammolens.records import LABEL_NAMES, ImageWarning, Laterality, Level, Reason, View
 from mammolens.serving.overlay import caption
 
 DISCLAIMER = "For research use only. Not a medical device."
@@ -69,17 +67,15 @@ _VIEWS = {
     View.AT: "axillary tail (AT)",
 }
 _PLAIN = {
-    "black and white were exchanged: mended": (
-        "Black and white are exchanged in this file. The network saw them put right."
-    ),
-    IS_COLOUR: (
+    ImageWarning.INVERTED: ("Black and white are exchanged in this file. The network saw them put right."),
+    ImageWarning.COLOUR: (
         "The picture is in colour, and mammograms have none. If it is one, export it in grey, without annotations."
     ),
-    "polarity is uncertain": (
+    ImageWarning.POLARITY: (
         "It is not clear which of black and white is the background. If the wrong one was chosen, "
         "the answer means little."
     ),
-    "no breast was found: the whole picture is used": (
+    ImageWarning.NO_BREAST: (
         "No breast was found in the picture. The network saw all of it, so the answer means little."
     ),
 }
@@ -166,7 +162,11 @@ def subject(case: Case) -> str:
 
 def warnings(case: Case) -> list[str]:
     """Return what to know before trusting the answer, a sentence each."""
-    return [_PLAIN.get(warning, _sentence(warning)) for warning in case.answer.warnings if warning != NOT_A_MAMMOGRAM]
+    return [
+        _PLAIN.get(warning.kind, _sentence(warning))
+        for warning in case.answer.warnings
+        if warning.kind is not ImageWarning.NOT_LIKE_TRAINING
+    ]
 
 
 def entry(number: int, case: Case) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mammolens.errors import ImageError
 from mammolens.files import why_not_opened
-from mammolens.records import Laterality, Special, View
+from mammolens.records import Laterality, Special, View, Warned
 
 MAX_BYTES = 512 * 2**20
 """Largest file that is opened; the largest mammograms are below 100 MB uncompressed."""
@@ -22,11 +22,7 @@ MAX_PIXELS = 80_000_000
 """Largest image that is decoded; a 24 × 30 cm mammogram at 50 µm has 29 million pixels."""
 
 FAINT = 1 / 16
-"""Of the grey scale: an image that uses less is warned of, with `IS_FAINT`."""
-
-IS_FAINT = "faint: less than a sixteenth of the grey scale is used"
-IS_COLOUR = "colour image: turned to grey"
-"""What is warned of, whichever kind of file it was read from."""
+"""Of the grey scale: an image that uses less is warned of."""
 
 MIN_SIDE = 16
 """Smallest height and width, in pixels, that can show anything of a breast."""
@@ -83,7 +79,7 @@ class Image:
     colour: bool = False
     exif_orientation: int = 1
     header: Header | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Warned, ...] = ()
 
 
 def check_file(path: Path) -> None:

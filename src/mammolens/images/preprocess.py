@@ -25,7 +25,7 @@ from mammolens.images.breast import (
     polarity,
     thumbnail,
 )
-from mammolens.records import Box
+from mammolens.records import Box, ImageWarning, Warned, warnings_that_hold
 
 VERSION = 1
 """Raised whenever the same settings would give other pixels: it is part of every cache key.
@@ -85,7 +85,7 @@ class Prepared:
     pixels: NDArray[np.uint16]
     geometry: Geometry
     polarity: Polarity | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Warned, ...] = ()
 
 
 class Preprocess(BaseModel):
@@ -199,15 +199,14 @@ def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(picture.resize((width, height), Pillow.Resampling.BILINEAR))
 
 
-def _warnings(breast: Breast, found: Polarity, *, inverted: bool) -> tuple[str, ...]:
-    said = []
-    if inverted:
-        said.append("black and white were exchanged: mended")
-    if found.margin < UNCERTAIN:
-        said.append("polarity is uncertain")
-    if breast.area < _NOTHING:
-        said.append("no breast was found: the whole picture is used")
-    return tuple(said)
+def _warnings(breast: Breast, found: Polarity, *, inverted: bool) -> tuple[Warned, ...]:
+    return warnings_that_hold(
+        {
+            ImageWarning.INVERTED: inverted,
+            ImageWarning.POLARITY: found.margin < UNCERTAIN,
+            ImageWarning.NO_BREAST: breast.area < _NOTHING,
+        }
+    )
 
 
 def _crop_box(breast: Breast, shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -12,8 +12,9 @@ from PIL import Image as Pillow
 from PIL import ImageChops, UnidentifiedImageError
 
 from mammolens.errors import ImageError
-from mammolens.images.image import FAINT, IS_COLOUR, IS_FAINT, MAX_PIXELS, Image, check_size
+from mammolens.images.image import FAINT, MAX_PIXELS, Image, check_size
 from mammolens.images.tiff import read_tiff
+from mammolens.records import ImageWarning, Warned, warnings_that_hold
 
 COLOUR_TOLERANCE = 24
 """Channels of a grey image that JPEG stored as colour differ by less than this (of 255)."""
@@ -72,11 +73,7 @@ def read_raster(path: Path) -> Image:
     except Exception as error:  # parsers raise whatever they trip over
         raise ImageError(f"{path}: the image data is damaged or cut short ({error}). Copy the file anew.") from error
     faint = image.bit_depth > 8 and np.ptp(image.pixels) < FAINT  # noqa: PLR2004 - such as 12 in 16
-    doubts = {
-        IS_COLOUR: image.colour,
-        IS_FAINT: faint,
-    }
-    said = (doubt for doubt, holds in doubts.items() if holds)
+    said = warnings_that_hold({ImageWarning.COLOUR: image.colour, ImageWarning.FAINT: faint})
     return replace(image, warnings=(*image.warnings, *said))
 
 
@@ -163,7 +160,7 @@ def _check_name(path: Path, stored_format: str) -> None:
         )
 
 
-def _check_header(path: Path, picture: Pillow.Image) -> tuple[str, ...]:
+def _check_header(path: Path, picture: Pillow.Image) -> tuple[Warned, ...]:
     """Refuse what should not be decoded, by the header alone; return what is passed over."""
     further = picture.format == "MPO"
     _check_name(path, "JPEG" if further else str(picture.format))
@@ -171,7 +168,7 @@ def _check_header(path: Path, picture: Pillow.Image) -> tuple[str, ...]:
     check_size(path, height, width)
     frames = getattr(picture, "n_frames", 1)
     if further:
-        return (f"the file holds {frames} pictures: the first was read",)
+        return (ImageWarning.PICTURES.about(frames),)
     if frames > 1 and picture.format != "TIFF":  # whose copies and masks were told apart
         raise ImageError(
             f"{path}: holds {frames} pictures (animated or multi-page); one was expected. "
@@ -190,13 +187,13 @@ def _upright(pixels: NDArray[np.float32], orientation: int) -> NDArray[np.float3
 
 def _on_black(
     pixels: NDArray[np.float32], alpha: NDArray[np.float32] | None
-) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+) -> tuple[NDArray[np.float32], tuple[Warned, ...]]:
     """Lay what is transparent on black, which is background, and say so."""
     if alpha is None or alpha.min() == 1:
         return pixels, ()
     if alpha.max() == 0:  # nothing would be left: some writers leave the channel empty
-        return pixels, ("transparent all over: taken as if it were not",)
-    return pixels * alpha, ("transparent parts: taken as black background",)
+        return pixels, (ImageWarning.EMPTY_ALPHA,)
+    return pixels * alpha, (ImageWarning.ALPHA,)
 
 
 def _alpha(path: Path, picture: Pillow.Image) -> NDArray[np.float32] | None:

@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 
 from mammolens.errors import ImageError
 from mammolens.images.image import check_size
+from mammolens.records import ImageWarning, Warned
 
 Tags = dict[int, tuple[int, ...]]
 Numbers = NDArray[np.uint16]
@@ -57,7 +58,7 @@ class Tiff:
     alpha: NDArray[np.float32] | None
     bits: int
     orientation: int
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Warned, ...] = ()
 
 
 def read_tiff(path: Path) -> Tiff:
@@ -297,7 +298,7 @@ def _meaning(page: Tags, stored: Numbers, orientation: int) -> Tiff:
     # What is associated with its alpha lies on black already (section 18).
     loose = kinds.index(_LOOSE) if _LOOSE in kinds else None
     alpha = None if loose is None else extra[..., loose].astype(np.float32) / np.float32(white)
-    said = ("further channels of the file are not looked at",) if 0 in kinds else ()
+    said = (ImageWarning.CHANNELS,) if 0 in kinds else ()
     if photometric == 0:
         colour = white - colour
     if photometric == 5:  # noqa: PLR2004 - CMYK without a profile

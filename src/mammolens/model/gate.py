@@ -32,9 +32,6 @@ from mammolens.images.image import Image
 
 Vector = NDArray[np.float64]
 
-NOT_A_MAMMOGRAM = "does not look like the mammograms that the model learnt from"
-"""What is said of a picture that the gate does not admit."""
-
 MIN_IMAGES = 8
 """Fewest images that a gate is fitted on; the reference does not need them, their mean does."""
 

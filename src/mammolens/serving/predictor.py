@@ -18,15 +18,13 @@ from mammolens.images.image import Header, Image, check_size
 from mammolens.images.preprocess import Geometry, Preprocess, as_float
 from mammolens.images.reading import read_image
 from mammolens.model.bundle import Bundle, find_bundle, open_bundle
-from mammolens.model.gate import NOT_A_MAMMOGRAM, Gate, is_admitted
+from mammolens.model.gate import Gate, is_admitted
 from mammolens.model.rules import aggregated, decided
 from mammolens.parallel import FEW, cores, map_in_order, tracked
-from mammolens.records import Level, Mammogram, Prediction
+from mammolens.records import ImageWarning, Level, Mammogram, Prediction, Warned
 
 Picture = Path | str | Input | NDArray[np.generic]
 """A file, one in an archive, or an array (height, width): float in [0, 1], uint8 or uint16."""
-
-NO_SIDE = "patient or side is not known: joined with no other view"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +36,7 @@ class Seen:
     shape: tuple[int, int]
     admitted: bool
     header: Header
-    warnings: tuple[str, ...]
+    warnings: tuple[Warned, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +142,7 @@ class Predictor:
             laterality=seen.header.laterality,
             view=seen.header.view,
             patient_id=seen.header.patient_id,
-            warnings=seen.warnings if seen.admitted else (NOT_A_MAMMOGRAM, *seen.warnings),
+            warnings=seen.warnings if seen.admitted else (ImageWarning.NOT_LIKE_TRAINING, *seen.warnings),
             admitted=seen.admitted,
         )
         if gated and not seen.admitted:
@@ -195,7 +193,7 @@ def look(picture: Picture, preprocess: Preprocess, gate: Gate | None) -> Seen | 
     height, width = image.pixels.shape
     said = [*image.warnings, *prepared.warnings]
     if height < preprocess.height or width < preprocess.width:
-        said.append(f"only {width} x {height} pixels: less than the network looks at")
+        said.append(ImageWarning.SMALL.about(width, height))
     return Seen(
         prepared.pixels,
         prepared.geometry,
@@ -249,7 +247,7 @@ def _together(answers: list[tuple[Prediction, Seen | str]], level: Level) -> Ite
             yield answer, seen
             continue
         told = answer.patient_id is not None and answer.laterality is not None
-        said = answer.warnings if told else (*answer.warnings, NO_SIDE)
+        said = answer.warnings if told else (*answer.warnings, ImageWarning.NO_SIDE)
         yield replace(answer, probability=next(probabilities), warnings=said), seen
 
 

@@ -11,7 +11,8 @@ from mammolens.images.breast import UNCERTAIN, Pixels, find_breast, polarity, th
 from mammolens.images.image import Header
 from mammolens.images.preprocess import Preprocess, as_float
 from mammolens.images.reading import read_image
-from mammolens.model.gate import NOT_A_MAMMOGRAM, Gate, is_admitted
+from mammolens.model.gate import Gate, is_admitted
+from mammolens.records import ImageWarning, Warned
 from mammolens.reports import figures
 
 _PAIRS = 5  # a row
@@ -51,7 +52,7 @@ def before_and_after(path: Path, preprocess: Preprocess, gate: Gate | None = Non
     found = polarity(thumbnail(image.pixels))
     header = image.header or Header()
     height, width = image.pixels.shape
-    said = [] if is_admitted(image, gate) else [NOT_A_MAMMOGRAM]
+    said: list[Warned] = [] if is_admitted(image, gate) else [ImageWarning.NOT_LIKE_TRAINING]
     said += [*image.warnings, *prepared.warnings]
     spacing = f"{header.spacing[0]} x {header.spacing[1]} mm" if header.spacing else None
     facts = {

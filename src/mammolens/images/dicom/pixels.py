@@ -12,6 +12,7 @@ from mammolens.images.dicom.header import text, whole
 from mammolens.images.dicom.padding import beyond, distance, is_lossy
 from mammolens.images.dicom.shades import Integers
 from mammolens.images.image import check_size
+from mammolens.records import ImageWarning, Warned, warnings_that_hold
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -63,7 +64,7 @@ def _low_bits(head: "Dataset") -> int:
     return high + 1 - stored if high < allocated else -1
 
 
-def stored_pixels(path: Path, dataset: "Dataset", syntax: "UID") -> tuple[Integers, tuple[str, ...]]:
+def stored_pixels(path: Path, dataset: "Dataset", syntax: "UID") -> tuple[Integers, tuple[Warned, ...]]:
     """Return the pixels as stored, (rows, columns) or (rows, columns, 3) as RGB, and any doubts.
 
     Bits above Bits Stored, where old files keep overlays, are no pixels: they are left out in
@@ -171,7 +172,7 @@ def _unpacked(head: "Dataset") -> Integers:
     return decoded(data, uid.ExplicitVRLittleEndian, options)
 
 
-def _decoded(path: Path, head: "Dataset", syntax: "UID") -> tuple[Integers, tuple[str, ...]]:
+def _decoded(path: Path, head: "Dataset", syntax: "UID") -> tuple[Integers, tuple[Warned, ...]]:
     """Decode a codestream of the header's shape; decoders ask nobody else for it."""
     from pydicom import uid  # noqa: PLC0415
 
@@ -180,12 +181,12 @@ def _decoded(path: Path, head: "Dataset", syntax: "UID") -> tuple[Integers, tupl
     if frame is None:
         return _pixels(head, decoded_apart(data, syntax, _options(head))), ()
     _check_frame(path, head, frame)
-    doubts = {
-        f"{frame.bits} bits a pixel where the header has room for {head.BitsAllocated}": (
-            frame.bits > head.BitsAllocated
-        ),
-        "the encoded picture has no end: some of its last rows may be missing": not frame.ended,
-    }
+    said = warnings_that_hold(
+        {
+            ImageWarning.DEEP.about(frame.bits, head.BitsAllocated): frame.bits > head.BitsAllocated,
+            ImageWarning.NO_END: not frame.ended,
+        }
+    )
     if frame.bits > head.BitsAllocated:
         head.BitsStored = frame.bits
     allocated = 8 if frame.bits <= 8 else _DEEPEST  # noqa: PLR2004
@@ -195,7 +196,7 @@ def _decoded(path: Path, head: "Dataset", syntax: "UID") -> tuple[Integers, tupl
         head.LossyImageCompression = "01"
     if is_lossy(head):
         stored = _clipped(stored, head.BitsStored, exact=frame.exact)
-    return _pixels(head, stored), tuple(each for each, true in doubts.items() if true)
+    return _pixels(head, stored), said
 
 
 def _check_frame(path: Path, head: "Dataset", frame: Frame) -> None:

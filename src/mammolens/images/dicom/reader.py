@@ -16,8 +16,8 @@ from mammolens.errors import ImageError, reason
 from mammolens.images.dicom.header import add_frame_groups, complete, header_of, image_type, text, whole
 from mammolens.images.dicom.pixels import check_storage, stored_pixels
 from mammolens.images.dicom.shades import Integers, ignored, luma, shown
-from mammolens.images.image import FAINT, IS_COLOUR, IS_FAINT, MAX_BYTES, Header, Image
-from mammolens.records import View
+from mammolens.images.image import FAINT, MAX_BYTES, Header, Image
+from mammolens.records import ImageWarning, View, Warned, warnings_that_hold
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -37,8 +37,6 @@ _SYNTHETIC = "GENERATED_2D"
 
 _UNTOLD = (None, "OT")
 _CONTRADICTIONS = {("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")}
-_RAW = "raw pixels ('for processing'), made for software, not for reading: answers are less sure"
-_UNLEARNT = "models learn CC and MLO views of whole breasts, answers are less sure"
 _LEARNT = {None, View.CC, View.MLO}
 
 
@@ -108,7 +106,7 @@ def read_dicom(path: Path) -> Image:
     return Image(pixels, "DICOM", dataset.BitsStored, colour, header=header, warnings=said)
 
 
-def _read(path: Path) -> tuple["Dataset", Integers, tuple[str, ...]]:
+def _read(path: Path) -> tuple["Dataset", Integers, tuple[Warned, ...]]:
     """Read and check the header, and only then read, check and decode the pixels as stored."""
     # Whoever reads PNG files need not wait 0.2 s for this import, most of what theirs take.
     from pydicom import filereader, pixels, uid  # noqa: PLC0415
@@ -182,16 +180,17 @@ def _check_kind(path: Path, head: "Dataset") -> None:
         )
 
 
-def _warnings(dataset: "Dataset", header: Header, pixels: _Pixels, *, colour: bool) -> tuple[str, ...]:
+def _warnings(dataset: "Dataset", header: Header, pixels: _Pixels, *, colour: bool) -> tuple[Warned, ...]:
     ends = (header.photometric, text(dataset, "PresentationLUTShape"))
     kinds = [*header.special, *({header.view} - _LEARNT)]
-    doubts = {
-        _RAW: header.for_processing,
-        "the file does not say that it is a mammogram": text(dataset, "Modality") in _UNTOLD,
-        f"not a standard view: {', '.join(map(str, kinds))}; {_UNLEARNT}": kinds,
-        IS_COLOUR: colour,
-        **dict.fromkeys(() if colour else ignored(dataset), True),
-        "the file contradicts itself on which end of the scale is white": ends in _CONTRADICTIONS,
-        IS_FAINT: np.ptp(pixels) < FAINT,
-    }
-    return tuple(doubt for doubt, holds in doubts.items() if holds)
+    return warnings_that_hold(
+        {
+            ImageWarning.RAW: header.for_processing,
+            ImageWarning.MODALITY: text(dataset, "Modality") in _UNTOLD,
+            ImageWarning.VIEW.about(", ".join(map(str, kinds))): kinds,
+            ImageWarning.COLOUR: colour,
+            **dict.fromkeys(() if colour else ignored(dataset), True),
+            ImageWarning.WHITE: ends in _CONTRADICTIONS,
+            ImageWarning.FAINT: np.ptp(pixels) < FAINT,
+        }
+    )

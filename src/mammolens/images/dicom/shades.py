@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mammolens.images.dicom.header import numbers, text, values_of
 from mammolens.images.dicom.padding import CLOSE, beyond, distance, is_lossy, padding_of, smeared
 from mammolens.images.raster import COLOUR_SHARE, COLOUR_TOLERANCE
+from mammolens.records import ImageWarning, Warned, warnings_that_hold
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -90,26 +91,23 @@ def _voi(dataset: "Dataset", values: _Values, least: float, largest: float) -> _
     return np.clip((values - (center - width / 2)) / max(width, 1e-9), 0, 1)
 
 
-def ignored(dataset: "Dataset") -> tuple[str, ...]:
+def ignored(dataset: "Dataset") -> tuple[Warned, ...]:
     """Return what the header says of shades that cannot be meant and is not heeded."""
     pairs, table = _windows(dataset), _table(dataset, "VOILUTSequence")
     said = values_of(dataset, "WindowCenter") or values_of(dataset, "WindowWidth")
     items = [dataset[each][0] for each in _TABLES if dataset.get(each)]
     used = filter(None, (_table(dataset, each) for each in _TABLES))
-    doubts = {
-        "a look-up table in the file is empty: ignored": not all(map(_is_table, items)),
-        "a look-up table in the file has fewer entries than it says": any(
-            len(_entries(dataset, each)[0]) < _entry_count(each) for each in used
-        ),
-        "the rescaling in the file is not a number: ignored": np.isnan(
-            [value for each in _RESCALING for value in values_of(dataset, each)]
-        ).any(),
-        "the window in the file is not valid: ignored": said and table is None and (not pairs or pairs[0] is None),
-        "the VOI LUT function in the file is not known: linear is used": any(pairs)
-        and table is None
-        and _function(dataset) not in _FUNCTIONS,
-    }
-    return tuple(doubt for doubt, holds in doubts.items() if holds)
+    return warnings_that_hold(
+        {
+            ImageWarning.TABLE_EMPTY: not all(map(_is_table, items)),
+            ImageWarning.TABLE_SHORT: any(len(_entries(dataset, each)[0]) < _entry_count(each) for each in used),
+            ImageWarning.RESCALING: np.isnan(
+                [value for each in _RESCALING for value in values_of(dataset, each)]
+            ).any(),
+            ImageWarning.WINDOW: said and table is None and (not pairs or pairs[0] is None),
+            ImageWarning.VOI_FUNCTION: any(pairs) and table is None and _function(dataset) not in _FUNCTIONS,
+        }
+    )
 
 
 def _windows(dataset: "Dataset") -> list[tuple[str, float, float] | None]:
