@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from mammolens.data.manifest import Manifest
 from mammolens.errors import DataError
 from mammolens.judging.comparison import compare
-from mammolens.judging.judge import Question, judge
+from mammolens.judging.judge import Question, judge, judge_scores
 from mammolens.judging.predictions import read_predictions, write_predictions
 from mammolens.judging.schema import Model, Report
 from mammolens.judging.subgroups import subgroups
@@ -303,3 +303,58 @@ def test_reports_of_other_images_or_labels_are_not_compared(tmp_path: Path) -> N
     write_predictions(answered(turned, scores), turned, tmp_path / "turned")
     with pytest.raises(DataError, match="different labels"):
         compare(tmp_path / "all", tmp_path / "turned")
+
+
+def test_arrays_alone_are_judged_as_a_data_set_is() -> None:
+    listed, scores = cohort(60)
+    sideless = Manifest(
+        tuple(
+            Mammogram(path=Path(str(place)), label=m.label, patient_id=m.patient_id) for place, m in enumerate(listed)
+        )
+    )
+    expected = judge(answered(sideless, scores), Question(sideless), HALF, Model(name="scores"))
+    report = judge_scores(listed.labels, scores, listed.patients)
+    assert report.model_dump_json() == expected.model_dump_json()
+    assert (report.images.patients, report.levels[Level.PATIENT].subjects) == (60, 60)
+    place = int(report.mistakes[0].path)
+    assert report.mistakes[0].probability == scores[place]
+    assert report.mistakes[0].truth == "no tumor"
+
+
+def test_arrays_without_patients_have_each_image_for_a_patient() -> None:
+    labels, scores = [0, 1, 0, 1, True], [0.2, 0.9, 0.6, 0.7, 0.1]
+    alone = judge_scores(labels, scores, threshold=0.65)
+    assert (alone.counts.patients, alone.counts.without_patient) == (5, 5)
+    assert alone.images.decisions[FIXED].confusion == ((2, 0), (1, 2))
+    mixed = judge_scores(pd.Series(labels), np.array(scores, np.float32), ["a", "a", None, np.nan, 7])
+    assert (mixed.counts.patients, mixed.counts.without_patient) == (4, 2)
+    healthy = judge_scores([0, 0], [0.1, 0.2]).images
+    assert np.isnan(healthy.discrimination["roc_auc"].value)
+    assert healthy.decisions[FIXED].measures["specificity"].value == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "patients", "said"),
+    [
+        ([0, 1], [0.1], None, "2 labels, 1 probabilities and 2 patients"),
+        ([0, 1], [0.1, 0.2], ["a"], "2 labels, 2 probabilities and 1 patients"),
+        ([], [], None, "at least one image"),
+        ([0, np.nan], [0.1, 0.2], None, r"labels\[1\] is nan: expected 0 or 1"),
+        ([0, 2], [0.1, 0.2], None, r"labels\[1\] is 2: expected 0 or 1"),
+        ([0, None], [0.1, 0.2], None, r"labels\[1\] is nan"),
+        (["no", "yes"], [0.1, 0.2], None, "labels are not numbers"),
+        ([0, 1], [0.1, 1.5], None, r"probabilities\[1\] is 1.5: expected in \[0, 1\]"),
+        ([0, 1], [np.nan, 0.5], None, r"probabilities\[0\] is nan"),
+        ([0, 1], [[0.1, 0.9], [0.5, 0.5]], None, r"probabilities have the shape \(2, 2\)"),
+    ],
+)
+def test_arrays_that_cannot_be_judged_are_refused(
+    labels: list[object], probabilities: list[object], patients: list[object] | None, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        judge_scores(labels, probabilities, patients)  # type: ignore[arg-type]
+
+
+def test_a_threshold_that_is_no_probability_is_refused() -> None:
+    with pytest.raises(DataError, match=r"threshold is 50: expected a number in \[0, 1\]"):
+        judge_scores([0, 1], [0.1, 0.9], threshold=50)

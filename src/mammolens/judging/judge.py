@@ -8,12 +8,13 @@ sensitivity and specificity stands what is left of them where each missing decis
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mammolens.data.manifest import Manifest
@@ -39,8 +40,8 @@ from mammolens.measures import curves, decisions, metrics
 from mammolens.measures.localisation import Localisation
 from mammolens.measures.metrics import Array, Estimate, PatientWeights
 from mammolens.model.bundle import BundleRecord
-from mammolens.model.rules import Rules, Subjects, by_level, decide
-from mammolens.records import LABEL_NAMES, Level, Prediction, Split
+from mammolens.model.rules import FIXED, Rules, Subjects, by_level, decide, unmeasured
+from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Split
 
 MISTAKES = 12
 """Most confident mistakes that a report names."""
@@ -126,6 +127,75 @@ def judge(
         localisation=localisation,
         mistakes=_mistakes(judged, probabilities, rules),
     )
+
+
+def judge_scores(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    patients: Sequence[object] | None = None,
+    *,
+    threshold: float = 0.5,
+    name: str = "scores",
+) -> Report:
+    """Judge any system's probabilities from arrays alone, as `judge` does.
+
+    Breasts are not known, so each image is one. A mistake's path is its place in the arrays, from 0.
+
+    Args:
+        labels: (images,), 1 for tumor and 0 for none.
+        probabilities: of tumor, (images,), in [0, 1].
+        patients: whose each image is, (images,): images of a patient are drawn together for the
+            intervals. One that is None or NaN, or None for all: each image is a patient of its own.
+        threshold: a probability at or above it is called tumor, in [0, 1]; the operating point ``fixed``.
+        name: of the system that answered.
+
+    Raises:
+        DataError: lengths differ, there is no image, a label is not 0 or 1, or a probability or the
+            threshold is not in [0, 1].
+    """
+    known = _numbers("labels", labels, lambda value: np.isin(value, (0, 1)), "0 or 1")
+    answers = _numbers("probabilities", probabilities, _in_unit, "in [0, 1]")
+    owners = [None] * len(known) if patients is None else list(patients)
+    if not len(known) == len(answers) == len(owners) or not len(known):
+        raise DataError(
+            f"{len(known)} labels, {len(answers)} probabilities and {len(owners)} patients: expected one of each an "
+            "image, and at least one image."
+        )
+    if not _in_unit(threshold):
+        raise DataError(f"threshold is {threshold}: expected a number in [0, 1].")
+    images = Manifest(
+        tuple(
+            Mammogram(Path(str(place)), label, patient_id=None if pd.isna(owner) else str(owner))  # type: ignore[call-overload]
+            for place, (label, owner) in enumerate(zip(known.astype(int).tolist(), owners, strict=True))
+        )
+    )
+    predictions = [Prediction(path, value) for path, value in zip(images.paths, answers.tolist(), strict=True)]
+    rules = Rules(FIXED, {level: {FIXED: unmeasured(threshold)} for level in Level})
+    return judge(predictions, Question(images), rules, Model(name=name))
+
+
+def _numbers(name: str, values: ArrayLike, allowed: Callable[[Array], NDArray[np.bool_]], expected: str) -> Array:
+    """Return values as float64 of shape (images,).
+
+    Raises:
+        DataError: they are not numbers, not of one dimension, or not `allowed`.
+    """
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} are not numbers ({error}): expected {expected}.") from error
+    if numbers.ndim != 1:
+        raise DataError(f"{name} have the shape {numbers.shape}: expected (images,), a number an image.")
+    if not (fits := allowed(numbers)).all():
+        place = int(np.flatnonzero(~fits)[0])
+        raise DataError(f"{name}[{place}] is {numbers[place]:g}: expected {expected}.")
+    return numbers
+
+
+def _in_unit(values: ArrayLike) -> NDArray[np.bool_]:
+    """Tell which values are from 0 to 1; NaN is not."""
+    value = np.asarray(values, dtype=np.float64)
+    return (value >= 0) & (value <= 1)
 
 
 def model_of(record: BundleRecord) -> Model:
