@@ -232,12 +232,26 @@ def test_what_is_wrong_is_said(tmp_path: Path, name: str, text: str, said: str) 
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["cbis_ddsm", "mini_mias", "inbreast", "rsna", "vindr_mammo"])
-def test_sources_that_define_their_classes(tmp_path: Path, source: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("mass_case_description_test_set.csv", ""),
+        ("INbreast.csv", ""),
+        ("train.csv", "patient_id,cancer"),
+        ("breast-level_annotations.csv", ""),
+    ],
+)
+def test_data_sets_that_define_their_classes(tmp_path: Path, name: str, header: str) -> None:
+    (tmp_path / name).write_text(header)
     with pytest.raises(DataError, match="leave out --positive 1"):
-        read_source(str(tmp_path), source=source, positive="1")
+        read_source(str(tmp_path), positive="1")
     with pytest.raises(DataError, match=str(tmp_path)):
-        read_source(str(tmp_path), source=source)
+        read_source(str(tmp_path))
+
+
+def test_phantoms_define_their_classes() -> None:
+    with pytest.raises(DataError, match="leave out --positive 0"):
+        read_source("phantom:9", positive="0")
 
 
 def test_tables_of_other_data_sets_are_no_tell_tales(tmp_path: Path) -> None:

@@ -80,8 +80,6 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path: Path, files: list[st
 def test_nothing_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder or file"):
         read_source(str(tmp_path / "missing"))
-    with pytest.raises(DataError, match="no source is called 'dicom'"):
-        read_source(str(tmp_path), source="dicom")
 
 
 def test_a_table_names_its_classes(tmp_path: Path) -> None:

@@ -1,47 +1,20 @@
 """What people's names of classes and splits mean, such as ``Malignant cases`` or ``val_set``."""
 
 import re
+import tomllib
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 
 from mammolens.errors import DataError
 from mammolens.records import Split
 
-TUMOR = frozenset(
-    {
-        *("1", "yes", "true", "positive", "pos", "abnormal", "diseased"),
-        *("malignant", "malignancy", "malign", "cancer", "cancers", "cancerous", "carcinoma"),
-        *("tumor", "tumour", "tumors", "tumours"),
-    }
-)
-"""Class names that mean tumor, in the form that `plain` gives them."""
-
-NO_TUMOR = frozenset(
-    {
-        *("0", "no", "false", "negative", "neg"),
-        *("benign", "normal", "healthy", "control", "controls", "clear"),
-    }
-)
-"""Class names that mean no tumor; so does a name in `TUMOR` after no, non, not or without."""
-
-SPLITS = {
-    **dict.fromkeys(("train", "training", "trn"), Split.TRAIN),
-    **dict.fromkeys(("valid", "val", "validation", "validate", "dev", "tuning"), Split.VALID),
-    **dict.fromkeys(("test", "testing", "tst", "evaluation"), Split.TEST),
-}
-"""Names of splits, in the form that `plain` gives them."""
-
-UNKNOWN = frozenset({"", "?", "nan", "na", "n/a", "null", "unknown"})
+_WORDS = tomllib.loads(resources.files("mammolens.data").joinpath("meanings.toml").read_text("utf-8"))
+UNKNOWN = frozenset(_WORDS["unknown"])
 """What stands in a table, in lower case, where a label is not known."""
 
-_FILLERS = frozenset(
-    {
-        *("case", "cases", "patient", "patients", "breast", "breasts", "sample", "samples"),
-        *("image", "images", "img", "imgs", "mammogram", "mammograms", "scan", "scans"),
-        *("mass", "masses", "tissue", "finding", "findings", "class", "set", "data", "dataset"),
-        *("split", "folder"),
-    }
-)
+_LABELS = {word: label for label, words in enumerate((_WORDS["no_tumor"], _WORDS["tumor"])) for word in words}
+_SPLITS = {word: Split(split) for split, words in _WORDS["splits"].items() for word in words}
 _NEGATIONS = ("no", "non", "not", "without", "noevidenceof")
 _KIND_OF_TUMOR = re.compile(r"(benign|malignant)(?:tumou?r|lesion)s?")
 
@@ -54,7 +27,7 @@ def plain(name: str) -> str:
     except ValueError:
         pass
     words = re.findall(r"[^\W_]+", name.casefold())
-    joined = "".join(word for word in words if word not in _FILLERS)
+    joined = "".join(word for word in words if word not in _WORDS["fillers"])
     return _KIND_OF_TUMOR.sub(r"\1", joined)
 
 
@@ -62,14 +35,14 @@ def label_named(name: str) -> int | None:
     """Return 1 where a class name plainly means tumor, 0 where it means none, else None."""
     word = plain(name)
     rests = {word.removeprefix(no) for no in _NEGATIONS if word.startswith(no)}
-    if word in NO_TUMOR or any(rest.isalpha() for rest in rests & TUMOR):
+    if any(rest.isalpha() and _LABELS.get(rest) == 1 for rest in rests):
         return 0
-    return 1 if word in TUMOR else None
+    return _LABELS.get(word)
 
 
 def split_named(name: str) -> Split | None:
     """Return the split that a folder or a table calls by `name`, or None."""
-    return SPLITS.get(plain(name))
+    return _SPLITS.get(plain(name))
 
 
 def labels_by_name(names: set[str], positive: str | None, origin: Path) -> dict[str, int]:

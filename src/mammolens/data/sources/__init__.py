@@ -1,4 +1,4 @@
-"""Data sets: each file here turns one layout on disk into a `Manifest`; `SOURCES` names all."""
+"""Data sets: each file here turns one layout on disk into a `Manifest`; `read_source` tells which it is."""
 
 import os
 from pathlib import Path
@@ -6,28 +6,19 @@ from typing import Protocol
 
 from mammolens.data.csv_table import read_header
 from mammolens.data.manifest import Manifest
-from mammolens.data.sources import cbis_ddsm, class_folders, inbreast, mini_mias, phantom, rsna, table, vindr_mammo
+from mammolens.data.sources import cbis_ddsm, class_folders, inbreast, mini_mias, phantom, rsna, vindr_mammo
 from mammolens.errors import DataError
 from mammolens.files import why_not_opened
 
 
-class Source(Protocol):
-    """Lists the images of a data set."""
+class Published(Protocol):
+    """Lists the images of a published data set, which itself says which of them show a tumor."""
 
-    def __call__(self, data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
-        """List the images of `data`.
-
-        Args:
-            data: what the user named.
-            positive: the class that means tumor; None: the one whose name says so.
-            files: whether the images themselves are needed, or what is known of them will do.
-        """
+    def __call__(self, root: Path, *, files: bool = True) -> Manifest:
+        """List the images below the folder `root`; without `files`, what is known of them will do."""
 
 
-SOURCES: dict[str, Source] = {
-    "class_folders": class_folders.read,
-    "table": table.read,
-    "phantom": phantom.read,
+PUBLISHED: dict[str, Published] = {
     "cbis_ddsm": cbis_ddsm.read,
     "mini_mias": mini_mias.read,
     "inbreast": inbreast.read,
@@ -47,33 +38,31 @@ _TELL_TALES = (
 )
 
 
-def read_source(data: str, *, source: str | None = None, positive: str | None = None, files: bool = True) -> Manifest:
-    """List the images of `data`; what was found and is not in the list is in its `left_out`.
+def read_source(data: str, *, positive: str | None = None, files: bool = True) -> Manifest:
+    """List the images of `data`; what lies beside them and is not in the list is in its `left_out`.
 
     Args:
         data: a folder, a CSV, or ``phantom`` / ``phantom:200`` for generated images.
-        source: a name from `SOURCES`; found out from `data` where None.
         positive: the class that means tumor, where names do not say so.
         files: whether the images themselves are needed. Without, the table of a published data
             set will do, too.
 
     Raises:
-        DataError: there is nothing there, or it is not laid out as the source expects.
+        DataError: there is nothing there, it is not laid out as expected, or `positive` is given
+            where the data set itself says which images show a tumor.
     """
-    if source is None:
-        data, source = _recognised(data, files=files)
-    if source not in SOURCES:
-        raise DataError(f"no source is called '{source}'; known are {', '.join(SOURCES)}.")
-    return SOURCES[source](data, positive, files=files)
-
-
-def _recognised(data: str, *, files: bool) -> tuple[str, str]:
-    """Return what to read and the name of its source."""
     path = Path(data)
-    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where one may not look
-        return data, _of_folder(path)
-    if phantom.is_request(data) and not os.path.lexists(path):
-        return data, "phantom"
+    folder = os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where one may not look
+    drawn = not folder and phantom.is_request(data) and not os.path.lexists(path)
+    published = _of_folder(path) if folder else None if files or drawn else _of_table(path)
+    if positive is not None and (published or drawn):
+        raise DataError(f"{data}: this data set defines which images show a tumor; leave out --positive {positive}.")
+    if drawn:
+        return phantom.read(data)
+    if published:
+        return PUBLISHED[published](path if folder else path.parent, files=files)
+    if folder:
+        return class_folders.read(path, positive)
     try:
         path.stat()
     except (OSError, ValueError) as error:
@@ -82,15 +71,14 @@ def _recognised(data: str, *, files: bool) -> tuple[str, str]:
             f"{data}: {why} Expected a folder of class folders, a CSV with path and label, or "
             "'phantom:200' for 200 generated patients."
         ) from error
-    published = None if files else _of_table(path)
-    return (str(path.parent), published) if published else (data, "table")
+    return Manifest.load(path, positive, files=files)
 
 
-def _of_folder(folder: Path) -> str:
+def _of_folder(folder: Path) -> str | None:
     for names, column, source in _TELL_TALES:
         if all(any(folder.glob(name)) for name in names) and _has_column(folder / names[0], column):
             return source
-    return "class_folders"
+    return None
 
 
 def _of_table(table: Path) -> str | None:

@@ -37,7 +37,6 @@ from mammolens.data.sources.published import (
     join,
     joined,
     read_table,
-    refuse_positive,
     require_columns,
 )
 from mammolens.errors import DataError
@@ -60,15 +59,12 @@ _LESION_NUMBER = re.compile(r"_[1-9]\d?(?!\d)")
 _CUT_OUT = re.compile(r"(?<![a-z])(?:crop|mask|roi)", re.IGNORECASE)
 
 
-def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
-    """List the described films that are below the folder `data`, split as they came.
+def read(root: Path, *, files: bool = True) -> Manifest:
+    """List the described films that are below the folder `root`, split as they came.
 
     Raises:
-        DataError: no table is there, it is wrong, none of its images is there, or `positive` is
-            given: the pathology decides.
+        DataError: no table is there, it is wrong, or none of its images is there.
     """
-    root = Path(data)
-    refuse_positive(positive, root)
     prepared = root / "labels.csv"
     if prepared.exists():
         return _read_prepared(prepared, files=files)

@@ -33,13 +33,12 @@ class _Placed:
     class_name: str
 
 
-def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:  # noqa: ARG001
-    """List the images below the class folders of `data`, sorted by path.
+def read(root: Path, positive: str | None = None) -> Manifest:
+    """List the images below the class folders of `root`, sorted by path.
 
     Raises:
         DataError: no class folders or no images are there, or which class means tumor is unclear.
     """
-    root = Path(data)
     listing = list_data_set(root)
     placed, left_out = _placed(root, listing)
     if not placed:

@@ -19,7 +19,7 @@ import re
 from pathlib import Path
 
 from mammolens.data.manifest import Manifest
-from mammolens.data.sources.published import images_by_key, join, read_table, refuse_positive
+from mammolens.data.sources.published import images_by_key, join, read_table
 
 LABEL_BY_BIRADS = {"1": "0", "2": "0"} | dict.fromkeys(("4", "4a", "4b", "4c", "5", "6"), "1")
 """Categories that decide; all others leave the label unknown."""
@@ -32,16 +32,13 @@ _NAME = re.compile(
 _REMOVED = "removed"
 
 
-def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
-    """List the images of ``INbreast.csv`` that are below the folder `data`; there are no splits.
+def read(root: Path, *, files: bool = True) -> Manifest:
+    """List the images of ``INbreast.csv`` that are below the folder `root`; there are no splits.
 
     Raises:
-        DataError: the table is missing or wrong, none of its images is there, or `positive` is
-            given: BI-RADS decides.
+        DataError: the table is missing or wrong, or none of its images is there.
     """
-    root = Path(data)
     table = root / "INbreast.csv"
-    refuse_positive(positive, table)
     rows = read_table(table, _COLUMNS)
     images = images_by_key(root, lambda path: [_pieces(path)["image_id"]])
     paths = [images.get(row["File Name"]) for row in rows]

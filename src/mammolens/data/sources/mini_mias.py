@@ -22,7 +22,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from mammolens.data.manifest import Manifest
-from mammolens.data.sources.published import box_inside, images_by_key, join, joined, refuse_positive
+from mammolens.data.sources.published import box_inside, images_by_key, join, joined
 from mammolens.errors import DataError
 from mammolens.records import Laterality, View
 
@@ -39,19 +39,16 @@ _LINE = re.compile(
 )
 
 
-def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
-    """List the films of ``Info.txt`` that are below the folder `data`; there are no splits.
+def read(root: Path, *, files: bool = True) -> Manifest:
+    """List the films of ``Info.txt`` that are below the folder `root`; there are no splits.
 
     A film is labelled 1 if any of its abnormalities is malignant, 0 if all are benign or it has
     none, and not at all if a severity is missing.
 
     Raises:
-        DataError: ``Info.txt`` is missing or wrong, none of its films is there, or `positive` is
-            given: the severity decides.
+        DataError: ``Info.txt`` is missing or wrong, none of its films is there.
     """
-    root = Path(data)
     info = root / "Info.txt"
-    refuse_positive(positive, info)
     films = _films(info)
     images = images_by_key(root, lambda path: [path.stem])
     pairs = ((images.get(film), _in_our_words(lines)) for film, lines in films.items())

@@ -13,7 +13,6 @@ from PIL import Image as Pillow
 from mammolens.data.manifest import Manifest
 from mammolens.data.sources import class_folders
 from mammolens.data.splits import split_by_patient
-from mammolens.errors import DataError
 from mammolens.files import cache_folder, folder_written_whole
 from mammolens.parallel import map_in_order, tracked
 from mammolens.phantoms.drawing import Breast, Patient, draw_patient, draw_view
@@ -48,19 +47,13 @@ def is_request(data: str) -> bool:
     return name == _PREFIX and (not count or (count.isdecimal() and int(count) > 0))
 
 
-def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
-    """Return generated images, drawn once and kept in the cache folder.
-
-    Raises:
-        DataError: `data` is not of the form ``phantom:200``.
-    """
-    if not is_request(data):
-        raise DataError(f"{data}: expected phantom:N, such as phantom:200 for 200 patients.")
+def read(data: str) -> Manifest:
+    """Return the images of a request such as ``phantom:200``, drawn once and kept in the cache folder."""
     patients = int(data.partition(":")[2] or _DEFAULT_PATIENTS)
     folder = cache_folder() / f"phantoms-{VERSION}-{patients}"
     if not folder.exists():
         write_phantoms(folder, patients)
-    return class_folders.read(str(folder), positive, files=files)
+    return class_folders.read(folder)
 
 
 def write_phantoms(out: Path, patients: int, *, size: int = 640, seed: int = 0, progress: bool = False) -> Manifest:
@@ -74,7 +67,7 @@ def write_phantoms(out: Path, patients: int, *, size: int = 640, seed: int = 0, 
         work = map_in_order(partial(_draw, folder=temporary, size=size), exposures)
         shown = tracked(work, "Drawing phantoms", len(exposures), visible=progress)
         _write_metadata(temporary / "metadata.csv", shown)
-    return class_folders.read(str(out))
+    return class_folders.read(out)
 
 
 def _planned(patients: int, seed: int) -> list[_Exposure]:

@@ -165,16 +165,6 @@ def join(
     return replace(listed, left_out=(*missing, *others))
 
 
-def refuse_positive(positive: str | None, origin: Path) -> None:
-    """Refuse a choice of class where the data set itself says which images show a tumor.
-
-    Raises:
-        DataError: a class was chosen.
-    """
-    if positive is not None:
-        raise DataError(f"{origin}: this data set defines which images show a tumor; leave out --positive {positive}.")
-
-
 def joined(values: Iterable[str]) -> str:
     """Return what is known of several lesions as one cell: each value once, in order."""
     return "|".join(dict.fromkeys(value for value in values if value))

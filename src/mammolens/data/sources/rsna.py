@@ -13,23 +13,20 @@ https://www.kaggle.com/competitions/rsna-breast-cancer-detection/data
 from pathlib import Path
 
 from mammolens.data.manifest import Manifest
-from mammolens.data.sources.published import images_by_key, join, read_table, refuse_positive
+from mammolens.data.sources.published import images_by_key, join, read_table
 
 _COLUMNS = ("patient_id", "image_id", "laterality", "view", "cancer")
 _WHOLE_NUMBERS = ("age", "BIRADS")
 _EXPECTED = "train_images/<patient_id>/<image_id>.dcm, .png or .jpg, or <patient_id>_<image_id>.png"
 
 
-def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
-    """List the images of ``train.csv`` that are below the folder `data`; there are no splits.
+def read(root: Path, *, files: bool = True) -> Manifest:
+    """List the images of ``train.csv`` that are below the folder `root`; there are no splits.
 
     Raises:
-        DataError: the table is missing or wrong, none of its images is there, or `positive` is
-            given: the table knows.
+        DataError: the table is missing or wrong, or none of its images is there.
     """
-    root = Path(data)
     table = root / "train.csv"
-    refuse_positive(positive, table)
     rows = [_in_our_words(row) for row in read_table(table, _COLUMNS)]
     images = images_by_key(root, _keys)
     pairs = ((images.get(row["image_id"]), row) for row in rows)

@@ -31,7 +31,6 @@ from mammolens.data.sources.published import (
     join,
     joined,
     read_table,
-    refuse_positive,
 )
 from mammolens.errors import DataError
 from mammolens.records import Split
@@ -54,16 +53,13 @@ _YEARS = re.compile(r"0*([1-9]\d*)Y?")  # DICOM's age string, such as 053Y; 000Y
 _QUOTED = re.compile(r"""['"](.+?)['"]""")
 
 
-def read(data: str, positive: str | None = None, *, files: bool = True) -> Manifest:
-    """List the annotated images that are below the folder `data`, split as they came.
+def read(root: Path, *, files: bool = True) -> Manifest:
+    """List the annotated images that are below the folder `root`, split as they came.
 
     Raises:
-        DataError: a table is missing or wrong, none of the images is there, or `positive` is
-            given: BI-RADS decides.
+        DataError: a table is missing or wrong, none of the images is there.
     """
-    root = Path(data)
     table = root / "breast-level_annotations.csv"
-    refuse_positive(positive, table)
     rows = [_in_our_words(row) for row in read_table(table, _COLUMNS)]
     findings = _findings(root / "finding_annotations.csv")
     tags = _tags(root / "metadata.csv")
