@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from mammolens.images.breast import Pixels, find_breast, polarity, thumbnail
+from mammolens.images.breast import Pixels, anatomy, find_breast, polarity, thumbnail
 from mammolens.images.reading import read_image
 
 SHARES = (0.06, 0.09, 0.13)
@@ -76,10 +76,8 @@ def variants(upright: Pixels) -> Iterator[tuple[str, Pixels]]:
 
 def errors(path: Path) -> Counter[tuple[str, str]]:
     """Count what is judged, and what wrongly, of one image."""
-    small = thumbnail(read_image(path).pixels)
-    upright = 1 - small if polarity(small).inverted else small
     counts: Counter[tuple[str, str]] = Counter()
-    for name, picture in variants(upright):
+    for name, picture in variants(anatomy(read_image(path).pixels).upright):
         for negative in (False, True):
             found = polarity(1 - picture if negative else picture)
             counts[name, "judged"] += 1

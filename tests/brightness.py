@@ -69,3 +69,11 @@ def bundle(out: Path, **changes: Any) -> Bundle:
 def flat(level: int, *, height: int = 64, width: int = 48) -> NDArray[np.uint8]:
     """A picture of one grey."""
     return np.full((height, width), level, np.uint8)
+
+
+def centre(score_map: NDArray[np.float32], height: int, width: int) -> tuple[float, float]:
+    """Where the heat is, in pixels of the picture: (x, y)."""
+    rows, columns = np.indices(score_map.shape) + 0.5
+    total = score_map.sum()
+    y, x = (rows * score_map).sum() / total, (columns * score_map).sum() / total
+    return float(x * width / score_map.shape[1]), float(y * height / score_map.shape[0])

@@ -2,12 +2,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from brightness import centre
 from mammolens.data.manifest import Manifest
-from mammolens.images.preprocess import Preprocess, as_float
+from mammolens.images.preprocess import Geometry, Preprocess, as_float
 from mammolens.images.reading import read_image
 from mammolens.records import Box
+
+ROWS, COLUMNS = 6, 4
+CELL = 8  # pixels of the canvas
+LONGEST = 256
 
 
 def breast_picture(size: int = 320) -> np.ndarray:
@@ -138,3 +146,56 @@ def test_real_breasts_fill_the_canvas_with_the_chest_wall_left(rsna_breast: Path
         pixels = as_float(preprocess(read_image(path).pixels).pixels)
         assert 0.1 < pixels.mean() < 0.75, path.name
         assert (pixels[:, :6] > 0.02).mean() > (pixels[:, -6:] > 0.02).mean(), path.name
+
+
+def hot(row: int, column: int) -> NDArray[np.float32]:
+    score_map = np.zeros((ROWS, COLUMNS), np.float32)
+    score_map[row, column] = 1
+    return score_map
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> Geometry:
+    """A crop of a picture, at least a third of it, somewhere on a canvas of 48 × 32."""
+    height, width = draw(st.integers(60, 900)), draw(st.integers(60, 900))
+    left = draw(st.integers(0, width // 3))
+    top = draw(st.integers(0, height // 3))
+    right = draw(st.integers(2 * width // 3, width))
+    bottom = draw(st.integers(2 * height // 3, height))
+    flipped, stretched = draw(st.booleans()), draw(st.booleans())
+    content = (0, 0, COLUMNS * CELL, ROWS * CELL)
+    if not stretched:
+        scale = min(ROWS * CELL / (bottom - top), COLUMNS * CELL / (right - left))
+        tall, wide = max(8, round((bottom - top) * scale)), max(8, round((right - left) * scale))
+        start = (ROWS * CELL - tall) // 2
+        content = (0, start, wide, start + tall)
+    return Geometry((height, width), (ROWS * CELL, COLUMNS * CELL), (left, top, right, bottom), flipped, content)
+
+
+@given(geometries(), st.integers(0, ROWS - 1), st.integers(0, COLUMNS - 1))
+def test_a_hot_cell_comes_back_to_where_it_was_seen(geometry: Geometry, row: int, column: int) -> None:
+    """Judged by `Geometry.to_canvas`, which goes the other way."""
+    height, width = geometry.image
+    left, top, right, bottom = geometry.content
+    x, y = CELL * (column + 0.5), CELL * (row + 0.5)
+    whole = geometry.to_image(hot(row, column))
+    assert max(whole.shape) == min(LONGEST, max(height, width))
+    assert 0 <= whole.min() <= whole.max() <= 1
+    if not (left + CELL <= x <= right - CELL and top + CELL <= y <= bottom - CELL):
+        return  # cut by the edge of the content: its centre is elsewhere
+    found_x, found_y = centre(whole, height, width)
+    x0, y0, x1, y1 = geometry.to_canvas(Box(found_x - 0.5, found_y - 0.5, 1, 1))
+    assert (x0 + x1) / 2 == pytest.approx(x, abs=CELL / 2)
+    assert (y0 + y1) / 2 == pytest.approx(y, abs=CELL / 2)
+
+
+@given(geometries())
+def test_outside_the_crop_nothing_is_hot(geometry: Geometry) -> None:
+    height, width = geometry.image
+    whole = geometry.to_image(np.ones((ROWS, COLUMNS), np.float32))
+    scale = max(whole.shape) / max(height, width)
+    left, top, right, bottom = (scale * edge for edge in geometry.crop)
+    inside = np.zeros_like(whole, dtype=bool)
+    inside[int(top) : int(bottom) + 2, int(left) : int(right) + 2] = True
+    assert not whole[~inside].any()
+    assert whole[int((top + bottom) / 2), int((left + right) / 2)] == pytest.approx(1)

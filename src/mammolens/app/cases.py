@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 
 from mammolens.errors import ImageError, reason
 from mammolens.images.archives import Input
-from mammolens.images.breast import Pixels, find_breast, polarity, thumbnail
+from mammolens.images.breast import LEAST_AREA, Pixels, anatomy
 from mammolens.images.image import Image
 from mammolens.images.reading import read_image
 from mammolens.model.rules import Rules
@@ -29,7 +29,6 @@ _SIDES = {
     "RIGHT": Laterality.RIGHT,
 }
 _VIEWS = {str(view): view for view in View if view is not View.AT}  # "at" is a word, too
-_LEAST_BREAST = 0.02  # of a picture; with less, no chest wall is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +145,7 @@ def hung(case: Case, cases: Sequence[Case]) -> list[tuple[Case | None, Case | No
 
 def _seen(answer: Prediction, image: Image) -> Case:
     side, view = side_and_view(str(answer.path))
-    small = thumbnail(image.pixels)
-    breast = find_breast(1 - small if polarity(small).inverted else small)
+    breast = anatomy(image.pixels).breast
     height, width = image.pixels.shape
     return Case(
         answer=answer,
@@ -156,7 +154,7 @@ def _seen(answer: Prediction, image: Image) -> Case:
         laterality=answer.laterality or side,
         view=answer.view or view,
         told_by_name=(answer.laterality is None and side is not None) or (answer.view is None and view is not None),
-        chest_wall_right=breast.chest_wall_right if breast.area >= _LEAST_BREAST else None,
+        chest_wall_right=breast.chest_wall_right if breast.area >= LEAST_AREA else None,
     )
 
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from mammolens.errors import ImageError, reason
 from mammolens.files import content_hash
-from mammolens.images.breast import Breast, Mask, Pixels, dilated, find_breast, polarity, thumbnail
+from mammolens.images.breast import Breast, Mask, Pixels, anatomy, dilated
 from mammolens.images.image import Image
 from mammolens.images.reading import read_image
 from mammolens.parallel import map_in_order, tracked
@@ -24,7 +24,6 @@ DESCRIPTOR_SIDE = 64
 
 _FINE = 3  # pixels: the descriptor keeps structures finer than this, for all breasts look alike
 _STEEP = 0.15  # contrast at which the descriptor saturates, so that edges do not rule it
-_BACKGROUND = 40  # how many numbers describe the picture without its breast
 _FULL = 254 / 255
 
 
@@ -86,10 +85,8 @@ def facts_or_reason(path: Path) -> Facts | str:
 
 
 def _facts(path: Path, image: Image) -> Facts:
-    small = thumbnail(image.pixels)
-    found = polarity(small)
-    upright = 1 - small if found.inverted else small
-    breast = find_breast(upright)
+    seen = anatomy(image.pixels)
+    found, breast = seen.polarity, seen.breast
     low, high = np.percentile(image.pixels[::4, ::4], [1, 99])
     return Facts(
         digest=content_hash(path),
@@ -105,10 +102,10 @@ def _facts(path: Path, image: Image) -> Facts:
         breast_area=breast.area,
         cut_off=_cut_off(breast),
         clipped=_clipped(image.pixels, breast, inverted=found.inverted),
-        marker=_has_marker(upright, breast.mask),
-        descriptor=_descriptor(upright, breast),
-        tiny=_resized(small, 8).ravel(),
-        background=_background(small, breast.mask),
+        marker=_has_marker(seen.upright, breast.mask),
+        descriptor=_descriptor(seen.upright, breast),
+        tiny=_resized(seen.small, 8).ravel(),
+        background=_background(seen.small, breast.mask),
     )
 
 

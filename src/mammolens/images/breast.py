@@ -4,7 +4,9 @@ All of it is judged on a thumbnail whose longer side has `THUMBNAIL` pixels: the
 is a coarse thing, and a 12-megapixel mammogram then costs no more than a small one.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ THUMBNAIL = 256
 
 UNCERTAIN = 0.06
 """Polarity margin under which 1 of 4,491 real images lies, judged rightly (docs/experiments.md)."""
+
+LEAST_AREA = 0.02
+"""Share of a mammogram that a breast covers at least; where less is found, there is none."""
 
 _FLAT = 0.012  # local standard deviation of a background without texture
 _DARK, _BRIGHT = 0.2, 0.8  # where background lies, after stretching to the picture's own range
@@ -64,6 +69,41 @@ class Breast:
     def area(self) -> float:
         """Share of the picture that the breast covers, in [0, 1]."""
         return float(self.mask.mean())
+
+    def or_everything(self) -> "Breast":
+        """Return the breast, or the whole picture where none was found."""
+        if self.area >= LEAST_AREA:
+            return self
+        return Breast(np.ones_like(self.mask), (0.0, 0.0, 1.0, 1.0), chest_wall_right=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """What a picture shows, in either polarity.
+
+    Attributes:
+        small: its thumbnail, as it is.
+        polarity: whether black and white are exchanged.
+    """
+
+    small: Pixels
+    polarity: Polarity
+
+    @cached_property
+    def upright(self) -> Pixels:
+        """The thumbnail with black background."""
+        return 1 - self.small if self.polarity.inverted else self.small
+
+    @cached_property
+    def breast(self) -> Breast:
+        """The breast, as it is found on the upright thumbnail."""
+        return find_breast(self.upright)
+
+
+def anatomy(pixels: Pixels) -> Anatomy:
+    """Tell black from white in a picture, float32 (height, width), and find the breast."""
+    small = thumbnail(pixels)
+    return Anatomy(small, polarity(small))
 
 
 def thumbnail(pixels: Pixels, longest: int = THUMBNAIL) -> Pixels:
@@ -151,8 +191,6 @@ def _mean_of_nine(small: Pixels) -> Pixels:
 def find_breast(small: Pixels) -> Breast:
     """Separate the breast from background, markers and borders on an upright-polarity thumbnail."""
     cleaned = _without_film_borders(small)
-    if cleaned.min() == cleaned.max():
-        return Breast(np.zeros(small.shape, dtype=bool), (0.0, 0.0, 1.0, 1.0), False)
     mask = _largest_piece(_opened(cleaned > _threshold(cleaned)))
     if not mask.any():
         return Breast(mask, (0.0, 0.0, 1.0, 1.0), chest_wall_right=False)
@@ -162,10 +200,12 @@ def find_breast(small: Pixels) -> Breast:
 def _threshold(small: Pixels) -> float:
     """Grey level that separates breast from background (Otsu 1979, on square roots).
 
-    The square root spreads the dark levels, where skin and background meet.
+    The square root spreads the dark levels, where skin and background meet. Infinite where all are alike.
     """
     spread = np.sqrt(small)
     levels = np.minimum((spread * _LEVELS).astype(np.intp), _LEVELS - 1)
+    if levels.min() == levels.max():
+        return math.inf
     counts = np.bincount(levels.ravel(), minlength=_LEVELS)
     centres = (np.arange(_LEVELS) + 0.5) / _LEVELS
     below = np.cumsum(counts)

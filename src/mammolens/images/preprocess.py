@@ -14,16 +14,17 @@ from PIL import Image as Pillow
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mammolens.images.breast import (
+    LEAST_AREA,
+    THUMBNAIL,
     UNCERTAIN,
     Breast,
     Mask,
     Pixels,
     Polarity,
+    anatomy,
     dilated,
     eroded,
     find_breast,
-    polarity,
-    thumbnail,
 )
 from mammolens.records import Box, ImageWarning, Warned, warnings_that_hold
 
@@ -39,7 +40,6 @@ _LEVELS = 65535
 _MARGIN = 0.02  # breathing space around the breast's box, as a share of the picture
 _RIM = 5  # thumbnail pixels inside the mask that contrast is not judged on
 _SKIN = 2  # thumbnail pixels kept outside the mask, for skin and nipple
-_NOTHING = 0.02  # a breast covers more of a mammogram than this
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Side = Annotated[int, Field(ge=8, le=4096)]
@@ -47,14 +47,18 @@ Side = Annotated[int, Field(ge=8, le=4096)]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the pixels came from: maps places in the image to places on the canvas.
+    """Where the pixels came from: maps places in the image to places on the canvas, and back.
 
     Attributes:
+        image: (height, width) of the image.
+        canvas: (height, width) of the canvas.
         crop: (left, top, right, bottom) in pixels of the image.
         flipped: whether the crop was mirrored left to right.
         content: (left, top, right, bottom) of the crop on the canvas, in canvas pixels.
     """
 
+    image: tuple[int, int]
+    canvas: tuple[int, int]
     crop: tuple[int, int, int, int]
     flipped: bool
     content: tuple[int, int, int, int]
@@ -69,6 +73,29 @@ class Geometry:
         c_left, c_top, c_right, c_bottom = self.content
         width, height = c_right - c_left, c_bottom - c_top
         return (c_left + x0 * width, c_top + y0 * height, c_left + x1 * width, c_top + y1 * height)
+
+    def to_image(self, score_map: Pixels) -> Pixels:
+        """Return a map of the whole canvas as one of the whole image, 0 outside the crop.
+
+        Args:
+            score_map: float32 (rows, columns) in [0, 1], as coarse as it may be.
+
+        Returns:
+            Float32 in [0, 1], in the image's shape but with at most `THUMBNAIL` pixels on its longer side.
+        """
+        height, width = self.image
+        scale = min(1.0, THUMBNAIL / max(height, width))
+        whole = np.zeros((max(1, round(height * scale)), max(1, round(width * scale))), np.float32)
+        left, top, right, bottom = self.content
+        (rows, columns), (tall, wide) = score_map.shape, self.canvas
+        box = (left * columns / wide, top * rows / tall, right * columns / wide, bottom * rows / tall)
+        x0, y0, x1, y1 = (round(edge * scale) for edge in self.crop)
+        x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+        picture = Pillow.fromarray(np.ascontiguousarray(score_map, dtype=np.float32))
+        placed = np.asarray(picture.resize((x1 - x0, y1 - y0), Pillow.Resampling.BILINEAR, box=box))
+        part = whole[y0:y1, x0:x1]
+        part[:] = (placed[:, ::-1] if self.flipped else placed)[: part.shape[0], : part.shape[1]]
+        return np.clip(whole, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,22 +166,22 @@ class Preprocess(BaseModel):
     def __call__(self, pixels: Pixels) -> Prepared:
         """Prepare an image's pixels, float32 of shape (height, width) in [0, 1]."""
         if not (self.mend_polarity or self.crop or self.orient or self.percentiles):
-            whole = (0, 0, pixels.shape[1], pixels.shape[0])
+            height, width = pixels.shape
             canvas, content = self._place(pixels)
-            return Prepared(_to_levels(canvas), Geometry(whole, False, content))
+            geometry = Geometry((height, width), self.shape, (0, 0, width, height), False, content)
+            return Prepared(_to_levels(canvas), geometry)
         return self._prepare_breast(pixels)
 
     def _prepare_breast(self, pixels: Pixels) -> Prepared:
-        small = thumbnail(pixels)
-        found = polarity(small)
-        inverted = self.mend_polarity and found.inverted
+        seen = anatomy(pixels)
+        inverted = self.mend_polarity and seen.polarity.inverted
         if inverted:
-            pixels, small = 1 - pixels, 1 - small
-        breast = find_breast(small)
-        warnings = _warnings(breast, found, inverted=inverted)
-        if breast.area < _NOTHING:
-            breast = Breast(np.ones_like(breast.mask), (0.0, 0.0, 1.0, 1.0), False)
-        crop = _crop_box(breast, pixels.shape) if self.crop else (0, 0, *pixels.shape[::-1])
+            pixels = 1 - pixels
+        breast = seen.breast if self.mend_polarity else find_breast(seen.small)
+        warnings = _warnings(breast, seen.polarity, inverted=inverted)
+        breast = breast.or_everything()
+        shape = height, width = pixels.shape
+        crop = _crop_box(breast, shape) if self.crop else (0, 0, width, height)
         left, top, right, bottom = crop
         cropped = pixels[top:bottom, left:right]
         if self.percentiles:
@@ -168,7 +195,9 @@ class Preprocess(BaseModel):
         if flipped:
             cropped = cropped[:, ::-1]
         canvas, content = self._place(cropped)
-        return Prepared(_to_levels(canvas), Geometry(crop, flipped, content), found, warnings)
+        return Prepared(
+            _to_levels(canvas), Geometry(shape, self.shape, crop, flipped, content), seen.polarity, warnings
+        )
 
     def _place(self, pixels: Pixels) -> tuple[Pixels, tuple[int, int, int, int]]:
         """Resize onto the canvas; a letterbox keeps the chest wall (left) at the canvas's left."""
@@ -204,7 +233,7 @@ def _warnings(breast: Breast, found: Polarity, *, inverted: bool) -> tuple[Warne
         {
             ImageWarning.INVERTED: inverted,
             ImageWarning.POLARITY: found.margin < UNCERTAIN,
-            ImageWarning.NO_BREAST: breast.area < _NOTHING,
+            ImageWarning.NO_BREAST: breast.area < LEAST_AREA,
         }
     )
 

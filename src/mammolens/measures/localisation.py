@@ -12,11 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage, stats
 
 from mammolens.errors import DataError
-from mammolens.images.breast import Mask, Pixels, find_breast, polarity, thumbnail
+from mammolens.images.breast import Mask, Pixels, anatomy
 from mammolens.measures.metrics import Estimate, estimate, mean_of, patient_weights, share_of
 from mammolens.records import LABEL_NAMES, Box
-
-_NOTHING = 0.02  # a breast covers more of a mammogram than this, as `preprocess` has it
 
 _Floats = NDArray[np.float64]
 
@@ -106,9 +104,7 @@ def breast_mask(pixels: Pixels) -> Mask:
     Args:
         pixels: float32 (height, width) in [0, 1].
     """
-    small = thumbnail(pixels)
-    found = find_breast(1 - small if polarity(small).inverted else small)
-    return found.mask if found.area >= _NOTHING else np.ones_like(found.mask)
+    return anatomy(pixels).breast.or_everything().mask
 
 
 def chance_rate(pixels: Pixels, boxes: Sequence[Box], tolerance_px: float = 0) -> float:

@@ -21,12 +21,11 @@ from mammolens.errors import DataError
 from mammolens.images.breast import (
     Mask,
     Pixels,
+    anatomy,
     dilated,
     eroded,
     find_breast,
     local_variance,
-    polarity,
-    thumbnail,
 )
 from mammolens.images.image import Image
 
@@ -225,8 +224,7 @@ class _Scene:
 
 
 def _scene(pixels: Pixels) -> _Scene:
-    small = thumbnail(pixels)
-    upright = 1 - small if polarity(small).inverted else small
+    upright = anatomy(pixels).upright
     fog = float(np.percentile(upright, _FOG))
     clear = np.clip((upright - fog) / max(1 - fog, 1e-6), 0, 1).astype(np.float32)
     found = find_breast(clear)

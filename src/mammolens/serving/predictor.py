@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 from mammolens.errors import BundleError, ImageError, reason
 from mammolens.images.archives import Input
-from mammolens.images.breast import THUMBNAIL, Pixels
+from mammolens.images.breast import Pixels
 from mammolens.images.image import Header, Image, check_size
 from mammolens.images.preprocess import Geometry, Preprocess, as_float
 from mammolens.images.reading import read_image
@@ -33,7 +32,6 @@ class Seen:
 
     levels: NDArray[np.uint16]
     geometry: Geometry
-    shape: tuple[int, int]
     admitted: bool
     header: Header
     warnings: tuple[Warned, ...]
@@ -197,7 +195,6 @@ def look(picture: Picture, preprocess: Preprocess, gate: Gate | None) -> Seen | 
     return Seen(
         prepared.pixels,
         prepared.geometry,
-        (height, width),
         is_admitted(image, gate),
         image.header or Header(),
         tuple(said),
@@ -252,37 +249,12 @@ def _together(answers: list[tuple[Prediction, Seen | str]], level: Level) -> Ite
 
 
 def _light(seen: Seen | str) -> Seen | str:
-    """Return what was seen without its pixels, but for their shape: thousands may wait."""
-    if isinstance(seen, str):
-        return seen
-    return replace(seen, levels=np.broadcast_to(np.uint16(0), seen.levels.shape))
+    """Return what was seen without its pixels: thousands may wait."""
+    return seen if isinstance(seen, str) else replace(seen, levels=np.empty((0, 0), np.uint16))
 
 
 def _placed(answer: Prediction, seen: Seen | str) -> Prediction:
     """Return the answer with its map over the whole picture instead of over the canvas."""
     if answer.score_map is None or isinstance(seen, str):
         return answer
-    return replace(answer, score_map=_on_picture(answer.score_map, seen))
-
-
-def _on_picture(score_map: Pixels, seen: Seen) -> Pixels:
-    """Return a map of the canvas as one of the whole picture, longer side `THUMBNAIL` at most."""
-    height, width = seen.shape
-    scale = min(1.0, THUMBNAIL / max(height, width))
-    whole = np.zeros((max(1, round(height * scale)), max(1, round(width * scale))), np.float32)
-    canvas_height, canvas_width = seen.levels.shape
-    left, top, right, bottom = seen.geometry.content
-    rows, columns = score_map.shape
-    box = (
-        left * columns / canvas_width,
-        top * rows / canvas_height,
-        right * columns / canvas_width,
-        bottom * rows / canvas_height,
-    )
-    x0, y0, x1, y1 = (round(edge * scale) for edge in seen.geometry.crop)
-    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-    picture = Pillow.fromarray(np.ascontiguousarray(score_map, dtype=np.float32))
-    placed = np.asarray(picture.resize((x1 - x0, y1 - y0), Pillow.Resampling.BILINEAR, box=box))
-    part = whole[y0:y1, x0:x1]
-    part[:] = (placed[:, ::-1] if seen.geometry.flipped else placed)[: part.shape[0], : part.shape[1]]
-    return np.clip(whole, 0, 1)
+    return replace(answer, score_map=seen.geometry.to_image(answer.score_map))

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mammolens.errors import ImageError, reason
-from mammolens.images.breast import UNCERTAIN, Pixels, find_breast, polarity, thumbnail
+from mammolens.images.breast import UNCERTAIN, Pixels, anatomy, thumbnail
 from mammolens.images.image import Header
 from mammolens.images.preprocess import Preprocess, as_float
 from mammolens.images.reading import read_image
@@ -49,7 +49,7 @@ def before_and_after(path: Path, preprocess: Preprocess, gate: Gate | None = Non
     """
     image = read_image(path)
     prepared = preprocess(image.pixels)
-    found = polarity(thumbnail(image.pixels))
+    seen = anatomy(image.pixels)
     header = image.header or Header()
     height, width = image.pixels.shape
     said: list[Warned] = [] if is_admitted(image, gate) else [ImageWarning.NOT_LIKE_TRAINING]
@@ -60,9 +60,9 @@ def before_and_after(path: Path, preprocess: Preprocess, gate: Gate | None = Non
         "format": " ".join(filter(None, (image.format, header.transfer_syntax))),
         "size": f"{width} x {height} pixels",
         "depth": f"{image.bit_depth} bits, {'colour' if image.colour else 'grey'}",
-        "polarity": f"{'inverted' if found.inverted else 'upright'}, margin {found.margin:.2f}"
-        f"{' (uncertain)' if found.margin < UNCERTAIN else ''}",
-        "chest wall": "right" if find_breast(_upright(image.pixels)).chest_wall_right else "left",
+        "polarity": f"{'inverted' if seen.polarity.inverted else 'upright'}, margin {seen.polarity.margin:.2f}"
+        f"{' (uncertain)' if seen.polarity.margin < UNCERTAIN else ''}",
+        "chest wall": "right" if seen.breast.chest_wall_right else "left",
         "laterality": header.laterality or "unknown",
         "view": header.view or "unknown",
         "pixel spacing": spacing or "unknown",
@@ -76,8 +76,3 @@ def before_and_after(path: Path, preprocess: Preprocess, gate: Gate | None = Non
         ("as the network sees it", as_float(prepared.pixels)),
     ]
     return facts, figures.contact_sheet(pictures, columns=2)
-
-
-def _upright(pixels: Pixels) -> Pixels:
-    small = thumbnail(pixels)
-    return 1 - small if polarity(small).inverted else small

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from mammolens.data.manifest import Manifest
 from mammolens.errors import BundleError, DataError, ImageError, MissingExtra
-from mammolens.images.breast import Mask, Pixels, dilated, find_breast, polarity, thumbnail
+from mammolens.images.breast import Mask, Pixels, anatomy, dilated
 from mammolens.images.preprocess import Preprocess
 from mammolens.images.reading import read_image
 from mammolens.judging.schema import Robustness
@@ -47,7 +47,7 @@ _Floats = NDArray[np.float64]
 
 def _rotated(pixels: Pixels, degrees: float) -> Pixels:
     """Turn anticlockwise about the centre; what comes in is background."""
-    fill = float(pixels.max() if _is_inverted(pixels) else pixels.min())
+    fill = float(pixels.max() if anatomy(pixels).polarity.inverted else pixels.min())
     turned = _picture(pixels).rotate(degrees, Pillow.Resampling.BILINEAR, fillcolor=fill)
     return _clipped(turned)
 
@@ -95,13 +95,13 @@ def _marked(pixels: Pixels) -> Pixels:
 
     They have the picture's brightest level, or the darkest where black and white are exchanged.
     """
-    inverted, small = _is_inverted(pixels), thumbnail(pixels)
-    breast = find_breast(1 - small if inverted else small)
+    seen = anatomy(pixels)
+    breast = seen.breast
     mask = _enlarged(dilated(breast.mask, _SKIN), pixels.shape)
     marks = (_letters(pixels.shape, at_right=not breast.chest_wall_right, at_top=at_top) for at_top in (True, False))
     letters = min(marks, key=lambda ink: int((ink & mask).sum()))
     marked = pixels.copy()
-    marked[letters & ~mask] = pixels.min() if inverted else pixels.max()
+    marked[letters & ~mask] = pixels.min() if seen.polarity.inverted else pixels.max()
     return marked
 
 
@@ -269,10 +269,6 @@ def _judged(
         images=len(patients),
         patients=len(set(patients)),
     )
-
-
-def _is_inverted(pixels: Pixels) -> bool:
-    return polarity(thumbnail(pixels)).inverted
 
 
 def _letters(shape: tuple[int, ...], *, at_right: bool, at_top: bool) -> Mask:
