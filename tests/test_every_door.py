@@ -20,7 +20,7 @@ from mammolens.data.manifest import Manifest
 from mammolens.images.archives import find_inputs
 from mammolens.judging.judge import Question, judge
 from mammolens.judging.schema import Model
-from mammolens.model.conformal import Conformal
+from mammolens.model.rules import Conformal
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Reason
 from mammolens.serving.predictor import Predictor
 

@@ -15,10 +15,9 @@ from scipy import ndimage
 from mammolens.data.manifest import Manifest
 from mammolens.data.sources import read_source
 from mammolens.data.sources.phantom import write_phantoms
-from mammolens.doctor.examination import examine, look, mend
-from mammolens.doctor.facts import Facts
+from mammolens.doctor.examination import examine, mend
+from mammolens.doctor.facts import ExaminedSet, Facts, collect_facts
 from mammolens.doctor.findings import Diagnosis, Finding, Severity
-from mammolens.doctor.image_checks import Examined
 from mammolens.images.breast import polarity, thumbnail
 from mammolens.images.reading import read_image
 from mammolens.records import Mammogram, Split
@@ -28,7 +27,7 @@ EVERYDAY = {"square", "eight_bits", "marker", "too_few_patients", "cut_off", "cl
 
 
 def diagnose(manifest: Manifest) -> Diagnosis:
-    return examine(look(manifest), data="set", command="mammolens doctor set")
+    return examine(collect_facts(manifest), data="set", command="mammolens doctor set")
 
 
 def by_code(manifest: Manifest) -> dict[str, Finding]:
@@ -243,7 +242,7 @@ def test_mending_leaves_out_marks_and_splits(clean: Manifest) -> None:
     invert(clean.paths[1])
     twin = replace(clean.mammograms[2], path=copied(clean.paths[2], "mirrored"))
     spoilt = Manifest((*clean.mammograms, twin))
-    examined = look(spoilt)
+    examined = collect_facts(spoilt)
     diagnosis = examine(examined, data="set", command="")
     mended = mend(examined, diagnosis.findings)
     assert set(spoilt.paths) - set(mended.paths) == {clean.paths[0], twin.path}
@@ -312,13 +311,13 @@ def test_what_is_only_noted_is_found_in_exactly_the_files_that_have_it(
 
 def test_inverted_images_are_told_by_machine_or_site(clean_phantoms: Manifest) -> None:
     machines = Manifest(tuple(replace(m, metadata={"site_id": str(i % 2)}) for i, m in enumerate(clean_phantoms)))
-    examined = look(machines)
+    examined = collect_facts(machines)
     turned = replace_facts(examined, lambda index, facts: replace(facts, inverted=index % 2 == 0))
     finding = {f.code: f for f in examine(turned, data="", command="").findings}["inverted"]
     half = (len(machines) + 1) // 2
     assert f": {half} of {half} of site 0 (" in finding.title
 
 
-def replace_facts(examined: Examined, change: Callable[[int, Facts], Facts]) -> Examined:
+def replace_facts(examined: ExaminedSet, change: Callable[[int, Facts], Facts]) -> ExaminedSet:
     facts = tuple(f if isinstance(f, str) else change(i, f) for i, f in enumerate(examined.facts))
     return replace(examined, facts=facts)

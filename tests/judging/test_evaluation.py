@@ -13,8 +13,7 @@ from mammolens.judging.judge import Question, judge, judge_scores
 from mammolens.judging.predictions import read_predictions, write_predictions
 from mammolens.judging.schema import Model, Report
 from mammolens.judging.subgroups import subgroups
-from mammolens.model.conformal import fit_conformal
-from mammolens.model.rules import FIXED, Rules, unmeasured
+from mammolens.model.rules import FIXED, Rules, fit_conformal, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split
 
 # Two test patients with two images each; patient "a" was trained on too.

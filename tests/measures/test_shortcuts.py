@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mammolens.data.manifest import Manifest
-from mammolens.doctor.duplicates import duplicate_groups
+from mammolens.doctor.facts import duplicate_groups
 from mammolens.measures import shortcuts
 from mammolens.measures.metrics import roc_auc
 from mammolens.records import Mammogram

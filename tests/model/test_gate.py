@@ -210,13 +210,9 @@ def test_a_network_of_pieces_gets_a_gate_for_pieces(gate: Gate, others: list[Pix
     assert np.mean([own.admits(row) for row in pieces]) > 0.9
 
 
-def test_what_cannot_be_fitted_on(training: np.ndarray) -> None:
+def test_too_few_images_cannot_be_fitted_on(training: np.ndarray) -> None:
     with pytest.raises(DataError, match=f"at least {MIN_IMAGES} training images; received 3"):
         fit_gate(training[:3])
-    with pytest.raises(DataError, match=rf"\(images, {STATISTICS}\) numbers; received \(40, 5\)"):
-        fit_gate(training[:, :5])
-    with pytest.raises(DataError, match="NaN"):
-        fit_gate(np.where(training == training[0, 0], np.float32(np.nan), training))
 
 
 def test_a_gate_of_other_statistics_is_refused(gate: Gate) -> None:
@@ -230,7 +226,7 @@ def test_a_gate_of_other_statistics_is_refused(gate: Gate) -> None:
 def test_the_reference_is_a_correlation() -> None:
     correlation = room._reference_correlation()
     assert np.linalg.eigvalsh(correlation).min() > 0
-    assert all(deviation > 0 for _, _, deviation in room._REFERENCE)
+    assert all(deviation > 0 for _, _, deviation in room._REFERENCE["statistics"])
 
 
 @settings(max_examples=60, deadline=None)

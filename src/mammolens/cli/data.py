@@ -114,8 +114,9 @@ def doctor(
     Exit code 1 on errors, and if images were left out.
     """
     from mammolens.data.sources import read_source
-    from mammolens.doctor.examination import examine, look
+    from mammolens.doctor.examination import examine
     from mammolens.doctor.examination import mend as mended
+    from mammolens.doctor.facts import collect_facts
     from mammolens.doctor.findings import Severity
     from mammolens.reports.doctor import write_report
     from mammolens.reports.terminal import findings_table
@@ -124,7 +125,7 @@ def doctor(
     check_new_file(mend, TABLES)
     listed = read_source(data, positive=positive)
     left_out = tell_left_out(listed)
-    examined = look(listed, progress=not quiet)
+    examined = collect_facts(listed, progress=not quiet)
     diagnosis = examine(examined, data=data, command=command_line())
     if out is not None:
         write_report(diagnosis, out)

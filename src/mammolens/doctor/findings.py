@@ -1,6 +1,9 @@
 """What the doctor says: `Finding`s in a `Diagnosis`, and the schema of ``findings.json``."""
 
+import tomllib
+from collections.abc import Sequence
 from enum import StrEnum
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +13,7 @@ from mammolens import __version__
 from mammolens.measures.metrics import Estimate
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+_SENTENCES = tomllib.loads(resources.files("mammolens.doctor").joinpath("findings.toml").read_text(encoding="utf-8"))
 
 
 class Severity(StrEnum):
@@ -85,3 +89,31 @@ class Diagnosis(BaseModel):
     def of(self, severity: Severity) -> tuple[Finding, ...]:
         """Return the findings of one severity."""
         return tuple(finding for finding in self.findings if finding.severity is severity)
+
+
+def finding(
+    key: str,
+    files: Sequence[Path] = (),
+    *,
+    groups: Sequence[Sequence[Path]] = (),
+    estimate: Estimate | None = None,
+    **said: object,
+) -> Finding:
+    """Return what ``findings.toml`` says under `key` of these files, or groups of files.
+
+    Args:
+        key: of the table.
+        files: what it concerns, where they are not in groups.
+        groups: which files belong together.
+        estimate: of a shortcut.
+        said: what its sentences leave to be filled in, but for the numbers of images and groups.
+    """
+    files = files or [path for group in groups for path in group]
+    said |= {"images": _counted(files, "image"), "groups": _counted(groups, "group")}
+    parts = {"code": key} | _SENTENCES[key]
+    texts = {part: text.format(**said) for part, text in parts.items()}
+    return Finding.model_validate(texts | {"files": files, "groups": groups, "estimate": estimate})
+
+
+def _counted(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name if len(things) == 1 else f'{name}s'}"

@@ -25,17 +25,9 @@ from mammolens.learning.score_maps import with_score_map
 from mammolens.measures import metrics
 from mammolens.model.bundle import Bundle, BundleRecord, Learnt, Outputs, TrainingData, write_bundle
 from mammolens.model.calibration import Calibration, fit_calibration
-from mammolens.model.conformal import Conformal
 from mammolens.model.gate import MIN_IMAGES, Gate, fit_gate, is_admitted, statistics
 from mammolens.model.recipe import Recipe
-from mammolens.model.rules import (
-    BALANCED,
-    FIXED,
-    by_level,
-    conformal_by_level,
-    points_by_level,
-    unmeasured,
-)
+from mammolens.model.rules import FIXED, Rules, by_level, fit_rules, unmeasured
 from mammolens.parallel import cores
 from mammolens.phantoms.drawing import draw_patient, draw_view
 from mammolens.records import LABEL_NAMES, Level, Split, View
@@ -120,18 +112,15 @@ def export(  # noqa: PLR0913 - what answers, how, where to, and what it was fitt
     examples = valid.pixels.take(range(min(_COMPARED, len(valid.pixels)))) if valid else None
     compared = _drawn(preprocess) if examples is None else examples
     difference = parity(served, model, compared, half=half)
-    calibration, points, figures = Calibration(), {}, {}
-    conformal: dict[Level, Conformal] = {}
+    calibration, figures = Calibration(), {}
+    rules = Rules(FIXED, {level: {FIXED: unmeasured(threshold or 0.5)} for level in Level})
     if valid is not None:
         scores = scores_by(model, valid.pixels) if scores is None else scores
         calibration = fit_calibration(valid.manifest.labels, scores, valid.manifest.patients)
         fixed = None if threshold is None else float(calibration(threshold))
         probabilities = calibration(scores)
-        points = points_by_level(valid.manifest, probabilities, fixed)
-        conformal = conformal_by_level(valid.manifest, probabilities)
+        rules = fit_rules(valid.manifest, probabilities, fixed)
         figures = _figures(valid.manifest, probabilities)
-    else:
-        points = {level: {FIXED: unmeasured(threshold or 0.5)} for level in Level}
     record = BundleRecord(
         name=card.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -141,9 +130,9 @@ def export(  # noqa: PLR0913 - what answers, how, where to, and what it was fitt
         preprocess=preprocess,
         outputs=Outputs(score_map=OUTPUTS[1] if len(served.outputs) > 1 else None),
         calibration=calibration,
-        operating_points=points,
-        default_operating_point=FIXED if FIXED in points[Level.IMAGE] else BALANCED,
-        conformal=conformal,
+        operating_points=rules.points,
+        default_operating_point=rules.default_point,
+        conformal=rules.conformal,
         gate=None if evidence is None else _gate(evidence.of_split(Split.TRAIN).manifest),
         metrics=figures,
         parity=difference,

@@ -21,9 +21,8 @@ from mammolens.files import folder_written_whole, write_text
 from mammolens.images.preprocess import VERSION, Preprocess
 from mammolens.measures.metrics import Estimate
 from mammolens.model.calibration import Calibration
-from mammolens.model.conformal import Conformal
 from mammolens.model.gate import Gate
-from mammolens.model.rules import FIXED, OperatingPoints, Rules
+from mammolens.model.rules import Conformal, OperatingPoints, Rules
 from mammolens.records import LABEL_NAMES, Level
 
 MODEL, RECORD = "model.onnx", "bundle.json"
@@ -36,7 +35,6 @@ INTENDED_USE = (
 )
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
-_RENAMED = {"as-trained": FIXED}  # operating points in bundles of version 0.1.0
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -145,21 +143,6 @@ class BundleRecord(BaseModel):
     metrics: dict[str, Estimate]
     parity: float
     files: dict[str, str] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fixed_was_called_as_trained(cls, value: object) -> object:
-        if not isinstance(value, dict) or not isinstance(value.get("operating_points"), dict):
-            return value
-        points = {
-            level: {_RENAMED.get(name, name): point for name, point in named.items()}
-            if isinstance(named, dict)
-            else named
-            for level, named in value["operating_points"].items()
-        }
-        default = value.get("default_operating_point")
-        chosen = _RENAMED.get(default, default) if isinstance(default, str) else default
-        return {**value, "operating_points": points, "default_operating_point": chosen}
 
     @model_validator(mode="after")
     def _every_level_can_decide(self) -> Self:

@@ -8,7 +8,9 @@ of another's away.
 
 import itertools
 import math
+import tomllib
 from dataclasses import dataclass
+from importlib import resources
 from typing import Literal, Self
 
 import numpy as np
@@ -46,64 +48,13 @@ _CLIP = 5.0  # deviations beyond which a statistic is no odder, so that no singl
 _OWN = 0.1  # weight of the images fitted on; the reference has the rest
 _RIDGE = 0.1  # shrinkage of correlations towards none (target D of Schäfer and Strimmer 2005)
 _LIMIT = 1.7  # least threshold: 9 of 2,149 digital images and 3 of 1,247 films lie beyond it
+_REJECTED = 0.005  # share of images like those fitted on that may be turned away
 _MARGIN = 1.1  # unseen images lie a little further out than those fitted on
 _JUNK = 2.0  # medians that no threshold exceeds: a few blank files must not open the gate
 
-_REFERENCE: tuple[tuple[str, float, float], ...] = (
-    ("height of the breast", 0.913, 0.105),
-    ("its width", 0.620, 0.167),
-    ("gap to the side it stands on, log", -0.982, 0.066),
-    ("share of its box that it fills", 0.695, 0.099),
-    ("share its chest wall lacks of a straight line, log", -0.878, 0.132),
-    ("share of the far side that it meets", 0.182, 0.076),
-    ("share of the lower side that it meets", 0.065, 0.162),
-    ("length of its outline to root of area, log", 0.399, 0.111),
-    ("level of the background, log", -1.283, 0.055),
-    ("share of bright background, log", -1.387, 0.166),
-    ("share of textured background, log", -1.129, 0.169),
-    ("share of dark tissue, log", -1.686, 0.060),
-    ("deviation of tissue to contrast, log", -0.388, 0.184),
-    ("entropy of tissue, bits", 3.780, 0.528),
-    ("coarse detail, log", -1.588, 0.102),
-    ("middle over fine detail, log", -0.126, 0.092),
-    ("coarse over middle detail, log", 0.106, 0.111),
-    ("slopes of one direction, log", -0.692, 0.191),
-    ("slopes of crossed directions, log", -0.859, 0.186),
-    ("steepness of the skin line, log", -0.718, 0.233),
-    ("its unevenness", 0.567, 0.225),
-)
-"""What is measured, and its mean and deviation over mammograms.
+_REFERENCE = tomllib.loads(resources.files("mammolens.model").joinpath("gate.toml").read_text(encoding="utf-8"))
 
-Over 1,698 images of rsna_breast and 921 of cbis_ddsm_mass (three in five patients), 1,000 phantoms,
-and 4,052 copies of these, altered in contrast, noise, sharpness, background, margins and markers.
-Logarithms are decimal, of the share or level plus a small constant; lengths are shares of the side.
-"""
-
-_CORRELATION = """
-  43
- -19  -10
- -24  -19    3
-  14   32   -6  -46
-  -7    5    0   62   -8
-  31   36   -8  -34   13  -34
-  -6   28   47  -52   39  -23   10
-  -6   -4   -3   11  -10   -3    1  -10
-  14   39    6  -20   23   -6    4   34   -8
-  20   44    6  -26   29   -8    7   37   -8   94
-  -3  -11    2   -2    2   -1   -4    4   -3   -3   -2
-  -1   -8   -5   14   -9    5   -4   -9    1  -16  -15   18
-  18    2   -3   -2    0  -13    6    2   -2    6   11   15   69
- -21  -34    6  -14   -3  -25    1    1   -1  -17  -18   28   38   38
-  26   27    9  -48   28  -35   22   37   -8   47   54   -2  -35    2    6
-   7    5   17  -26   14  -19    4   29   -6   26   27  -10  -72  -43   -9   66
-  -7   17    7  -25   17  -14    1   37   -5   24   26   -3  -18   -5   -4   34   29
-  14   10    6  -30   22   -9    3   25  -12   27   31    1   -9    6   -1   37   31   17
- -33  -24    4   30  -22   17   -3  -13    7  -44  -53   -2   32  -18   19  -65  -44  -21  -34
-  22   33   11  -29   27  -17   13   46  -10   48   54    9   23   32    2   42    8   20   27  -30
-"""
-"""Correlation between them over the same images, in percent, row by row below the diagonal."""
-
-STATISTICS = len(_REFERENCE)
+STATISTICS = len(_REFERENCE["statistics"])
 """How many numbers `statistics` returns."""
 
 
@@ -147,40 +98,27 @@ class Gate(BaseModel):
         return self.distance(statistics) <= self.threshold
 
 
-def fit_gate(statistics: NDArray[np.float32], reject: float = 0.005) -> Gate:
-    """Fit a gate on the statistics of training images, (images, STATISTICS).
+def fit_gate(statistics: NDArray[np.float32]) -> Gate:
+    """Fit a gate on the statistics of training images, (images, STATISTICS), all finite.
 
     The reference of digital, film and synthetic mammograms has nine tenths of the weight: what
-    one training set does not show, such as film, is no reason to turn an image away.
-
-    Args:
-        statistics: what `statistics` says of each image.
-        reject: share of images like these that may be turned away, in [0, 1). The threshold is
-            never below what admits the reference.
+    one training set does not show, such as film, is no reason to turn an image away. The threshold
+    is never below what admits the reference.
 
     Raises:
-        DataError: there are fewer than `MIN_IMAGES` images, or not STATISTICS finite
-            numbers of each.
+        DataError: there are fewer than `MIN_IMAGES` images.
     """
-    if statistics.ndim != 2 or statistics.shape[1] != STATISTICS:  # noqa: PLR2004 - a table
-        raise DataError(f"A gate is fitted on a table of (images, {STATISTICS}) numbers; received {statistics.shape}.")
     if len(statistics) < MIN_IMAGES:
         raise DataError(f"A gate needs at least {MIN_IMAGES} training images; received {len(statistics)}.")
-    if not np.isfinite(statistics).all():
-        raise DataError("A gate is fitted on finite numbers; received NaN or infinity.")
     own = _standardised(statistics)
     centre = _OWN * own.mean(axis=0)
     covariance = (1 - _OWN) * (_reference_correlation() + np.outer(centre, centre))
     covariance += _OWN * (own - centre).T @ (own - centre) / len(own)
     covariance += _RIDGE * (np.diag(np.diag(covariance)) - covariance)
-    gate = Gate(
-        images=len(own),
-        centre=tuple(centre.tolist()),
-        precision=tuple(map(tuple, np.linalg.inv(covariance).tolist())),
-        threshold=_LIMIT,
-    )
+    precision = tuple(map(tuple, np.linalg.inv(covariance).tolist()))
+    gate = Gate(images=len(own), centre=tuple(centre.tolist()), precision=precision, threshold=_LIMIT)
     distances = [gate.distance(row) for row in statistics]
-    wanted = _MARGIN * float(np.quantile(distances, 1 - reject))
+    wanted = _MARGIN * float(np.quantile(distances, 1 - _REJECTED))
     bounded = min(wanted, _JUNK * float(np.median(distances)))
     return gate.model_copy(update={"threshold": max(_LIMIT, bounded)})
 
@@ -316,11 +254,11 @@ def _texture(scene: _Scene) -> tuple[float, ...]:
 
 def _standardised(statistics: NDArray[np.float32]) -> Vector:
     """Return statistics, (…, STATISTICS), in the reference's deviations from its means."""
-    mean, deviation = (np.array([row[i] for row in _REFERENCE]) for i in (1, 2))
-    return np.asarray(np.clip((statistics - mean) / deviation, -_CLIP, _CLIP))
+    _, mean, deviation = zip(*_REFERENCE["statistics"], strict=True)
+    return np.clip((statistics - np.array(mean)) / np.array(deviation), -_CLIP, _CLIP)
 
 
 def _reference_correlation() -> Vector:
     lower = np.zeros((STATISTICS, STATISTICS))
-    lower[np.tril_indices(STATISTICS, -1)] = np.array(_CORRELATION.split(), dtype=np.float64) / 100
-    return np.asarray(lower + lower.T + np.eye(STATISTICS))
+    lower[np.tril_indices(STATISTICS, -1)] = np.concatenate(_REFERENCE["correlations"]) / 100
+    return lower + lower.T + np.eye(STATISTICS)

@@ -18,6 +18,8 @@ PRESETS = {"plain": Preprocess.plain, "breast": Preprocess.breast}
 ALL_STAGES = 9
 """Of a pretrained network."""
 
+_SHIPPED = resources.files("mammolens") / "recipes"
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 Axes = tuple[tuple[int, ...], ...]
@@ -67,8 +69,8 @@ class Recipe(BaseModel):
         augment: random changes to training images.
         initial_weights: ``imagenet``, ``none``, or a run or ``.h5`` file whose layers of the same
             name and shape are taken over. The baseline network has ``none``.
-        pooling: how a score map becomes one probability: ``mean``, ``max``, ``mean_max``,
-            ``log_sum_exp``, ``top_k`` or ``attention``. The baseline network has none.
+        pooling: how a score map becomes one probability: ``mean``, ``max``, ``mean_max``
+            or ``attention``. The baseline network has none.
         convolution_dropout: share dropped after each convolutional block.
         dense_dropout: share dropped before the output.
         drop_connect: share of images for which the last residual block is left out.
@@ -78,7 +80,7 @@ class Recipe(BaseModel):
         weight_decay: of AdamW; of ``lbfgs``, the L2 penalty on features of standard deviation 1.
         learning_rate: at the start; of ``one_cycle``, at its highest.
         schedule: ``plateau`` lowers the rate when validation loss stalls; ``one_cycle`` raises it
-            over `warm_up` and lets it fall to zero along a cosine.
+            over `warm_up` and lowers it to zero along a cosine.
         warm_up: share of all steps.
         stage_rates: each stage of a pretrained network learns at so many times the rate of the one
             after it, the last one and attention at so many times that of the head; 1 is alike.
@@ -86,12 +88,9 @@ class Recipe(BaseModel):
             each makes an epoch faster.
         label_smoothing: labels become this share of one half.
         moving_average: momentum of a moving average of weights, which is what is kept; 0 is off.
-        mixup: pairs of images are mixed with a share drawn from Beta(mixup, mixup); 0 is off.
         sampling: ``image`` takes each image once an epoch; ``patient`` takes as many images, drawn
             so that each patient, and each class, has an equal part.
-        bags: weight of a second loss, that of the mean probability of two views of a breast: a
-            tumor need not show in each. Batches are then pairs of views; 0 is off.
-        boxes: weight of a third loss, that of the score map against the boxes of lesions, where a
+        boxes: weight of a second loss, that of the score map against the boxes of lesions, where a
             data set has them; 0 is off.
         test_time_flips: average the logits of each image and of the mirror images that flips in
             `augment` make of it.
@@ -116,7 +115,7 @@ class Recipe(BaseModel):
     preprocess: Preprocess = Preprocess.plain()
     augment: Augment = Augment()
     initial_weights: str = "none"
-    pooling: Literal["mean", "max", "mean_max", "log_sum_exp", "top_k", "attention"] = "mean_max"
+    pooling: Literal["mean", "max", "mean_max", "attention"] = "mean_max"
     convolution_dropout: Share = 0.25
     dense_dropout: Share = 0.5
     drop_connect: Share = 0.0
@@ -128,9 +127,7 @@ class Recipe(BaseModel):
     frozen_stages: Annotated[int, Field(ge=0, le=ALL_STAGES)] = 0
     label_smoothing: Share = 0.0
     moving_average: Share = 0.0
-    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
     sampling: Literal["image", "patient"] = "image"
-    bags: Annotated[float, Field(ge=0, le=10)] = 0.0
     boxes: Annotated[float, Field(ge=0, le=100)] = 0.0
     test_time_flips: bool = False
     monitor: Literal["loss", "auc", "nothing"] = "loss"
@@ -145,29 +142,15 @@ class Recipe(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
-    def _one_order_of_images(self) -> Self:
-        if self.bags and (self.sampling == "patient" or self.mixup or self.batch_size % 2):
-            raise ValueError("bags take pairs of views: sampling = image, no mixup, an even batch")
-        if self.boxes and self.mixup:
-            raise ValueError("boxes of two images do not mix: boxes = 0, or mixup = 0")
-        return self
-
-    @model_validator(mode="after")
     def _one_convex_step(self) -> Self:
-        changes = self.augment.model_copy(update={"horizontal_flip": False, "vertical_flip": False})
-        if self.optimizer == "lbfgs" and (
-            self.frozen_stages < ALL_STAGES
-            or self.pooling not in {"mean", "attention"}
-            or not self.weight_decay
-            or self.monitor != "nothing"
-            or self.sampling != "image"
-            or changes != Augment()
-            or any((self.bags, self.boxes, self.mixup, self.label_smoothing))
-        ):
+        flips = {"horizontal_flip": False, "vertical_flip": False}
+        convex = self.frozen_stages == ALL_STAGES and self.pooling in {"mean", "attention"} and self.weight_decay
+        once = self.monitor == "nothing" and self.sampling == "image" and not (self.boxes or self.label_smoothing)
+        flips_alone = self.augment.model_copy(update=flips) == Augment()
+        if self.optimizer == "lbfgs" and not (convex and once and flips_alone):
             raise ValueError(
-                f"lbfgs needs frozen_stages = {ALL_STAGES}, pooling = mean or attention, a "
-                "weight_decay and monitor = nothing, and has no augmentation but flips, no "
-                "sampling, bags, boxes, mixup or label_smoothing"
+                f"lbfgs needs frozen_stages = {ALL_STAGES}, pooling = mean or attention, a weight_decay and "
+                "monitor = nothing, and has no augmentation but flips, no sampling, boxes or label_smoothing"
             )
         return self
 
@@ -210,27 +193,22 @@ def read_recipe(name_or_path: str = "baseline", changes: Sequence[str] = ()) -> 
         raise RecipeError(f"{origin}: not valid TOML ({error}).") from error
     for change in changes:
         _apply(settings, change)
-    _refuse_unknown(settings, origin)
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part != "constrained-float")
-        raise RecipeError(f"{origin}: {key} = {first['input']!r} will not do: {first['msg']}.") from error
+        raise RecipeError(f"{origin}: {_what_is_wrong(error)}") from error
 
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes that ship with the package."""
-    folder = resources.files("mammolens") / "recipes"
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name[-5:] == ".toml")
+    return sorted(Path(entry.name).stem for entry in _SHIPPED.iterdir() if entry.name.endswith(".toml"))
 
 
 def _find(name_or_path: str) -> tuple[str, str]:
-    if name_or_path in recipe_names():
-        packaged = resources.files("mammolens") / "recipes" / f"{name_or_path}.toml"
-        return f"recipe {name_or_path}", packaged.read_text(encoding="utf-8")
+    ships = name_or_path in recipe_names()
+    place = _SHIPPED / f"{name_or_path}.toml" if ships else Path(name_or_path)
     try:
-        return name_or_path, Path(name_or_path).read_text(encoding="utf-8")
+        return f"recipe {name_or_path}" if ships else name_or_path, place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"no recipe '{name_or_path}': expected a TOML file or one of {', '.join(recipe_names())}."
@@ -252,20 +230,19 @@ def _apply(settings: dict[str, Any], change: str) -> None:
         settings[last] = text
 
 
-def _refuse_unknown(settings: Mapping[str, Any], origin: str) -> None:
-    known = [
+def _what_is_wrong(error: ValidationError) -> str:
+    """Name the first key that no recipe has, and the nearest one; else the first value refused."""
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"] if part != "constrained-float")
+    if first["type"] != "extra_forbidden":
+        return f"{key} = {first['input']!r} will not do: {first['msg']}."
+    settings = [
         *Recipe.model_fields,
         *(f"augment.{name}" for name in Augment.model_fields),
         *(f"preprocess.{name}" for name in ("preset", *Preprocess.model_fields)),
     ]
-    given = list(settings)
-    for table in ("augment", "preprocess"):
-        inner = settings.get(table)
-        given += [f"{table}.{name}" for name in inner] if isinstance(inner, Mapping) else []
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise RecipeError(f"{origin}: unknown key '{name}'. Did you mean '{near[0]}'?")
+    near = difflib.get_close_matches(key, settings, n=1, cutoff=0.0)
+    return f"unknown key '{key}'. Did you mean '{near[0]}'?"
 
 
 def _toml_line(key: str, value: object) -> str:

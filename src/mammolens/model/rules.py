@@ -1,23 +1,26 @@
-"""From a probability to an answer: operating points, levels, prevalence. NumPy alone.
+"""From a probability to an answer: operating points, prediction sets, levels, prevalence. NumPy alone.
 
 What is fitted here is fitted on validation, travels in the bundle and is applied when serving.
 `decide` is the one place where an answer is made: whoever serves, shows or judges calls it.
+
+Prediction sets are by Mondrian conformal prediction, by class: Vovk, Gammerman & Shafer 2005,
+Algorithmic Learning in a Random World; Sadinle, Lei & Wasserman 2019, J. Am. Stat. Assoc. 114:223;
+Angelopoulos & Bates 2021, arXiv:2107.07511.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mammolens.data.manifest import Manifest
 from mammolens.measures import metrics
 from mammolens.measures.decisions import decision_measures
 from mammolens.measures.metrics import Estimate
 from mammolens.model.calibration import DIGITS, Probability, logit, sigmoid
-from mammolens.model.conformal import Conformal, fit_conformal
 from mammolens.records import LABEL_NAMES, Level, Prediction, Reason
 
 BALANCED = "balanced"
@@ -25,9 +28,13 @@ SENSITIVITY_90, SPECIFICITY_90 = "sensitivity-90", "specificity-90"
 FIXED = "fixed"
 """The threshold that is given as a number, such as the original project's 0.5, and not chosen."""
 
+ALPHA = 0.1
+"""Share of either class whose prediction set may lack it."""
+
 _ENOUGH = 0.9
 
 Array = NDArray[np.float64]
+Count = Annotated[int, Field(ge=0)]
 
 
 class OperatingPoint(BaseModel):
@@ -53,6 +60,38 @@ class OperatingPoint(BaseModel):
 OperatingPoints = dict[str, OperatingPoint]
 
 
+class Conformal(BaseModel):
+    """Thresholds on how odd a class is for a subject: 1 − its probability.
+
+    Of new subjects of either class, on average over validation sets, at least 1 − alpha have a set
+    that holds their class, if they and those it was fitted on are exchangeable. That is marginal
+    over subjects, not true of each kind of breast or machine. And it is approximate: breasts and
+    images of one patient are alike, so that validation says less than its counts promise; and
+    validation also chose epoch and calibration. (A calibration keeps the order of images, and so
+    their sets, but for ties; means of views it changes a little.)
+
+    Attributes:
+        alpha: the error rate, in (0, 1).
+        thresholds: largest oddness in the set of no tumor and of tumor; 1 holds it always.
+        subjects: how many without and with a tumor each was chosen on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    thresholds: tuple[Probability, Probability]
+    subjects: tuple[Count, Count]
+
+    def prediction_set(self, probability: float) -> tuple[int, ...]:
+        """Return the labels that are not too odd for a probability of tumor in [0, 1].
+
+        (0,) is no tumor and (1,) tumor. Both, and none, are uncertain: both where the network
+        cannot tell, none where it tells so well that what lies between is odd for either.
+        """
+        odd = np.round((probability, 1 - probability), DIGITS)
+        return tuple(label for label in (0, 1) if odd[label] <= self.thresholds[label])
+
+
 @dataclass(frozen=True, eq=False)
 class Rules:
     """How probabilities become answers: fitted on a validation split, never on what is judged.
@@ -65,8 +104,8 @@ class Rules:
     """
 
     default_point: str
-    points: Mapping[Level, OperatingPoints]
-    conformal: Mapping[Level, Conformal] = field(default_factory=dict)
+    points: dict[Level, OperatingPoints]
+    conformal: dict[Level, Conformal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +133,7 @@ def decide(probability: float | None, level: Level, point: str, rules: Rules, *,
     only the one that the operating point decides against, makes it uncertain.
 
     Without prediction sets, what lies at or above the threshold that finds 90 % of tumors and
-    below the one that lets 90 % of the others go is uncertain: too high to rule a tumor out, too
+    below the one that passes 90 % of the others is uncertain: too high to rule a tumor out, too
     low to rule it in.
 
     Args:
@@ -120,28 +159,40 @@ def decide(probability: float | None, level: Level, point: str, rules: Rules, *,
 def decided(answer: Prediction, level: Level, point: str, rules: Rules) -> Prediction:
     """Return a prediction with what `decide` makes of its probability, whatever it was before."""
     made = decide(answer.probability, level, point, rules, admitted=answer.admitted)
-    return replace(
-        answer,
-        level=level,
-        operating_point=point,
-        threshold=rules.points[level][point].threshold,
-        decision=made.decision,
-        uncertain=made.uncertain,
-        reason=made.reason,
-    )
+    threshold = rules.points[level][point].threshold
+    return replace(answer, level=level, operating_point=point, threshold=threshold, **vars(made))
+
+
+def fit_rules(valid: Manifest, probabilities: Array, fixed: float | None = None) -> Rules:
+    """Choose operating points and prediction sets on validation at each level.
+
+    A breast or patient counts once. Where every patient has a tumor, in one of her breasts, the
+    thresholds of patients are those of breasts.
+
+    Args:
+        valid: validation images, labelled, of both classes.
+        probabilities: of tumor, (images,).
+        fixed: a threshold that is given instead of chosen, and decides where none is named.
+    """
+    points: dict[Level, OperatingPoints] = {}
+    conformal: dict[Level, Conformal] = {}
+    chosen: OperatingPoints = {}
+    for level, subjects in by_level(valid, probabilities).items():
+        if 0 < subjects.labels.sum() < len(subjects.labels):
+            chosen = operating_points(subjects.labels, subjects.probabilities, subjects.patients, fixed)
+        points[level] = chosen
+        conformal[level] = fit_conformal(subjects.labels, subjects.probabilities)
+    return Rules(BALANCED if fixed is None else FIXED, points, conformal)
 
 
 def operating_points(
-    labels: ArrayLike,
-    probabilities: ArrayLike,
-    patients: Sequence[str],
-    fixed: float | None = None,
+    labels: ArrayLike, probabilities: ArrayLike, patients: Sequence[str], fixed: float | None = None
 ) -> OperatingPoints:
     """Choose thresholds on validation.
 
     ``balanced`` has the largest sensitivity + specificity; ``sensitivity-90`` is the highest
-    threshold that finds 90 % of tumors, ``specificity-90`` the lowest that lets 90 % of the others
-    go. `fixed` is a threshold that is given instead of chosen.
+    threshold that finds 90 % of tumors, ``specificity-90`` the lowest that passes 90 % of the
+    others. `fixed` is a threshold that is given instead of chosen.
 
     Raises:
         ValueError: one class only.
@@ -161,10 +212,43 @@ def operating_points(
     if fixed is not None:
         thresholds[FIXED] = fixed
     weights = metrics.patient_weights(patients)
-    return {
-        name: _operating_point(label, probability, threshold, weights, len(set(patients)))
-        for name, threshold in thresholds.items()
-    }
+    points = {}
+    for name, threshold in thresholds.items():
+        measures = decision_measures(label, probability, threshold)
+        points[name] = OperatingPoint(
+            threshold=threshold,
+            sensitivity=metrics.estimate(measures["sensitivity"], weights),
+            specificity=metrics.estimate(measures["specificity"], weights),
+            subjects=len(label),
+            patients=len(set(patients)),
+        )
+    return points
+
+
+def unmeasured(threshold: float) -> OperatingPoint:
+    """Return a threshold that was not chosen on anything."""
+    unknown = Estimate(np.nan, np.nan, np.nan)
+    return OperatingPoint(threshold=threshold, sensitivity=unknown, specificity=unknown, subjects=0, patients=0)
+
+
+def fit_conformal(labels: ArrayLike, probabilities: ArrayLike, alpha: float = ALPHA) -> Conformal:
+    """Choose for each class the ⌈(n + 1)(1 − alpha)⌉-th smallest oddness of its n subjects.
+
+    Where there is no such, as for fewer than 9 subjects at alpha 0.1, the set always holds the
+    class: too little is known to rule it out.
+
+    Args:
+        labels: 1 for tumor, else 0, (subjects,): images, breasts or patients.
+        probabilities: of tumor, (subjects,).
+        alpha: the error rate, in (0, 1).
+    """
+    label, probability = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    odd = probability[label == 0], 1 - probability[label == 1]
+    return Conformal(
+        alpha=alpha,
+        thresholds=(_largest_odd(odd[0], alpha), _largest_odd(odd[1], alpha)),
+        subjects=(len(odd[0]), len(odd[1])),
+    )
 
 
 def at_prevalence(probability: float, seen: float, expected: float) -> float:
@@ -188,25 +272,22 @@ def predictive_value(point: OperatingPoint, decision: str, prevalence: float) ->
     The ends are those at both low, and at both high, ends of sensitivity and specificity: at least
     as far apart as an interval of 95 %. NaN where they were not measured, or it is never decided.
     """
-    called = decision == LABEL_NAMES[1]
 
     def at(sensitivity: float, specificity: float) -> float:
         true, false = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
-        if not called:
+        if decision == LABEL_NAMES[0]:
             true, false = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
         return true / (true + false) if true + false > 0 else np.nan
 
-    both = point.sensitivity, point.specificity
-    value, low, high = (at(*(getattr(rate, end) for rate in both)) for end in ("value", "low", "high"))
-    return Estimate(value, low, high)
+    sensitivity, specificity = point.sensitivity, point.specificity
+    return Estimate(
+        at(sensitivity.value, specificity.value),
+        at(sensitivity.low, specificity.low),
+        at(sensitivity.high, specificity.high),
+    )
 
 
-def aggregated(
-    probabilities: ArrayLike,
-    breasts: Sequence[str],
-    patients: Sequence[str],
-    level: Level,
-) -> Array:
+def aggregated(probabilities: ArrayLike, breasts: Sequence[str], patients: Sequence[str], level: Level) -> Array:
     """Return for each image the probability of its breast or patient.
 
     A breast has the mean of its views: the label is the breast's, and views err independently. A
@@ -217,12 +298,12 @@ def aggregated(
         return probability
     _, breast = np.unique(np.asarray(breasts), return_inverse=True)
     # Rounded as everywhere, so that a threshold chosen on such means meets equal ones later.
-    by_breast = np.round(np.bincount(breast, weights=probability) / np.bincount(breast), DIGITS)
+    by_breast = np.round(np.bincount(breast, weights=probability) / np.bincount(breast), DIGITS)[breast]
     if level is Level.BREAST:
-        return np.asarray(by_breast[breast])
+        return np.asarray(by_breast)
     _, patient = np.unique(np.asarray(patients), return_inverse=True)
     by_patient = np.zeros(patient.max() + 1)
-    np.maximum.at(by_patient, patient, by_breast[breast])
+    np.maximum.at(by_patient, patient, by_breast)
     return by_patient[patient]
 
 
@@ -254,86 +335,39 @@ def by_level(manifest: Manifest, probabilities: Array, admitted: ArrayLike | Non
         probabilities: of tumor, (images,).
         admitted: which images look like mammograms, (images,); None: all.
     """
-    everyone = np.ones(len(manifest), dtype=bool)
-    known = everyone if admitted is None else np.asarray(admitted, dtype=bool)
-    breasts = np.asarray([mammogram.breast_key for mammogram in manifest])
+    passed = np.ones(len(manifest), dtype=bool) if admitted is None else np.asarray(admitted, dtype=bool)
     patients = np.asarray(manifest.patients)
-    paths = np.asarray([str(path) for path in manifest.paths])
-    keys = {Level.IMAGE: paths, Level.BREAST: breasts, Level.PATIENT: patients}
-    found = {}
-    for level, names in keys.items():
-        _, first, member = np.unique(names, return_index=True, return_inverse=True)
-        heard = np.bincount(member, weights=known) > 0
-        speaks = known | ~heard[member]
+    breasts = np.asarray([mammogram.breast_key for mammogram in manifest])
+    images = np.asarray([str(path) for path in manifest.paths])
+    subjects = {}
+    for level, keys in ((Level.IMAGE, images), (Level.BREAST, breasts), (Level.PATIENT, patients)):
+        _, first, member = np.unique(keys, return_index=True, return_inverse=True)
+        any_passed = np.bincount(member, weights=passed) > 0
+        speaks = passed | ~any_passed[member]
         labels, values = np.zeros(len(first)), np.zeros(len(first))
         np.maximum.at(labels, member, manifest.labels)
         values[member[speaks]] = aggregated(
             probabilities[speaks], breasts[speaks].tolist(), patients[speaks].tolist(), level
         )
-        found[level] = Subjects(labels, values, patients[first].tolist(), heard)
-    return found
-
-
-def points_by_level(
-    manifest: Manifest, probabilities: NDArray[np.float64], fixed: float | None = None
-) -> dict[Level, OperatingPoints]:
-    """Choose operating points on validation at each level; a breast or patient counts once.
-
-    Where every patient has a tumor, in one of her breasts, thresholds are those of breasts.
-
-    Args:
-        manifest: validation images, labelled.
-        probabilities: of tumor, (images,).
-        fixed: a threshold that is given instead of chosen.
-    """
-    chosen: dict[Level, OperatingPoints] = {}
-    found: OperatingPoints = {}
-    for level, (labels, values, patients, _) in by_level(manifest, probabilities).items():
-        if 0 < labels.sum() < len(labels):
-            found = operating_points(labels, values, patients, fixed)
-        chosen[level] = found
-    return chosen
-
-
-def conformal_by_level(manifest: Manifest, probabilities: NDArray[np.float64]) -> dict[Level, Conformal]:
-    """Fit conformal thresholds on validation at each level; a breast or patient counts once."""
-    subjects = by_level(manifest, probabilities)
-    return {level: fit_conformal(found.labels, found.probabilities) for level, found in subjects.items()}
-
-
-def unmeasured(threshold: float) -> OperatingPoint:
-    """Return a threshold that was not chosen on anything."""
-    unknown = Estimate(np.nan, np.nan, np.nan)
-    return OperatingPoint(threshold=threshold, sensitivity=unknown, specificity=unknown, subjects=0, patients=0)
+        subjects[level] = Subjects(labels, values, patients[first].tolist(), any_passed)
+    return subjects
 
 
 def _set_against(possible: tuple[int, ...], label: int) -> Reason | None:
     """Return why a prediction set does not bear out the class decided on, if it does not."""
     if possible == (label,):
         return None
-    return {0: Reason.NEITHER, 1: Reason.AGAINST, 2: Reason.BOTH}[len(possible)]
+    return (Reason.NEITHER, Reason.AGAINST, Reason.BOTH)[len(possible)]
 
 
 def _between(probability: float, points: OperatingPoints) -> Reason | None:
     if SENSITIVITY_90 not in points or SPECIFICITY_90 not in points:
         return None
-    not_out = metrics.called(probability, points[SENSITIVITY_90].threshold)
-    in_ = metrics.called(probability, points[SPECIFICITY_90].threshold)
-    return Reason.BETWEEN if not_out and not in_ else None
+    between = points[SENSITIVITY_90].threshold <= probability < points[SPECIFICITY_90].threshold
+    return Reason.BETWEEN if between else None
 
 
-def _operating_point(
-    label: Array,
-    probability: Array,
-    threshold: float,
-    weights: metrics.PatientWeights,
-    patients: int,
-) -> OperatingPoint:
-    measures = decision_measures(label, probability, threshold)
-    return OperatingPoint(
-        threshold=threshold,
-        sensitivity=metrics.estimate(measures["sensitivity"], weights),
-        specificity=metrics.estimate(measures["specificity"], weights),
-        subjects=len(label),
-        patients=patients,
-    )
+def _largest_odd(odd: Array, alpha: float) -> float:
+    ordered = np.sort(np.round(odd, DIGITS))
+    rank = int(np.ceil(round((len(ordered) + 1) * (1 - alpha), 9)))  # 9.000000000000002 is 9
+    return float(ordered[rank - 1]) if rank <= len(ordered) else 1.0

@@ -29,13 +29,7 @@ from mammolens.measures.localisation import (
     rank_correlation,
 )
 from mammolens.model.bundle import write_bundle
-from mammolens.model.rules import (
-    BALANCED,
-    Rules,
-    conformal_by_level,
-    points_by_level,
-    unmeasured,
-)
+from mammolens.model.rules import Rules, fit_rules, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split
 from mammolens.reports.evaluation import write_report
 from mammolens.serving.overlay import overlay
@@ -178,8 +172,7 @@ def _rules_from(predictions: Sequence[Prediction], question: Question) -> Rules:
     apart = question.split in (Split.TRAIN, Split.TEST)
     if not (apart and 0 < valid.labels.sum() < len(valid)):
         return Rules(NOT_CHOSEN, {level: {NOT_CHOSEN: unmeasured(0.5)} for level in Level})
-    probabilities = probabilities_of(predictions, valid)
-    return Rules(BALANCED, points_by_level(valid, probabilities), conformal_by_level(valid, probabilities))
+    return fit_rules(valid, probabilities_of(predictions, valid))
 
 
 def _gallery(paths: Sequence[Path], predictor: Predictor) -> list[bytes]:
