@@ -1,33 +1,25 @@
-"""A `Report` written: figures, ``report.html`` (no network, no script), card, ``report.json``."""
+"""A `Report` written: figures, ``report.html`` (no network, no script), ``model-card.md``, ``report.json``."""
 
-import base64
-from collections.abc import Mapping, Sequence
-from html import escape
-from importlib import resources
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mammolens.files import write_text
 from mammolens.judging.schema import Report
-from mammolens.records import LABEL_NAMES, Split
-from mammolens.reports.blocks import (
-    Field,
-    across,
-    by_level,
-    down,
-    listed,
-    measured,
-    quiet,
-    side_by_side,
-    table,
-)
-from mammolens.reports.card import NOT_A_LESION, POINTS, model_card, warnings
-from mammolens.reports.citations import Cited, Form, counted
-from mammolens.reports.figures import save_figure
-from mammolens.reports.plots import draw, inline
+from mammolens.model.bundle import Learnt
+from mammolens.model.rules import FIXED
+from mammolens.records import Level
+from mammolens.reports.figures import draw, inline, save_figure
+from mammolens.reports.pages import TERMS, Cited, data, template
 
-_COUNTED = ("images", "patients", "tumors")
-_RATES = ("sensitivity", "specificity")
-_ECE = "expected_calibration_error"
+CHECKLISTS = data("checklists.toml")
+"""TRIPOD+AI and CLAIM, item by item: where a report answers, and what a person must write."""
+
+Field = tuple[str, str, str]
+"""What a row or a column of a table shows: its name, the dotted path where it lies, its form."""
+
+_MACHINES = {"machine_id", "manufacturer", "site_id"}
 
 
 def write_report(report: Report, folder: Path, pictures: Sequence[bytes] = ()) -> None:
@@ -44,322 +36,122 @@ def write_report(report: Report, folder: Path, pictures: Sequence[bytes] = ()) -
     """
     if pictures and len(pictures) != len(report.mistakes):
         raise ValueError(f"{len(pictures)} pictures of {len(report.mistakes)} mistakes")
-    drawn = {}
+    figures = {}
     for name, figure in draw(report).items():
         for suffix in ("png", "svg"):
             save_figure(figure, folder / "figures" / f"{name}.{suffix}")
-        drawn[name] = inline(name, (folder / "figures" / f"{name}.svg").read_text("utf-8"))
-    write_text(folder / "report.html", _page(report, drawn, pictures))
+        figures[name] = inline(name, (folder / "figures" / f"{name}.svg").read_text("utf-8"))
+    write_text(folder / "report.html", evaluation_page(report, figures, pictures))
     write_text(folder / "model-card.md", model_card(report))
     write_text(folder / "report.json", report.model_dump_json(indent=2) + "\n")
 
 
-_SIZES = (
-    Field("Subjects", "subjects", "count"),
-    Field("Patients", "patients", "count"),
-    Field("Tumors", "tumors", "count"),
-)
+def evaluation_page(report: Report, figures: Mapping[str, str], pictures: Sequence[bytes]) -> str:
+    """Return ``report.html``, with figures as SVG by name, and a PNG of each mistake or none."""
+    shown = _shown(report)
+    for key, part in (("calibrated", "calibration"), ("conformal", "conformal")):
+        shown[key] = [(name, level[part]) for name, level in shown["levels"] if level[part].content is not None]
+    if report.localisation:
+        where = shown["json"]["localisation"]
+        shown["localised"] = [("All", where), *where["by_label"].items()]
+    return template("evaluation.html.j2").render(shown, figures=figures, pictures=pictures)
 
 
-def _page(report: Report, drawn: Mapping[str, str], pictures: Sequence[bytes]) -> str:
-    cite = Cited.of(report, markup=True)
-    sections = (
-        ("warnings", "Before you read on", _warnings(report, cite)),
-        ("glance", "At a glance", _glance(report, cite, drawn)),
-        ("discrimination", "Discrimination", _discrimination(report, cite, drawn)),
-        ("decisions", "Decisions", _decisions(report, cite)),
-        ("calibration", "Calibration", _calibration(report, cite, drawn)),
-        ("uncertain", "Knowing when not to answer", _uncertain(report, cite, drawn)),
-        ("benefit", "Net benefit", _benefit(drawn)),
-        ("subgroups", "Subgroups", _subgroups(report, cite, drawn)),
-        ("looked", "Where it looked", _looked(report, cite)),
-        ("robustness", "Robustness", _robustness(report, cite)),
-        ("mistakes", "Most confident mistakes", _mistakes(report, cite, pictures)),
-        ("methods", "How it was computed", _methods(report, cite)),
+def model_card(report: Report) -> str:
+    """Return ``model-card.md``: after Mitchell et al. 2019 (FAccT), from the report alone."""
+    rows = {name: checklist(name, report) for name in CHECKLISTS["source"]}
+    return template("model-card.md.j2").render(
+        _shown(report),
+        told=_told(report.model.learnt or ()),
+        checklists=rows,
+        sources=CHECKLISTS["source"],
+        makers=CHECKLISTS["left"]["makers"],
     )
-    shown = [one for one in sections if one[2]]
-    links = "\n".join(f'<a href="#{place}">{title}</a>' for place, title, _ in shown)
-    body = "\n".join(
-        f'<section id="{place}" class="table">\n<h2>{title}</h2>\n{text}</section>' for place, title, text in shown
-    )
-    names = ("report.css", "evaluation.css")
-    styles = (resources.files("mammolens.reports").joinpath(name).read_text("utf-8") for name in names)
-    data = cite("data", "text") if report.data else "a data set without a name"
-    split = f"split {cite('split', 'text')}" if report.split else "all images"
-    counts = (counted(cite, f"counts.{nouns}", nouns[:-1]) for nouns in _COUNTED)
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(report.model.name)}: mammolens report</title>
-<style>
-{"".join(styles)}</style></head><body><header><p class="by">mammolens report</p>
-<h1>{cite("model.name", "text")}</h1>
-<p class="counts">Judged on {data}, {split}: {" · ".join(counts)}</p>
-<p><span class="chip warning">Research use only</span> Not a medical device.</p>
-<nav>{links}</nav></header>
-<main>
-{body}
-</main>
-<footer><p>Made by <code>{escape(report.command or "a call from Python")}</code> with mammolens
-{cite("mammolens_version", "text")}. report.json has
-every figure with all its digits; model-card.md says what the model learnt from.</p>
-<p>This page may hold pictures and file names of patients: share it only with those who may see
-the data. <strong>Research use only</strong>: not a medical device.</p></footer></body></html>
-"""
 
 
-def _warnings(report: Report, cite: Cited) -> str:
-    items = [f'<li><span class="chip {kind}">{kind}</span> {text}</li>\n' for kind, text in warnings(report, cite)]
-    return f'<ul class="warnings">\n{"".join(items)}</ul>\n' if items else ""
+def measure(key: str) -> tuple[str, str]:
+    """Return what to call a measure and the form of its number, also of one without a term."""
+    if key in TERMS["measures"]:
+        name, form = TERMS["measures"][key]
+        return name, form
+    fixed, _, rest = key.partition("_at_")
+    target, _, other = rest.partition("_")
+    if fixed in ("sensitivity", "specificity") and target.isdigit() and other:
+        return f"{fixed.capitalize()} at {target} % {other}", "percent"
+    return key.replace("_", " ").capitalize(), "three"
 
 
-def _glance(report: Report, cite: Cited, drawn: Mapping[str, str]) -> str:
-    levels = by_level(report, cite)
-    fields = (Field("AUC (95 % interval)", "discrimination.roc_auc", spread=True), *_SIZES)
-    rows = [[name, *(one.of(at) for one in fields)] for name, at in levels]
-    rows += [
-        [f"{name.capitalize()} alone", cite.interval(f"references.{name}"), "", "", ""] for name in report.references
-    ]
-    points = [(name, at.at("decisions", report.default_point, "measures")) for name, at in levels]
-    beside = [[name, *(at.interval(rate, "percent") for rate in _RATES)] for name, at in points]
-    benchmark = [cite(f"benchmark.{rate}", "percent") for rate in _RATES]
-    beside.append(["US screening radiologists (BCSC)", *benchmark])
-    meaning = POINTS.get(report.default_point, "")
-    unseen = "" if report.references else quiet("No age and no other metadata to compare with.")
-    return f"""<p>AUC is the chance that a tumor gets a higher probability than a non-tumor; 0.5 is
-chance. A model that is not clearly above what age or metadata alone reach has not shown that it
-sees tumors.</p>
-<div class="beside">{side_by_side(drawn, "auc")}
-{table([one.name for one in fields], rows)}</div>
-{unseen}<p>Decisions at the operating point <b>{cite("default_point", "text")}</b>{meaning}, beside
-radiologists in practice (Lehman et al. 2017, Radiology 283:49). They read another population, by
-examination and with earlier images at hand: only the order of magnitude compares.</p>
-{table(("Sensitivity (95 % interval)", "Specificity (95 % interval)"), beside)}
-"""
+def measured(path: str, keys: Iterable[str]) -> list[Field]:
+    """Return the fields of measures below a path."""
+    return [(name, f"{path}.{key}".lstrip("."), form) for key in keys for name, form in [measure(key)]]
 
 
-def _discrimination(report: Report, cite: Cited, drawn: Mapping[str, str]) -> str:
-    fields = (
-        *_SIZES,
-        *(measured("discrimination", key) for key in report.images.discrimination),
-        Field("AUC with DeLong's interval", "delong", spread=True),
-        Field("Accuracy of the commoner class", "majority_accuracy", "percent"),
-    )
-    curves = side_by_side(drawn, "roc", "precision-recall")
-    return f"""{curves or quiet("No curves: only one class is present.")}
-{down(by_level(report, cite), fields)}
-{
-        quiet(
-            "Sensitivity at a fixed specificity, and the reverse, take the best threshold on the "
-            "images judged here: they describe the curve, and promise nothing for one chosen "
-            "beforehand. DeLong's interval takes subjects as independent."
-        )
-    }"""
+def checklist(name: str, report: Report) -> list[tuple[str, str, str]]:
+    """Return number, topic and where it is answered, or by whom to be, of each item of a checklist."""
+    learnt = report.model.learnt or ()
+    held = {
+        "": True,
+        "bundle": report.model.is_bundle,
+        "learnt": bool(learnt),
+        "leakage": report.counts.patients_also_in_training > 0,
+        "localisation": report.localisation is not None,
+        "machines": any(group.variable in _MACHINES for group in report.subgroups),
+        "robustness": bool(report.robustness),
+    }
+    left, told = CHECKLISTS["left"], _told(learnt)
+    rows = []
+    for item in CHECKLISTS[name]:
+        needs = item.get("needs", "")
+        if "answered" in item and held[needs]:
+            words = f"answered: {item['answered'].format_map(told)}"
+        elif needs in left:
+            words = f"{left['makers']}: {left[needs]}"
+        else:
+            words = f"{left['authors']}: {item['authors']}"
+        rows.append((item["item"], item["topic"], words))
+    return rows
 
 
-def _decisions(report: Report, cite: Cited) -> str:
-    text = quiet(
-        "Predictive values stand at the prevalence here, which is rarely that of screening. "
-        "Re-scaled ones are what Bayes' rule makes of sensitivity and specificity at screening "
-        "prevalence: nobody has observed them."
-    )
-    screening = "at_screening_prevalence"
-    for name, level in by_level(report, cite):
-        points = [(escape(key), level.at("decisions", key)) for key in level.keys("decisions")]
-        if not points:
-            continue
-        first = points[0][1]
-        rescaled = f"re-scaled to {first(f'{screening}.prevalence', 'percent')}"
-        fields = (
-            Field("Threshold", "threshold", "plain"),
-            *(measured("measures", key) for key in first.keys("measures")),
-            Field("Prevalence here", "at_own_prevalence.prevalence", "percent"),
-            *(
-                Field(
-                    f"{sign} predictive value, {rescaled}",
-                    f"{screening}.{sign.lower()}",
-                    "percent",
-                    spread=True,
-                )
-                for sign in ("Positive", "Negative")
-            ),
-        )
-        matrices = "\n".join(_matrix(*point) for point in points)
-        text += f'\n<h3>{name}</h3>\n<div class="matrices">{matrices}</div>\n'
-        text += down(points, fields)
-    return text
+def _shown(report: Report) -> dict[str, Any]:
+    """Return what both templates show of a report."""
+    cited = Cited(json.loads(report.model_dump_json()))
+    return {
+        "report": report,
+        "json": cited,
+        "levels": [(f"By {level}", cited["levels"][level]) for level in Level if level in report.levels],
+        "chosen": _chosen_on_validation(report),
+        "meaning": TERMS["points"].get(report.default_point, {}).get("meaning", ""),
+        "measured": measured,
+    }
 
 
-def _matrix(name: str, at: Cited) -> str:
-    rows = [
-        [f"is {label}", *(at(f"confusion.{row}.{column}", "count") for column in (0, 1))]
-        for row, label in enumerate(LABEL_NAMES)
-    ]
-    return f"<div>{table([f'called {one}' for one in LABEL_NAMES], rows, corner=name)}</div>"
-
-
-def _calibration(report: Report, cite: Cited, drawn: Mapping[str, str]) -> str:
-    levels = [(name, at.at("calibration")) for name, at in by_level(report, cite)]
-    levels = [(name, at) for name, at in levels if at.value() is not None]
-    if not levels:
-        return quiet("Not judged: only one class is present.")
-    fields = (
-        *(measured("", key) for key in ("slope", "in_the_large", "brier", _ECE)),
-        *(Field(f"Brier score: {key}", key, "three") for key in ("reliability", "resolution", "uncertainty")),
-    )
-    columns = (
-        Field("Mean probability", "mean_probability", "percent"),
-        Field("Share with a tumor", "observed", "percent", spread=True),
-    )
-    bins = "".join(
-        f"<h3>{name}</h3>\n{across(listed(at, 'bins', 'subjects', 'count'), columns, 'Subjects')}"
-        for name, at in levels
-    )
-    return f"""<p>Whether a probability means what it says: of subjects that get a tenth, a tenth
-should have a tumor.</p>
-{side_by_side(drawn, "reliability-image", "reliability-breast")}
-{down(levels, fields)}
-<details><summary>Bins of the reliability curves</summary>
-{bins}</details>
-"""
-
-
-def _uncertain(report: Report, cite: Cited, drawn: Mapping[str, str]) -> str:
-    levels = [(name, at.at("conformal")) for name, at in by_level(report, cite)]
-    levels = [(name, at) for name, at in levels if at.value() is not None]
-    fields = (
-        Field("Promised", "promised", "percent"),
-        *(Field(f"Kept, {one}", f"coverage.{one}", "percent", spread=True) for one in LABEL_NAMES),
-        Field("Uncertain", "uncertain", "percent", spread=True),
-        Field("Wrong among the certain", "error", "percent", spread=True),
-    )
-    kept = across(levels, fields) if levels else quiet("No conformal thresholds in this model.")
-    return f"""<p>Conformal prediction promises how often, in either class, what it leaves possible
-holds the truth. What was kept should not lie clearly below it.</p>
-{kept}
-{side_by_side(drawn, "risk-coverage")}
-"""
-
-
-def _benefit(drawn: Mapping[str, str]) -> str:
-    curves = side_by_side(drawn, "decision-curve-image", "decision-curve-breast")
-    return f"""<p>Tumors found less false alarms, weighed by the threshold at which one would act
-(Vickers and Elkin). A model is of use where it lies above both calling everyone and calling no one.
-It is drawn at the prevalence here.</p>
-{curves or quiet("No points to draw.")}
-"""
-
-
-def _subgroups(report: Report, cite: Cited, drawn: Mapping[str, str]) -> str:
-    if not report.subgroups:
-        return quiet("No metadata in this data set, or too few images of each kind.")
-    things = []
-    for place, group in enumerate(report.subgroups):
-        at = cite.at("subgroups", str(place))
-        side = "better" if group.difference.value > 0 else "worse"
-        mark = f'<span class="chip warning">stands out: {side}</span>' if group.stands_out else ""
-        things.append((f"{at('variable', 'text')} {at('value', 'text')} {mark}", at))
-    fields = (
-        Field("Images", "images", "count"),
-        Field("Tumors", "tumors", "count"),
-        Field("AUC", "roc_auc", spread=True),
-        Field("Difference from others", "difference", spread=True),
-        Field("Adjusted p", "adjusted", "p"),
-    )
-    return f"""<p>Images that share a value of metadata, against all others; p-values are adjusted
-for their number (Holm). One that does not stand out has not been shown to be equal.</p>
-{side_by_side(drawn, "subgroups")}
-{across(things, fields)}
-"""
-
-
-def _looked(report: Report, cite: Cited) -> str:
-    sanity = (
-        f"""<p>A check of the maps: the network answered once more with random numbers in place of
-all that it had learnt. How alike its places then rank, from cold to hot, to those of the model:
-{cite("map_correlation")}, where zero is not at all and one is just the same. Near one, maps would
-show what is in the picture, and nothing that was learnt.</p>\n"""
-        if report.map_correlation is not None
-        else ""
-    )
-    if report.localisation is None:
-        nothing = f"No boxes in this data set, or no maps from this model. {NOT_A_LESION}"
-        return quiet(nothing) + sanity
-    whole = cite.at("localisation")
-    parts = [(name, whole.at("by_label", name)) for name in report.localisation.by_label]
-    fields = (
-        Field("Images with boxes", "images", "count"),
-        Field("Hottest place in a box", "hit_rate", "percent", spread=True),
-        Field("By chance", "chance_rate", "percent"),
-        Field("Intersection over union", "iou", spread=True),
-    )
-    return f"""{across([("All", whole), *parts], fields)}
-<p>Chance is a place drawn evenly from the breast. {NOT_A_LESION}</p>
-{sanity}"""
-
-
-def _robustness(report: Report, cite: Cited) -> str:
-    if not report.robustness:
-        return quiet("Not tried in this evaluation.")
-    fields = (
-        Field("Images", "images", "count"),
-        Field("Patients", "patients", "count"),
-        Field("AUC", "roc_auc", spread=True),
-        Field("Drop of AUC", "drop", spread=True),
-        Field("Decisions changed", "decisions_changed", "percent", spread=True),
-    )
-    return f"""<p>The same images with one mild change each, such as another machine might make.</p>
-{across(listed(cite, "robustness", "change", "text"), fields)}
-"""
-
-
-def _mistakes(report: Report, cite: Cited, pictures: Sequence[bytes]) -> str:
-    if not report.mistakes:
-        return quiet("None: every answer at this operating point is right.")
-    things = listed(cite, "mistakes", "path", "text")
-    likely: Form = "probability"
-    fields = (
-        Field("Truth", "truth", "text"),
-        Field("Probability of a tumor", "probability", likely),
-    )
-    shown = "\n".join(
-        f'<figure><img alt="" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
-        f"<figcaption>{at('truth', 'text')}, {at('probability', likely)}<br>{name}</figcaption>"
-        "</figure>"
-        for (name, at), picture in zip(things, pictures, strict=bool(pictures))
-    )
-    gallery = f'<div class="thumbnails">\n{shown}\n</div>\n' if pictures else ""
-    return f"""<p>False alarms with the highest probability and misses with the lowest. Look at them
-with a radiologist: labels are wrong at times, too.</p>
-{gallery}{across(things, fields)}
-"""
-
-
-def _methods(report: Report, cite: Cited) -> str:
+def _chosen_on_validation(report: Report) -> str:
+    """Say what was chosen on validation, as far as that is recorded."""
     chosen = {
-        Split.VALID: "What was chosen of thresholds, calibration and prediction sets was chosen on this very split.",
-        None: "Thresholds, calibration and prediction sets were fixed beforehand, on a validation "
-        "split, which may be among these images, or by hand.",
-    }.get(
-        report.split,
-        "Thresholds, calibration and prediction sets were fixed beforehand, on a validation split "
-        "or by hand, and never on these images.",
-    )
-    return f"""<p>A breast has the mean of its views, a patient the larger of the breasts.</p>
-<p>Intervals are 95 %, and take the images of a patient together. Those of shares, such as
-sensitivity, are Clopper and Pearson's, of as many independent subjects as these images are worth
-(Korn and Graubard): none seen to be wrong does not mean that none is. What follows from sensitivity
-and specificity, such as predictive values at another prevalence, has the interval that follows from
-theirs (Fay, Proschan and Brittain). All others are percentile intervals of
-{cite("bootstrap_resamples", "count")} bootstrap resamples over patients; where these reach the
-largest AUC there is, the interval is Newcombe's if it is wider. Those in reliability bins are
-Wilson's, and DeLong's is a cross-check: both take subjects as independent.</p>
-<p>{chosen}</p>
-<p>Average precision is the sum of precision times the step in recall. The expected calibration
-error is the mean distance between probability and share of tumors over ten bins of equally many
-subjects. Differences between subgroups are tested by the bootstrap's standard error; a p-value is
-not below what so many resamples can tell. What metadata alone reach is predicted out of fold,
-patients apart.</p>
-"""
+        "the epoch": any(one.monitor != "nothing" for one in report.model.learnt or ()),
+        "calibration": report.model.calibration,
+        "thresholds": report.default_point != FIXED,
+    }
+    *others, last = [name for name, holds in chosen.items() if holds] or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _told(learnt: Sequence[Learnt]) -> dict[str, str]:
+    """Return what is recorded of how networks were learnt; nothing where nothing is."""
+    if not learnt:
+        return {}
+    choices = TERMS["choices"]
+    names = _each(one.network for one in learnt)
+    return {
+        "networks": f"one, {names}; no ensemble"
+        if len(learnt) == 1
+        else f"the mean of the logits of {len(learnt)} networks ({names})",
+        "first_weights": _each(one.started_from for one in learnt),
+        "choice": _each(choices["lbfgs" if one.optimizer == "lbfgs" else one.monitor] for one in learnt),
+        "data": ", ".join(dict.fromkeys(one.data for one in learnt)),
+        "runs": f"the training run{'s' if len(learnt) > 1 else ''}",
+    }
+
+
+def _each(names: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(names))

@@ -1,5 +1,6 @@
 """Every figure, drawn with matplotlib, written as PNG or SVG. Computes nothing a report states."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from mammolens import numerals
 from mammolens.files import check_new_file, written_whole
+from mammolens.judging.schema import LevelReport, Report
 from mammolens.measures.metrics import Estimate
-from mammolens.numerals import percent
-from mammolens.records import LABEL_NAMES
+from mammolens.records import LABEL_NAMES, Level
 
 Points = tuple[Sequence[float], Sequence[float]]
 """x and y of a curve."""
@@ -23,6 +25,16 @@ Points = tuple[Sequence[float], Sequence[float]]
 INK, ACCENT, SECOND, QUIET, MUTED = "#1f2933", "#b4235a", "#1d4f91", "#9aa5b1", "#5b6875"
 """The colours of the house. Curves also differ in their dashes, for those who see no colour."""
 
+_DRAWN = (Level.IMAGE, Level.BREAST)  # levels that have curves
+_PAINTS = {
+    INK: "var(--ink)",
+    ACCENT: "var(--accent)",
+    SECOND: "var(--note)",
+    QUIET: "var(--quiet)",
+    MUTED: "var(--quiet)",
+    "#ffffff": "none",
+    "#000000": "var(--ink)",
+}
 _CURVES = ((ACCENT, "-"), (SECOND, (0, (5, 1.5))), (INK, (0, (1, 1))))
 _SIZE = (4.6, 4.2)
 _SMALL = 9  # size of letters in points
@@ -49,6 +61,74 @@ def save_figure(figure: Figure, path: Path) -> None:
     with written_whole(path) as temporary, steady, catch_warnings():
         filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(temporary, bbox_inches="tight", **drawn)
+
+
+def draw(report: Report) -> dict[str, Figure]:
+    """Draw what can be drawn of a report, by name. The points are the report's own."""
+    levels = {level: report.levels[level] for level in _DRAWN if level in report.levels}
+    found = {"auc": _auc_figure(report)}
+    if curves := {_named(one, "roc_auc", "AUC"): one for one in levels.values() if one.roc.x}:
+        points = {name: (one.roc.x, one.roc.y) for name, one in curves.items()}
+        found["roc"] = roc_figure(points, "Receiver operating characteristic")
+    if curves := {_named(one, "average_precision", "AP"): one for one in levels.values() if one.precision_recall.x}:
+        found["precision-recall"] = precision_recall_figure(
+            {n: (one.precision_recall.x, one.precision_recall.y) for n, one in curves.items()},
+            {name: one.tumors / one.subjects for name, one in curves.items()},
+            "Precision and recall; dotted: prevalence",
+        )
+    for level, one in levels.items():
+        found |= _level_figures(level, one, report.default_point)
+    risks = {f"by {level}": one.risk_coverage for level, one in levels.items()}
+    if points := {name: (curve.x, curve.y) for name, curve in risks.items() if curve.x}:
+        found["risk-coverage"] = risk_coverage_figure(points, "Risk and coverage")
+    if report.subgroups:
+        rows = [(f"{one.variable} {one.value}", one.roc_auc) for one in report.subgroups]
+        whole = report.images.discrimination["roc_auc"].value
+        found["subgroups"] = forest_figure(rows, ("all", whole), "AUC by subgroup", "AUC")
+    return found
+
+
+def _level_figures(level: Level, one: LevelReport, point: str) -> dict[str, Figure]:
+    curve = one.decision_curve
+    found = {f"confusion-{level}": confusion_figure(one.decisions[point].confusion, f"by {level}, {point}")}
+    if curve.thresholds:
+        found[f"decision-curve-{level}"] = decision_curve_figure(
+            curve.thresholds, curve.model, curve.treat_all, f"Net benefit, by {level}"
+        )
+    if one.calibration:
+        bins = one.calibration.bins
+        found[f"reliability-{level}"] = reliability_figure(
+            [each.mean_probability for each in bins],
+            [each.observed for each in bins],
+            f"Reliability, by {level}",
+        )
+    return found
+
+
+def _auc_figure(report: Report) -> Figure:
+    rows: list[tuple[str, Estimate]] = [
+        (f"model, by {level}", report.levels[level].discrimination["roc_auc"])
+        for level in Level
+        if level in report.levels
+    ]
+    rows += [(f"{name} alone", value) for name, value in report.references.items()]
+    return forest_figure(rows, ("chance", 0.5), "With and without pixels", "AUC")
+
+
+def _named(one: LevelReport, key: str, short: str) -> str:
+    return f"by {one.level}, {short} {numerals.figure(one.discrimination[key].value)}"
+
+
+def inline(name: str, svg: str) -> str:
+    """Return an SVG file as part of a page: its own ids, the page's colours, no addresses."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :])
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    for colour, paint in _PAINTS.items():
+        svg = svg.replace(colour, paint)
+    return svg.strip().replace("<svg", '<svg role="img"', 1)
 
 
 def learning_curves(history: Mapping[str, Sequence[float]], best_epoch: int) -> Figure:
@@ -187,7 +267,7 @@ def confusion_figure(counts: Sequence[Sequence[int]], caption: str) -> Figure:
         axes.text(
             column,
             row,
-            f"{count}\n{percent(share)}",
+            f"{count}\n{numerals.percent(share)}",
             ha="center",
             va="center",
             color="white" if share > 0.6 else INK,  # noqa: PLR2004 - legible on the dark end
