@@ -3,6 +3,7 @@
 # make accurate DATA=rsna_breast LESIONS=cbis_ddsm_mass    the accurate model, from the images
 # make check   lint, format, types, and that imports run downwards
 # make kills   trainings killed at random moments end as if they had not been; half an hour
+# make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 6 minutes
 # make bench   speed, as ratios within one run
 # make install the environment in .venv, with the versions in constraints.txt
 
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test accurate check bench kills install browser clean
+.PHONY: demo test accurate check bench kills same install browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -42,6 +43,11 @@ bench: $(INSTALLED)
 
 kills: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/learning/kills.py
+
+# KEPT=/tmp/same keeps what was before for the next time; PARTS="data train" compares these alone.
+same: $(INSTALLED)
+	@test -n "$(BEFORE)" || { echo "name the version to compare with: make same BEFORE=main"; exit 2; }
+	$(BIN)/python tests/same_answers.py $(BEFORE) $(if $(KEPT),--kept $(KEPT)) $(if $(PARTS),--only $(PARTS))
 
 install: $(INSTALLED)
 
