@@ -26,7 +26,8 @@ from rich.table import Table
 from mammolens.data.sources.phantom import write_phantoms
 from mammolens.images.listing import list_folder
 from mammolens.parallel import cores, map_in_order
-from mammolens.serving.predictor import Predictor, look
+from mammolens.serving.pictures import named
+from mammolens.serving.predictor import Predictor, prepared_or_reason
 
 STARTS = 5
 WARM = 100
@@ -54,7 +55,7 @@ record = predictor.bundle.record.model_copy(update={"gate": None})
 predictor = replace(predictor, bundle=replace(predictor.bundle, record=record))
 """
 KERAS_ANSWER = "model.predict(pixels(path), verbose=0)"
-OUR_ANSWER = "next(predictor.predict([Path(path)]))"
+OUR_ANSWER = "next(predictor.answers([Path(path)]))"
 TIMED = """
 paths = sys.argv[2:]
 for path in paths[:1]:
@@ -106,16 +107,16 @@ def end_to_end(run: Path, paths: list[Path]) -> Table:
     """Images a second of decoding alone, of the network alone, and of both together."""
     predictor = Predictor.load(run)
     record = predictor.bundle.record
-    work = partial(look, preprocess=record.preprocess, gate=record.gate)
+    work = partial(prepared_or_reason, preprocess=record.preprocess, gate=record.gate)
     begun = time.perf_counter()
-    seen = [found for found in map_in_order(work, paths) if not isinstance(found, str)]
+    seen = [found for found in map_in_order(work, named(paths)) if not isinstance(found, str)]
     decoding = len(paths) / (time.perf_counter() - begun)
     begun = time.perf_counter()
     for found in seen:
         predictor.score(found.levels)
     network = len(seen) / (time.perf_counter() - begun)
     begun = time.perf_counter()
-    deque(predictor.predict(paths), maxlen=0)
+    deque(predictor.answers(paths), maxlen=0)
     together = len(paths) / (time.perf_counter() - begun)
     table = Table(f"{len(paths)} images, {cores()} cores", "images a second")
     table.add_row("decoding alone", f"{decoding:.0f}")
@@ -143,7 +144,7 @@ def children() -> list[str]:
 def memory(run: Path, paths: list[Path]) -> Table:
     """Largest resident memory of this process and of its workers while thousands are answered."""
     table = Table("files answered", "largest memory of this process", "of a worker")
-    for done, _ in enumerate(Predictor.load(run).predict(paths), start=1):
+    for done, _ in enumerate(Predictor.load(run).answers(paths), start=1):
         if done in (len(paths) // 10, len(paths) // 2, len(paths) - 100):
             workers = [peak(worker) for worker in children()]
             table.add_row(f"{done}", f"{peak('self'):.0f} MiB", f"{max(workers):.0f} MiB")

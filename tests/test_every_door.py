@@ -135,7 +135,7 @@ def test_what_is_judged_is_what_is_served(folder: Path, pictures: list[Path], po
     predictor = Predictor.load(folder, point)
     record = predictor.bundle.record
     healthy = Manifest(tuple(Mammogram(path=path, label=0) for path in pictures))
-    raw = list(predictor.predict(pictures, gated=False))
+    raw = list(predictor.predict(pictures, ungated=True))
     report = judge(raw, Question(healthy), record.rules(point), Model(name=""))
     for level, found in report.levels.items():
         served = list(predictor.predict(pictures, level=level))

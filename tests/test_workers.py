@@ -65,7 +65,7 @@ def test_a_plain_script_needs_no_guard(phantoms: Path, tmp_path: Path) -> None:
         "predictor = Predictor.load('phantom')\n"
         "children = lambda: [c for t in Path('/proc/self/task').glob('*/children')"
         " for c in t.read_text().split()]\n"
-        "one = predictor.predict(paths[:1])\n"
+        "one = predictor.answers(paths[:1])\n"
         "print(next(one).decision is not None, len(children()))\n"
         "print(sum(answer.decision is not None for answer in predictor.predict(paths[:30])))\n"
     )

@@ -11,6 +11,8 @@
 Only the command line turns one of these into a single line and exit code 1.
 """
 
+from importlib.util import find_spec
+
 
 class MammolensError(Exception):
     """Something went wrong that the message tells the user how to mend."""
@@ -43,3 +45,13 @@ class MissingExtra(MammolensError):  # noqa: N818 - reads as what it says
 def reason(error: Exception) -> str:
     """Return what `error` says, on one line: for tables in which a failure is a row."""
     return " ".join(str(error).split())
+
+
+def require(*packages: str, extra: str) -> None:
+    """Refuse where an optional dependency is missing.
+
+    Raises:
+        MissingExtra: one of `packages`, which `extra` brings, is not installed.
+    """
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise MissingExtra(f"{' and '.join(missing)} not installed. Install with: pip install 'mammolens[{extra}]'")

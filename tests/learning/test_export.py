@@ -184,7 +184,7 @@ def test_a_colour_network_gets_grey_thrice_and_its_second_output_is_tumor(
     expected = network.predict(np.repeat(pixels[..., np.newaxis], 3, axis=-1), verbose=0)[:, 1]
     np.testing.assert_allclose(scores(made, paths), expected, atol=1e-4)
     assert made.record.outputs.score_map == "score_map"
-    assert next(Predictor.load(made.folder).predict(paths[:1])).score_map is not None
+    assert next(Predictor.load(made.folder).answers(paths[:1])).score_map is not None
 
 
 def test_without_data_a_score_is_shown_as_it_is(saved: Saved, tmp_path: Path) -> None:

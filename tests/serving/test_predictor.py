@@ -18,7 +18,8 @@ from mammolens.learning.runs import Run
 from mammolens.model.bundle import Outputs
 from mammolens.model.calibration import Calibration
 from mammolens.records import ImageWarning, Level, Reason, Split
-from mammolens.serving.predictor import Picture, Predictor, look
+from mammolens.serving.pictures import Picture, named
+from mammolens.serving.predictor import Predictor, prepared_or_reason
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_serving_sees_the_pixels_of_training_to_the_last_bit(run: Run, trained: 
     preprocess = trained.bundle.record.preprocess
     assert preprocess == run.recipe.preprocess
     stored = prepared_pixels(paths, run.recipe.preprocess).take(range(30))
-    seen = [look(path, preprocess, None) for path in paths]
+    seen = [prepared_or_reason(one, preprocess, None) for one in named(paths)]
     levels = np.stack([picture.levels for picture in seen if not isinstance(picture, str)])
     np.testing.assert_array_equal(as_float(levels), stored)
     expected = run.load_network().predict(stored[..., np.newaxis], verbose=0)[:, 0]
@@ -186,7 +187,7 @@ def test_a_picture_that_is_no_mammogram_gets_no_decision(run: Run, trained: Pred
     assert answer.error is None
     assert (answer.uncertain, answer.reason) == (True, Reason.NOT_A_MAMMOGRAM)
     assert ImageWarning.NOT_LIKE_TRAINING in answer.warnings
-    (asked,) = trained.predict([page], gated=False)
+    (asked,) = trained.predict([page], ungated=True)
     assert asked.probability is not None
     assert (asked.decision, asked.reason) == (None, Reason.NOT_A_MAMMOGRAM)
     assert asked.warnings == answer.warnings

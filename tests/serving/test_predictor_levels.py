@@ -145,7 +145,7 @@ def test_what_is_no_mammogram_has_no_say_in_its_breast(tmp_path: Path, level: Le
         assert (one.uncertain, one.reason) == (True, Reason.NOT_A_MAMMOGRAM)
         assert ImageWarning.NOT_LIKE_TRAINING in one.warnings
         assert one.threshold == predictor.threshold(one.level)
-    cc_again, _, asked = predictor.predict(paths, level=level, gated=False)
+    cc_again, _, asked = predictor.predict(paths, level=level, ungated=True)
     assert cc_again.probability == cc.probability
     assert asked.probability is not None
     assert (asked.decision, asked.reason) == (None, Reason.NOT_A_MAMMOGRAM)

@@ -190,7 +190,7 @@ def test_the_identity_costs_nothing_and_black_pictures_cost_all(
     assert plain.roc_auc == wanted, "what the predictor answers for the files"
     assert black.roc_auc.value == 0.5
     assert black.drop.value == pytest.approx(plain.roc_auc.value - 0.5)
-    (empty,) = predictor.predict([np.zeros((160, 160), np.uint8)], gated=False)
+    (empty,) = predictor.predict([np.zeros((160, 160), np.uint8)], ungated=True)
     assert empty.probability is not None
     calls = called([*scores, empty.probability], predictor.threshold())
     flipped = np.mean(calls[:-1] != calls[-1])
@@ -238,8 +238,6 @@ def test_what_has_no_label_or_no_pixels_is_left_out(
     assert rows[0].roc_auc == auc_under(predictor, Manifest(tuple(others)), {})[0].roc_auc
     with pytest.raises(DataError, match="nothing to judge"):
         auc_under(predictor, Manifest((missing,)))
-    with pytest.raises(ValueError, match="a perturbation of"):
-        auc_under(predictor, some, {"wrong": lambda pixels: pixels - 2})
 
 
 def test_a_limit_takes_whole_patients(phantom_manifest: Manifest) -> None:
@@ -248,23 +246,17 @@ def test_a_limit_takes_whole_patients(phantom_manifest: Manifest) -> None:
     for patient in set(some.patients):
         assert some.patients.count(patient) == phantom_manifest.patients.count(patient)
     assert some == some_patients(phantom_manifest, 30)
-    assert some != some_patients(phantom_manifest, 30, seed=1)
     places = [phantom_manifest.paths.index(path) for path in some.paths]
     assert places == sorted(places)
     assert some_patients(phantom_manifest, None) == phantom_manifest
     assert some_patients(phantom_manifest, len(phantom_manifest)) == phantom_manifest
 
 
-@pytest.mark.parametrize(("name", "changes"), [("phantom", (1, None)), ("accurate", (None,))])
-def test_maps_change_when_weights_do(
-    name: str, changes: tuple[int | None, ...], phantom_manifest: Manifest, tmp_path: Path
-) -> None:
-    """And a second run of the same network gives the same maps.
-
-    The last layer of `accurate` scores places; which places count, its map, is another layer's.
-    """
+@pytest.mark.parametrize("name", ["phantom", "accurate"])
+def test_maps_change_when_weights_do(name: str, phantom_manifest: Manifest, tmp_path: Path) -> None:
+    """And a second run of the same network gives the same maps."""
     predictor = Predictor.load(name)
-    known = predictor.bundle
+    bundle_there = predictor.bundle
     pictures = [read_image(path).pixels for path in phantom_manifest.paths[:6]]
     inside = [breast_mask(pixels) for pixels in pictures]
 
@@ -275,13 +267,10 @@ def test_maps_change_when_weights_do(
     before = maps(predictor)
     assert len(before) == len(pictures)
     assert rank_correlation(before, maps(predictor), inside) == pytest.approx(1)
-    for layers in changes:
-        model = randomised(known.model, layers)
-        assert model == randomised(known.model, layers)
-        assert model != randomised(known.model, layers, seed=1)
-        other = write_bundle(known.record, model, tmp_path / f"{layers}")
-        after = maps(Predictor.load(other.folder))
-        assert rank_correlation(before, after, inside) < 0.8
+    model = randomised(bundle_there.model)
+    assert model == randomised(bundle_there.model)
+    other = write_bundle(bundle_there.record, model, tmp_path / "other")
+    assert rank_correlation(before, maps(Predictor.load(other.folder)), inside) < 0.8
 
 
 def weights(model: bytes) -> dict[str, NDArray[np.float32]]:
@@ -289,28 +278,17 @@ def weights(model: bytes) -> dict[str, NDArray[np.float32]]:
     return {weight.name: numpy_helper.to_array(weight) for weight in graph.initializer}
 
 
-def test_kernels_are_drawn_anew_from_the_last(predictor: Predictor) -> None:
+def test_kernels_are_drawn_anew(predictor: Predictor) -> None:
     model = predictor.bundle.model
-    before = weights(model)
-
-    def changed(layers: int | None) -> list[str]:
-        after = weights(randomised(model, layers))
-        assert {n: (w.shape, w.dtype) for n, w in after.items()} == {n: (w.shape, w.dtype) for n, w in before.items()}
-        names = [name for name in before if (before[name] != after[name]).any()]
-        for name in names:
-            one, other = before[name].astype(np.float64), after[name].astype(np.float64)
-            error = 5 * one.std() / np.sqrt(one.size)
-            assert other.mean() == pytest.approx(one.mean(), abs=error)
-            assert other.std() == pytest.approx(one.std(), abs=error)
-        return names
-
-    (last,) = changed(1)
-    assert before[last].shape == (128, 1)
-    assert {before[name].shape for name in changed(2)} == {(128, 1), (8192, 128)}
-    everything = changed(None)
-    assert len(everything) == 8
-    assert all(before[name].ndim > 1 for name in everything)
-    assert sorted(changed(99)) == sorted(everything)
-    assert changed(0) == []
+    before, after = weights(model), weights(randomised(model))
+    assert {n: (w.shape, w.dtype) for n, w in after.items()} == {n: (w.shape, w.dtype) for n, w in before.items()}
+    names = [name for name in before if (before[name] != after[name]).any()]
+    for name in names:
+        one, other = before[name].astype(np.float64), after[name].astype(np.float64)
+        error = 5 * one.std() / np.sqrt(one.size)
+        assert other.mean() == pytest.approx(one.mean(), abs=error)
+        assert other.std() == pytest.approx(one.std(), abs=error)
+    assert len(names) == 8
+    assert all(before[name].ndim > 1 for name in names)
     with pytest.raises(BundleError, match="no kernel"):
         randomised(brightness())

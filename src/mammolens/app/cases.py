@@ -75,7 +75,7 @@ def look(predictor: Predictor, source: Input) -> Case:
     """Read one picture and answer for it. What goes wrong becomes the case's error."""
     try:
         with source.on_disk() as path:
-            answer = next(predictor.predict([Input(source.name, path)]))
+            answer = next(predictor.answers([Input(source.name, path)]))
             if answer.error is not None:
                 return Case(answer)
             return _seen(answer, read_image(path))

@@ -1,4 +1,4 @@
-"""Verbs about data: draw, fetch, list, examine, look."""
+"""Verbs about data: draw, fetch, list, examine, preview."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -46,8 +46,7 @@ def phantom(
     from mammolens.data.sources.phantom import write_phantoms
 
     written = write_phantoms(out, patients, size=size, seed=seed, progress=not quiet)
-    said = f"{len(written)} images of {patients} synthetic patients are in {out}"
-    screen.print(said, markup=False)
+    screen.print(f"{len(written)} images of {patients} synthetic patients are in {out}", markup=False)
 
 
 def download(
@@ -64,8 +63,7 @@ def manifest(
     data: Data,
     out: Annotated[Path, typer.Argument(help="CSV to write.", metavar="OUT.csv")],
     splits: Annotated[
-        SplitBy,
-        typer.Option(help="Its own; new ones by patient; or its own test, and valid from train."),
+        SplitBy, typer.Option(help="Its own; new ones by patient; or its own test, and valid from train.")
     ] = SplitBy.SHIPPED,
     fractions: Annotated[tuple[float, float, float], typer.Option(help="Shares of train, valid and test.")] = (
         0.7,
@@ -104,7 +102,7 @@ def manifest(
 def doctor(
     data: Data,
     out: Annotated[Path | None, typer.Option(help="Folder for report.html, findings.json.")] = None,
-    mend: Annotated[Path | None, typer.Option(help="CSV to write: the mended manifest.")] = None,
+    mend: Annotated[Path | None, typer.Option(help="CSV to write: the corrected manifest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
     positive: Positive = None,
     quiet: Quiet = False,
@@ -114,8 +112,7 @@ def doctor(
     Exit code 1 on errors, and if images were left out.
     """
     from mammolens.data.sources import read_source
-    from mammolens.doctor.examination import examine
-    from mammolens.doctor.examination import mend as mended
+    from mammolens.doctor import examination
     from mammolens.doctor.facts import collect_facts
     from mammolens.doctor.findings import Severity
     from mammolens.reports.doctor import write_report
@@ -126,16 +123,15 @@ def doctor(
     listed = read_source(data, positive=positive)
     left_out = tell_left_out(listed)
     examined = collect_facts(listed, progress=not quiet)
-    diagnosis = examine(examined, data=data, command=command_line())
+    diagnosis = examination.examine(examined, data=data, command=command_line())
     if out is not None:
         write_report(diagnosis, out)
         tell(f"Report written to {out / 'report.html'}")
     if mend is not None:
-        mended(examined, diagnosis.findings).save(mend)
-        tell(f"Mended manifest written to {mend}: mammolens train {mend}")
+        examination.mend(examined, diagnosis.findings).save(mend)
+        tell(f"Corrected manifest written to {mend}: mammolens train {mend}")
     if as_json:
-        told = diagnosis.model_dump_json(indent=2)
-        screen.print(told, markup=False, highlight=False, emoji=False)
+        screen.print(diagnosis.model_dump_json(indent=2), markup=False, highlight=False, emoji=False)
     else:
         screen.print(findings_table(diagnosis))
     if diagnosis.of(Severity.ERROR):
@@ -155,7 +151,7 @@ def preview(
     from mammolens.data.sources import read_source
     from mammolens.model.recipe import read_recipe
     from mammolens.reports.figures import SUFFIXES, save_figure
-    from mammolens.serving.preview import contact_sheet
+    from mammolens.serving.overlay import contact_sheet
 
     check_new_file(out, SUFFIXES)
     settings = read_recipe(recipe, set_ or [])

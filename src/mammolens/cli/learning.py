@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,6 @@ from mammolens.cli.options import (
     command_line,
     fail_if,
     print_splits,
-    require_training,
     say,
     screen,
     tell_left_out,
@@ -29,11 +28,14 @@ from mammolens.cli.options import (
 from mammolens.cli.serving import introduce, predict
 from mammolens.errors import BundleError
 from mammolens.files import check_new_file, check_new_folder, check_writable
+from mammolens.library import require_training
 from mammolens.records import Level
 
+if TYPE_CHECKING:
+    from mammolens.data.manifest import Manifest
+
 Also = Annotated[
-    str | None,
-    typer.Option(help="Data set whose training images are learnt from as well, and never judged."),
+    str | None, typer.Option(help="Data set whose training images are learnt from as well, and never judged.")
 ]
 
 
@@ -58,7 +60,6 @@ def train(
 
     Exit code 1 if images were left out.
     """
-    from mammolens.data.sources import read_source
     from mammolens.data.splits import with_training_images
     from mammolens.model.recipe import read_recipe
 
@@ -66,24 +67,16 @@ def train(
     settings = read_recipe(recipe, set_ or [])
     folder = out or Path("runs") / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005
     check_writable(folder)
-    listed = read_source(data)
-    left_out = tell_left_out(listed)
+    (listed, *others), left_out = _listed(data, also)
     print_splits(listed, data)
-    if also is not None:
-        others = read_source(also)
-        left_out += tell_left_out(others)
-        listed = with_training_images(listed.labelled(), others)
+    for other in others:
+        listed = with_training_images(listed.labelled(), other)
 
     from mammolens.learning.training import train as train_network
 
     with _to_be_continued("train", folder):
         run = train_network(
-            listed,
-            settings,
-            folder,
-            name=_named(data, also),
-            command=command_line(),
-            progress=not quiet,
+            listed, settings, folder, name=_named(data, also), command=command_line(), progress=not quiet
         )
     for why in run.record.left_out.values():
         warn(f"left out: {why}")
@@ -103,14 +96,12 @@ def crossvalidate(
     folds: Annotated[int, typer.Option(min=2, help="Of patients.")] = 5,
     also: Also = None,
     with_: Annotated[
-        list[Path] | None,
-        typer.Option("--with", help="Another cross-validation: judge the mean of both."),
+        list[Path] | None, typer.Option("--with", help="Another cross-validation: judge the mean of both.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder.  [default: runs/NAME-folds]")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a recipe once a fold of patients; judge each by the network that lacks them."""
-    from mammolens.data.sources import read_source
     from mammolens.model.recipe import read_recipe
     from mammolens.reports.terminal import folds_table
 
@@ -118,9 +109,7 @@ def crossvalidate(
     settings = read_recipe(recipe, set_ or [])
     folder = out or Path("runs") / f"{settings.name}-folds"
     check_writable(folder)
-    listed = read_source(data)
-    others = None if also is None else read_source(also)
-    left_out = tell_left_out(listed) + (tell_left_out(others) if others else 0)
+    (listed, *learnt_from), left_out = _listed(data, also)
 
     from mammolens.learning.crossvalidation import cross_validate
 
@@ -130,7 +119,7 @@ def crossvalidate(
             settings,
             folder,
             folds=folds,
-            also=others,
+            also=next(iter(learnt_from), None),
             others=with_ or [],
             name=_named(data, also),
             command=command_line(),
@@ -183,22 +172,13 @@ def evaluate(
         raise typer.BadParameter("these need a model", param_hint="--robustness, --point")
     listed = read_source(origin, files=predictions is None)
     left_out = tell_left_out(listed)
-    chosen = None if split is Judged.ALL else Split(split)
-    name = f"{Path(data).stem}-{split}" if data else split
-    folder = out or Path(str(model)) / "evaluation" / name
+    folder = out or Path(str(model)) / "evaluation" / (f"{Path(data).stem}-{split}" if data else split)
     check_writable(folder)
-    question = Question(listed, chosen, origin, command_line())
+    question = Question(listed, None if split is Judged.ALL else Split(split), origin, command_line())
     if predictions is None:
         predictor = Predictor.load(model, point)
         introduce(predictor)
-        report = assess(
-            predictor,
-            question,
-            folder,
-            robustness=robustness,
-            pictures=pictures,
-            progress=not quiet,
-        )
+        report = assess(predictor, question, folder, robustness=robustness, pictures=pictures, progress=not quiet)
     else:
         report = assess_scores(predictions, question, folder)
     screen.print(measures_table(report), decisions_table(report))
@@ -219,22 +199,20 @@ def compare(
     from mammolens.reports.terminal import comparison_table
 
     check_new_file(out, (".json",))
-    found = compare_reports(first, second)
+    comparison = compare_reports(first, second)
     if out is not None:
-        write_text(out, found.model_dump_json(indent=2) + "\n")
-    screen.print(comparison_table(found))
+        write_text(out, comparison.model_dump_json(indent=2) + "\n")
+    screen.print(comparison_table(comparison))
 
 
 def export(
     model: Annotated[Path, typer.Argument(help="Run, or .h5 or .keras file.", metavar="MODEL")],
     bundle: Annotated[Path, typer.Argument(help="Folder to make.", metavar="BUNDLE")],
     with_: Annotated[
-        list[Path] | None,
-        typer.Option("--with", help="Another run, to answer with the mean of both."),
+        list[Path] | None, typer.Option("--with", help="Another run, to answer with the mean of both.")
     ] = None,
     data: Annotated[
-        str | None,
-        typer.Option(help="To calibrate on: its validation split.  [default: the run's own]"),
+        str | None, typer.Option(help="To calibrate on: its validation split.  [default: the run's own]")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Whose preprocessing a .h5 or .keras file expects.")] = None,
     set_: Changes = None,
@@ -302,6 +280,14 @@ def demo(
         "These patients are drawn, not real: the figures show that the line works, nothing else.\n"
         "Next:    mammolens train YOUR_FOLDER    (train/0, train/1, valid/0, ... or a CSV)"
     )
+
+
+def _listed(*data: str | None) -> "tuple[list[Manifest], int]":
+    """Return the data sets that are named, and how many files were left out of them."""
+    from mammolens.data.sources import read_source
+
+    listed = [read_source(one) for one in data if one is not None]
+    return listed, sum(map(tell_left_out, listed))
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 import os
 import shlex
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mammolens.errors import MammolensError, MissingExtra
+from mammolens.errors import MammolensError
 from mammolens.files import system_reason
 
 if TYPE_CHECKING:
@@ -20,17 +19,11 @@ if TYPE_CHECKING:
 
 Data = Annotated[str, typer.Argument(help="Folder of class folders, CSV, or phantom:PATIENTS.", metavar="DATA")]
 Positive = Annotated[str | None, typer.Option(help="Class that means tumor, where classes are not 0 and 1.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change a recipe field: key=value. Repeat for more."),
-]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a recipe field: key=value. Repeat for more.")]
 RecipeName = Annotated[str, typer.Option(help="Recipe that ships, or a TOML file.")]
 MODELS = "Run, bundle, or a model that ships."
 Model = Annotated[str | None, typer.Option(help=f"{MODELS}  [default: accurate]")]
-Point = Annotated[
-    str | None,
-    typer.Option(help="Operating point: balanced, sensitivity-90 or specificity-90."),
-]
+Point = Annotated[str | None, typer.Option(help="Operating point: balanced, sensitivity-90 or specificity-90.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
 
 
@@ -77,24 +70,9 @@ def warn(text: str, kind: str = "warning") -> None:
     console.print(f"[bold red]{kind}:[/]", escape(text), highlight=False)
 
 
-def require_training() -> None:
-    """Refuse where networks cannot be trained or exported."""
-    require("keras", os.environ["KERAS_BACKEND"], "onnx", extra="train")
-
-
-def require(*packages: str, extra: str) -> None:
-    """Refuse where an optional dependency is missing.
-
-    Raises:
-        MissingExtra: one of `packages` is not installed.
-    """
-    if missing := [name for name in packages if find_spec(name) is None]:
-        raise MissingExtra(f"{' and '.join(missing)} not installed. Install with: pip install 'mammolens[{extra}]'")
-
-
-def tell_left_out(*listed: "Manifest") -> int:
-    """Name on standard error what data sets were found with and do not hold; return how many."""
-    return _name_some("left out", [one for manifest in listed for one in manifest.left_out])
+def tell_left_out(listed: "Manifest") -> int:
+    """Name on standard error what a data set was found with and does not hold; return how many."""
+    return _name_some("left out", listed.left_out)
 
 
 def tell_missing(listed: "Manifest") -> int:
@@ -103,12 +81,12 @@ def tell_missing(listed: "Manifest") -> int:
     return _name_some("missing", [f"{path}: no such file; its row stays." for path in missing])
 
 
-def _name_some(kind: str, found: "Sequence[object]") -> int:
-    for one in found[:MOST_LEFT_OUT]:
-        warn(str(one), kind)
-    if len(found) > MOST_LEFT_OUT:
-        warn(f"{len(found) - MOST_LEFT_OUT} more files, {len(found)} in all", kind)
-    return len(found)
+def _name_some(kind: str, files: "Sequence[object]") -> int:
+    for file in files[:MOST_LEFT_OUT]:
+        warn(str(file), kind)
+    if len(files) > MOST_LEFT_OUT:
+        warn(f"{len(files) - MOST_LEFT_OUT} more files, {len(files)} in all", kind)
+    return len(files)
 
 
 def fail_if(left_out: int) -> None:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mammolens.cli.options import Model, Point, Quiet, require, screen, warn
-from mammolens.errors import BundleError
+from mammolens.cli.options import Model, Point, Quiet, screen, warn
+from mammolens.errors import require
 from mammolens.files import check_new_file, check_writable
 from mammolens.records import Level
 
@@ -19,8 +19,7 @@ def predict(
     model: Model = None,
     point: Point = None,
     level: Annotated[
-        Level,
-        typer.Option(help="breast: mean of its views; patient: the larger of her breasts."),
+        Level, typer.Option(help="breast: mean of its views; patient: the larger of her breasts.")
     ] = Level.IMAGE,
     out: Annotated[Path | None, typer.Option(help="To write: .csv, .json or .parquet.")] = None,
     overlay: Annotated[Path | None, typer.Option(help="Folder for heatmaps of where the network looked.")] = None,
@@ -38,21 +37,15 @@ def predict(
 
     What does not look like a mammogram gets no decision and no probability; that is no failure.
     """
-    from mammolens.images.archives import find_inputs
-    from mammolens.reports.answers import MOST_ROWS, answers_table, check_suffix, written
-    from mammolens.serving.overlay import write_overlays
+    from mammolens.reports.answers import FORMATS, MOST_ROWS, answers_table, written
+    from mammolens.serving.pictures import pictures_in
     from mammolens.serving.predictor import Predictor
 
-    check_suffix(out)
+    check_new_file(out, FORMATS)
     check_writable(overlay)
     predictor = Predictor.load(model, point)
-    if overlay is not None and predictor.bundle.record.outputs.score_map is None:
-        raise BundleError(f"{model}: its network has no score map. Leave out --overlay.")
+    answers = predictor.answers(pictures_in(paths), level=level, ungated=ungated, overlay=overlay, progress=not quiet)
     introduce(predictor)
-    inputs = find_inputs(paths)
-    answers = predictor.predict(inputs, level=level, gated=not ungated, progress=not quiet)
-    if overlay is not None:
-        answers = write_overlays(answers, inputs, overlay)
     if out is not None:
         answers = written(answers, out)
     first, failed, refused, count = [], 0, 0, 0
@@ -64,17 +57,12 @@ def predict(
     for what, where in (("Answers", out), ("Heatmaps, not lesion outlines,", overlay)):
         if where is not None and where.exists():
             screen.print(f"{what} written to {where}", markup=False)
-    _say_refused(refused, count, ungated=ungated)
-    if failed:
-        warn(f"{failed} of {count} inputs got no answer")
-        raise typer.Exit(1)
-
-
-def _say_refused(refused: int, count: int, *, ungated: bool) -> None:
-    """Say how many inputs got no decision without any failure."""
     if refused:
         left_out = "their probability means nothing" if ungated else "no probability, no heatmap"
         warn(f"{refused} of {count} inputs do not look like a mammogram: no decision, {left_out}")
+    if failed:
+        warn(f"{failed} of {count} inputs got no answer")
+        raise typer.Exit(1)
 
 
 def show(
@@ -85,7 +73,7 @@ def show(
     """Print what was read of one image, and draw it as read and as the network sees it."""
     from mammolens.model.bundle import find_bundle, open_bundle
     from mammolens.reports.figures import SUFFIXES, save_figure
-    from mammolens.serving.preview import before_and_after
+    from mammolens.serving.overlay import before_and_after
 
     picture = out or Path(f"{image.stem}-seen.png")
     check_new_file(picture, SUFFIXES)

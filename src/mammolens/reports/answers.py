@@ -1,11 +1,11 @@
-"""Predictions as people keep and read them: CSV, JSON, Parquet, a table on the screen."""
+"""Predictions as people keep and read them: a sequence, CSV, JSON, Parquet, a table on the screen."""
 
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +14,9 @@ from mammolens import numerals
 from mammolens.data.csv_table import write_row
 from mammolens.files import check_new_file, written_whole
 from mammolens.records import Prediction
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = (
     "path",
@@ -43,6 +46,52 @@ Row = dict[str, Any]
 Write = Callable[[Row], None]
 
 
+class Predictions(Sequence[Prediction]):
+    """Answers, one a picture, in the order in which the pictures were given; they do not change.
+
+    Example:
+        >>> answers = mammolens.predict("phantoms/test", model="phantom")
+        >>> answers[0].decision, answers[0].error
+        ('no tumor', None)
+        >>> list(answers.to_frame().columns[:4])
+        ['path', 'level', 'probability', 'decision']
+    """
+
+    def __init__(self, answers: Iterable[Prediction] = ()) -> None:
+        self._answers = tuple(answers)
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    @overload
+    def __getitem__(self, place: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Predictions": ...
+    def __getitem__(self, place: int | slice) -> "Prediction | Predictions":
+        return Predictions(self._answers[place]) if isinstance(place, slice) else self._answers[place]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} predictions, {sum(one.error is not None for one in self)} of them errors>"
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html(max_rows=MOST_ROWS))
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row an answer, with the columns of `mammolens predict --out answers.csv`."""
+        import pandas as pd  # noqa: PLC0415 - takes longer to load than an answer takes
+
+        kinds = {"probability": float, "threshold": float, "uncertain": bool}
+        return pd.DataFrame([row_of(answer) for answer in self], columns=list(COLUMNS)).astype(kinds)
+
+    def save(self, out: "str | Path") -> None:
+        """Write them as CSV, JSON or Parquet, by the ending of `out`.
+
+        Raises:
+            DataError: the ending names no format, or it cannot be written.
+        """
+        write_answers(self, Path(out))
+
+
 def row_of(answer: Prediction) -> Row:
     """Return a prediction as plain text, numbers and None, by column."""
     row = {name: getattr(answer, name) for name in COLUMNS}
@@ -58,22 +107,13 @@ def _text(value: object) -> str:
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def check_suffix(out: Path | None) -> None:
-    """Refuse, before any work, what answers cannot be written to; None is nowhere.
-
-    Raises:
-        DataError: see `check_new_file`.
-    """
-    check_new_file(out, FORMATS)
-
-
 def written(answers: Iterable[Prediction], out: Path) -> Iterator[Prediction]:
     """Yield `answers` while they are written to `out`, whole or not at all, one row an input.
 
     Raises:
         DataError: the ending of `out` names no format, or it cannot be written.
     """
-    check_suffix(out)
+    check_new_file(out, FORMATS)
     with written_whole(out) as temporary, FORMATS[out.suffix.lower()](temporary) as write:
         for answer in answers:
             write(row_of(answer))

@@ -15,6 +15,18 @@ from mammolens.judging.schema import Report
 from mammolens.measures.metrics import Estimate
 from mammolens.records import Level, Split
 
+_WEAKER = {
+    "patients_also_in_training": "of these patients are in the training split of this data set, too: figures are too "
+    "good where the model learnt from it",
+    "without_answer": "images got no answer and are left out",
+    "without_label": "images have no label and are left out",
+    "without_patient": "images are of no known patient, each taken for another one: intervals are too narrow where a "
+    "patient has several",
+    "not_like_training": "images do not look like what was learnt from: they are judged all the same, but predict "
+    "gives them no decision",
+}
+"""What is said of each of `Counts` that is not 0."""
+
 
 def splits_table(manifest: Manifest, title: str) -> Table:
     """Show images, patients and labels of each split."""
@@ -37,9 +49,9 @@ def leakage_warnings(manifest: Manifest) -> list[str]:
         shared = leakage(manifest, Split.TRAIN, judged)
         if shared.patients:
             said.append(
-                f"{shared.patients} of {shared.of_patients} patients ({shared.images} of "
-                f"{shared.of_images} images) in '{judged}' are in 'train' too: figures will be too "
-                "good. Use: mammolens manifest DATA data.csv --splits patient"
+                f"{shared.patients} of {shared.of_patients} patients ({shared.images} of {shared.of_images} images) in "
+                f"'{judged}' are in 'train' too: figures will be too good. "
+                "Use: mammolens manifest DATA data.csv --splits patient"
             )
     return said
 
@@ -85,17 +97,17 @@ def decisions_table(report: Report) -> Table:
     return table
 
 
-def comparison_table(found: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> Table:
     """Show two AUCs and their difference, by image, breast and patient."""
-    first, second = found.reports
-    table = Table("AUC", *map(str, found.levels), title=escape(f"{second} against {first}"))
+    first, second = comparison.reports
+    table = Table("AUC", *map(str, comparison.levels), title=escape(f"{second} against {first}"))
     rows = {
-        "subjects": [f"{one.subjects}" for one in found.levels.values()],
-        "first": [show(one.first) for one in found.levels.values()],
-        "second": [show(one.second) for one in found.levels.values()],
-        "difference, by patient": [show(one.difference) for one in found.levels.values()],
-        "difference, DeLong": [show(one.delong) for one in found.levels.values()],
-        "p, DeLong": [numerals.p_value(one.p_value) for one in found.levels.values()],
+        "subjects": [f"{one.subjects}" for one in comparison.levels.values()],
+        "first": [show(one.first) for one in comparison.levels.values()],
+        "second": [show(one.second) for one in comparison.levels.values()],
+        "difference, by patient": [show(one.difference) for one in comparison.levels.values()],
+        "difference, DeLong": [show(one.delong) for one in comparison.levels.values()],
+        "p, DeLong": [numerals.p_value(one.p_value) for one in comparison.levels.values()],
     }
     for name, cells in rows.items():
         table.add_row(name, *cells)
@@ -122,25 +134,5 @@ def show(figure: Estimate) -> str:
 
 def report_warnings(report: Report) -> list[str]:
     """Say what makes the figures weaker than they look."""
-    counts = report.counts
-    said = []
-    if counts.patients_also_in_training:
-        said.append(
-            f"{counts.patients_also_in_training} of these patients are in the training split of "
-            "this data set, too: figures are too good where the model learnt from it"
-        )
-    if counts.without_answer:
-        said.append(f"{counts.without_answer} images got no answer and are left out")
-    if counts.without_label:
-        said.append(f"{counts.without_label} images have no label and are left out")
-    if counts.without_patient:
-        said.append(
-            f"{counts.without_patient} images are of no known patient, each taken for another one: "
-            "intervals are too narrow where a patient has several"
-        )
-    if counts.not_like_training:
-        said.append(
-            f"{counts.not_like_training} images do not look like what was learnt from: they are "
-            "judged all the same, but predict gives them no decision"
-        )
-    return [*said, *report.notes]
+    counts = [(getattr(report.counts, name), said) for name, said in _WEAKER.items()]
+    return [*(f"{count} {said}" for count, said in counts if count), *report.notes]

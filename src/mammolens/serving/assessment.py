@@ -1,12 +1,12 @@
 """A model or a table of scores + a data set → a written report, with maps and mild changes.
 
-What `evaluation` computes from answers, this gathers: it lets the model answer, looks where its
-maps point, tries it on changed pictures, and draws its most confident mistakes.
+What `judging` computes from answers, this gathers: it lets the model answer, sees where its maps
+point, tries it on changed pictures, and draws its most confident mistakes.
 """
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from mammolens.data.manifest import Manifest
+from mammolens.images.breast import Pixels
 from mammolens.images.reading import read_image
 from mammolens.judging.judge import Question, answered, common_folder, judge, model_of, probabilities_of
 from mammolens.judging.predictions import write_predictions
@@ -39,35 +40,12 @@ from mammolens.serving.robustness import auc_under, randomised
 NOT_CHOSEN = "not-chosen"
 """The operating point of other systems' scores without a validation split: a probability of 0.5."""
 
+_NO_IMAGES = "Judged from two tables alone: no image was looked at, so no pictures and no maps."
+_NO_VALIDATION = (
+    "The threshold is 0.5, and not chosen: that takes scores of a validation split that is not the one judged."
+)
 _LONGEST = 320  # pixels of a picture in the gallery
 _MAPS = 24  # pictures whose maps are compared with those of random weights
-
-
-@dataclass
-class _Looked:
-    """Where maps pointed in images that have boxes."""
-
-    hits: list[bool] = field(default_factory=list)
-    chances: list[float] = field(default_factory=list)
-    ious: list[float] = field(default_factory=list)
-    images: list[Mammogram] = field(default_factory=list)
-
-    def add(self, mammogram: Mammogram, answer: Prediction) -> None:
-        if not mammogram.boxes or answer.score_map is None:
-            return
-        pixels = read_image(mammogram.path).pixels
-        shape = pixels.shape[0], pixels.shape[1]
-        self.hits.append(pointing_hit(answer.score_map, mammogram.boxes, shape))
-        self.ious.append(iou(answer.score_map, mammogram.boxes, shape))
-        self.chances.append(chance_rate(pixels, mammogram.boxes))
-        self.images.append(mammogram)
-
-    def figures(self) -> Localisation | None:
-        if not self.images:
-            return None
-        labels = [-1 if m.label is None else m.label for m in self.images]
-        patients = [m.patient_key for m in self.images]
-        return localised(self.hits, self.chances, self.ious, labels, patients)
 
 
 def assess(
@@ -93,11 +71,13 @@ def assess(
         DataError: nothing can be judged.
     """
     images = question.images
-    looked, predictions = _Looked(), []
-    # What the gate does not admit is judged, too: see `evaluation.judging`.
-    answers = predictor.predict(images.paths, gated=False, progress=progress)
+    predictions: list[Prediction] = []
+    boxed: list[tuple[Mammogram, bool, float, float]] = []
+    # What the gate does not admit is judged, too: see `judging.judge`.
+    answers = predictor.answers(images.paths, ungated=True, progress=progress)
     for mammogram, answer in zip(images, answers, strict=True):
-        looked.add(mammogram, answer)
+        if mammogram.boxes and answer.score_map is not None:
+            boxed.append((mammogram, *_where(mammogram, answer.score_map)))
         predictions.append(replace(answer, score_map=None))  # thousands of maps would not fit
     record = predictor.bundle.record
     report = judge(
@@ -105,18 +85,34 @@ def assess(
         question,
         record.rules(predictor.operating_point),
         model_of(record),
-        localisation=looked.figures(),
+        localisation=_localisation(boxed),
     )
-    known = answered(predictions, images)
+    judged = answered(predictions, images)
     if robustness:
-        tried = auc_under(predictor, known, limit=robustness, progress=progress)
-        changes = {"robustness": tried, "map_correlation": _map_correlation(predictor, known)}
+        tried = auc_under(predictor, judged, limit=robustness, progress=progress)
+        changes = {"robustness": tried, "map_correlation": _map_correlation(predictor, judged)}
         report = report.model_copy(update=changes)
     write_predictions(predictions, images, folder)
-    home = common_folder(known)
+    home = common_folder(judged)
     mistaken = [home / mistake.path for mistake in report.mistakes] if pictures else []
-    write_report(report, folder, _gallery(mistaken, predictor))
+    write_report(report, folder, list(map(_picture, mistaken, predictor.answers(mistaken))))
     return report
+
+
+def _where(mammogram: Mammogram, score_map: Pixels) -> tuple[bool, float, float]:
+    """Return whether a map's maximum is in a box, how likely that is by chance, and the overlap of both."""
+    pixels = read_image(mammogram.path).pixels
+    shape = pixels.shape[0], pixels.shape[1]
+    hit = pointing_hit(score_map, mammogram.boxes, shape)
+    return hit, chance_rate(pixels, mammogram.boxes), iou(score_map, mammogram.boxes, shape)
+
+
+def _localisation(boxed: Sequence[tuple[Mammogram, bool, float, float]]) -> Localisation | None:
+    if not boxed:
+        return None
+    images, hits, chances, overlaps = zip(*boxed, strict=True)
+    labels = [-1 if image.label is None else image.label for image in images]
+    return localised(hits, chances, overlaps, labels, [image.patient_key for image in images])
 
 
 def _map_correlation(predictor: Predictor, images: Manifest) -> float | None:
@@ -128,10 +124,9 @@ def _map_correlation(predictor: Predictor, images: Manifest) -> float | None:
     with TemporaryDirectory() as folder:
         drawn = write_bundle(record, randomised(predictor.bundle.model), Path(folder) / "random")
         other = Predictor.load(drawn.folder)
-        pairs = zip(predictor.predict(paths), other.predict(paths), strict=True)
         maps = [
-            (mine.score_map, theirs.score_map, breast_mask(read_image(path).pixels))
-            for path, (mine, theirs) in zip(paths, pairs, strict=True)
+            (mine.score_map, theirs.score_map, breast_mask(read_image(mine.path).pixels))
+            for mine, theirs in zip(predictor.answers(paths), other.answers(paths), strict=True)
             if mine.score_map is not None and theirs.score_map is not None
         ]
     return rank_correlation(*map(list, zip(*maps, strict=True))) if maps else None
@@ -152,16 +147,11 @@ def assess_scores(table: Path, question: Question, folder: Path) -> Report:
         DataError: the table cannot be read, or nothing can be judged.
     """
     scores = scores_from(table, question.manifest)
-    predictions, rules = scores.predictions, _rules_from(scores.predictions, question)
-    said = ["Judged from two tables alone: no image was looked at, so no pictures and no maps."]
-    if rules.default_point == NOT_CHOSEN:
-        said.append(
-            "The threshold is 0.5, and not chosen: that takes scores of a validation split that is not the one judged."
-        )
-    report = judge(predictions, question, rules, Model(name=table.name))
-    notes = (*said, *scores.notes(question.images))
-    report = report.model_copy(update={"notes": notes})
-    write_predictions(predictions, question.images, folder)
+    rules = _rules_from(scores.predictions, question)
+    notes = [_NO_IMAGES, *([_NO_VALIDATION] if rules.default_point == NOT_CHOSEN else [])]
+    report = judge(scores.predictions, question, rules, Model(name=table.name))
+    report = report.model_copy(update={"notes": (*notes, *scores.notes(question.images))})
+    write_predictions(scores.predictions, question.images, folder)
     write_report(report, folder)
     return report
 
@@ -175,13 +165,8 @@ def _rules_from(predictions: Sequence[Prediction], question: Question) -> Rules:
     return fit_rules(valid, probabilities_of(predictions, valid))
 
 
-def _gallery(paths: Sequence[Path], predictor: Predictor) -> list[bytes]:
-    """Draw each picture with its map, as PNG."""
-    answers = predictor.predict(paths)
-    return [_picture(path, answer) for path, answer in zip(paths, answers, strict=True)]
-
-
 def _picture(path: Path, answer: Prediction) -> bytes:
+    """Draw a picture with its map, as PNG."""
     pixels = read_image(path).pixels
     nothing = np.zeros((1, 1), dtype=np.float32)
     drawn = overlay(pixels, nothing if answer.score_map is None else answer.score_map)

@@ -1,18 +1,26 @@
-"""A score map laid over its picture: a heatmap PNG that says what it is not."""
+"""Pictures for people: a map laid over its picture, and an image as read and as the network sees it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
+from mammolens.errors import ImageError, reason
 from mammolens.files import written_whole
-from mammolens.images.archives import Input
-from mammolens.images.breast import Pixels
+from mammolens.images.breast import UNCERTAIN, Pixels, anatomy, thumbnail
+from mammolens.images.image import Header
+from mammolens.images.preprocess import Preprocess, as_float
 from mammolens.images.reading import read_image
-from mammolens.records import Prediction
+from mammolens.model.gate import Gate, is_admitted
+from mammolens.records import ImageWarning, Prediction, Warned
+from mammolens.serving.pictures import Picture, image_in
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FAINTEST = 0.2
 """Map value from which heat is drawn, and from which a place stands out: there is no other."""
@@ -25,6 +33,8 @@ _LONGEST = 1024  # pixels of the longer side
 _OPACITY = 0.6
 _HOTTEST = 0.8  # map value from which heat is full
 _STRIP, _FONT, _PADDING = 28, 14, 8  # height of the caption and of its letters, pixels
+_SEEN = "as the network sees it"
+_PAIRS, _LARGE = 5, 768  # pairs of pictures in a row; pixels of the longer side of one that is shown alone
 _STEM = 60  # letters of an input's name that its heatmap keeps: file systems have a limit
 
 
@@ -74,10 +84,10 @@ def overlay(pixels: Pixels, score_map: Pixels, opacity: float = _OPACITY) -> Pil
     return mixed.convert("RGB")
 
 
-def write_overlay(pixels: Pixels, score_map: Pixels, path: Path, doubt: str = "") -> None:
-    """Write the overlay as PNG with a line below it that says what it is not, after any `doubt`."""
+def write_overlay(pixels: Pixels, score_map: Pixels, path: Path, caveat: str = "") -> None:
+    """Write the overlay as PNG with a line below it that says what it is not, after any `caveat`."""
     picture = overlay(pixels, score_map)
-    said = " ".join(filter(None, (doubt, caption([score_map]), RESEARCH)))
+    said = " ".join(filter(None, (caveat, caption([score_map]), RESEARCH)))
     font = ImageFont.load_default(_FONT)
     width = max(picture.width, round(font.getlength(said)) + 2 * _PADDING)
     sheet = Pillow.new("RGB", (width, picture.height + _STRIP), "black")
@@ -88,21 +98,80 @@ def write_overlay(pixels: Pixels, score_map: Pixels, path: Path, doubt: str = ""
         sheet.save(temporary, format="PNG")
 
 
-def write_overlays(answers: Iterable[Prediction], inputs: Sequence[Input], folder: Path) -> Iterator[Prediction]:
-    """Yield `answers` while a heatmap of each is written into `folder`, named after its input.
+def write_overlays(answers: Iterable[Prediction], pictures: Sequence[Picture], folder: Path) -> Iterator[Prediction]:
+    """Yield `answers` while a heatmap of each is written into `folder`, named after its picture.
 
     An answer without a map gets none: what cannot be read, or does not look like a mammogram.
 
     Args:
-        answers: in the order of `inputs`.
-        inputs: read a second time for their pixels.
+        answers: in the order of `pictures`.
+        pictures: read a second time for their pixels.
         folder: made if it is not there.
     """
-    for number, (answer, source) in enumerate(zip(answers, inputs, strict=True), start=1):
+    for number, (answer, picture) in enumerate(zip(answers, pictures, strict=True), start=1):
         if answer.score_map is not None:
-            with source.on_disk() as path:
-                pixels = read_image(path).pixels
-            name = f"{number:05d}-{source.name.stem[:_STEM]}.png"
-            doubt = "" if answer.admitted else NO_MAMMOGRAM
-            write_overlay(pixels, answer.score_map, folder / name, doubt)
+            name = f"{number:05d}-{answer.path.stem[:_STEM]}.png"
+            caveat = "" if answer.admitted else NO_MAMMOGRAM
+            pixels = image_in(picture, answer.path).pixels
+            write_overlay(pixels, answer.score_map, folder / name, caveat)
         yield answer
+
+
+def contact_sheet(paths: Sequence[Path], preprocess: Preprocess, count: int, seed: int) -> "tuple[Figure, list[str]]":
+    """Draw `count` images chosen at random, each beside its prepared pixels.
+
+    Returns:
+        The figure, and a line for each image that could not be read.
+    """
+    from mammolens.reports import figures  # noqa: PLC0415 - matplotlib takes longer to load than an answer takes
+
+    generator = np.random.default_rng(seed)
+    chosen = generator.choice(len(paths), size=min(count, len(paths)), replace=False)
+    pictures: list[tuple[str, Pixels]] = []
+    failures = []
+    for index in sorted(chosen):
+        path = paths[index]
+        try:
+            pixels = read_image(path).pixels
+        except ImageError as error:
+            failures.append(reason(error))
+            continue
+        pictures.append((path.name[:24], thumbnail(pixels)))
+        pictures.append((_SEEN, as_float(preprocess(pixels).pixels)))
+    return figures.contact_sheet(pictures, columns=2 * _PAIRS), failures
+
+
+def before_and_after(path: Path, preprocess: Preprocess, gate: Gate | None = None) -> "tuple[dict[str, str], Figure]":
+    """Return what was read of one image, as text by name, and a picture before and after.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    from mammolens.reports import figures  # noqa: PLC0415 - likewise
+
+    image = read_image(path)
+    prepared = preprocess(image.pixels)
+    seen = anatomy(image.pixels)
+    header = image.header or Header()
+    height, width = image.pixels.shape
+    said: list[Warned] = [] if is_admitted(image, gate) else [ImageWarning.NOT_LIKE_TRAINING]
+    said += [*image.warnings, *prepared.warnings]
+    spacing = f"{header.spacing[0]} x {header.spacing[1]} mm" if header.spacing else None
+    facts = {
+        "file": str(path),
+        "format": " ".join(filter(None, (image.format, header.transfer_syntax))),
+        "size": f"{width} x {height} pixels",
+        "depth": f"{image.bit_depth} bits, {'colour' if image.colour else 'grey'}",
+        "polarity": f"{'inverted' if seen.polarity.inverted else 'upright'}, margin {seen.polarity.margin:.2f}"
+        f"{' (uncertain)' if seen.polarity.margin < UNCERTAIN else ''}",
+        "chest wall": "right" if seen.breast.chest_wall_right else "left",
+        "laterality": header.laterality or "unknown",
+        "view": header.view or "unknown",
+        "pixel spacing": spacing or "unknown",
+        "age": "unknown" if header.age is None else f"{header.age} years",
+        "manufacturer": header.manufacturer or "unknown",
+        "cropped to": "left {}, top {}, right {}, bottom {}".format(*prepared.geometry.crop),
+        "warnings": "; ".join(said) or "none",
+    }
+    pictures = [("as read", thumbnail(image.pixels, _LARGE)), (_SEEN, as_float(prepared.pixels))]
+    return facts, figures.contact_sheet(pictures, columns=2)

@@ -1,29 +1,27 @@
 """Images in, `Prediction`s out, on ONNX Runtime. All that shapes an answer is in the bundle."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from mammolens.errors import BundleError, ImageError, reason
-from mammolens.images.archives import Input
+from mammolens.files import check_writable
 from mammolens.images.breast import Pixels
-from mammolens.images.image import Header, Image, check_size
+from mammolens.images.image import Header
 from mammolens.images.preprocess import Geometry, Preprocess, as_float
-from mammolens.images.reading import read_image
 from mammolens.model.bundle import Bundle, find_bundle, open_bundle
 from mammolens.model.gate import Gate, is_admitted
 from mammolens.model.rules import aggregated, decided
 from mammolens.parallel import FEW, cores, map_in_order, tracked
 from mammolens.records import ImageWarning, Level, Mammogram, Prediction, Warned
-
-Picture = Path | str | Input | NDArray[np.generic]
-"""A file, one in an archive, or an array (height, width): float in [0, 1], uint8 or uint16."""
+from mammolens.reports.answers import Predictions
+from mammolens.serving.overlay import write_overlays
+from mammolens.serving.pictures import Named, Picture, image_in, named, pictures_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +37,11 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A network ready to answer.
+    """A model ready to answer; `mammolens.load` returns one.
 
     Attributes:
         bundle: where the network, its preprocessing and its thresholds come from.
-        operating_point: the name of the threshold that decides.
+        operating_point: the name of the threshold that decides where none is named.
     """
 
     bundle: Bundle
@@ -58,11 +56,7 @@ class Predictor:
             BundleError: there is no such bundle, it is damaged, or has no such operating point.
         """
         bundle = open_bundle(find_bundle(model))
-        record = bundle.record
-        chosen = operating_point or record.default_operating_point
-        if chosen not in record.operating_points[Level.IMAGE]:
-            known = ", ".join(record.operating_points[Level.IMAGE])
-            raise BundleError(f"{bundle.folder}: no operating point '{chosen}'; it has {known}.")
+        chosen = _checked(operating_point or bundle.record.default_operating_point, bundle)
         session = _opened(bundle, cores())
         _check_ends(bundle, session)
         return cls(bundle, chosen, session)
@@ -73,13 +67,52 @@ class Predictor:
 
     def predict(
         self,
+        items: Picture | Iterable[Picture],
+        *,
+        level: Level | str = Level.IMAGE,
+        point: str | None = None,
+        ungated: bool = False,
+        overlay: str | Path | None = None,
+        maps: bool = True,
+        progress: bool = False,
+    ) -> Predictions:
+        """Answer for whatever holds pictures, as `mammolens predict` does.
+
+        What cannot be read, or is no picture, is an answer with an `error`: it stops no other.
+
+        Args:
+            items: files, folders, ZIP archives, arrays, Pillow images or pydicom data sets: one, or
+                any of them mixed. A folder or archive stands for the pictures in it, sorted.
+            level: what the answers are about: ``image``; ``breast``: the mean of its views;
+                ``patient``: the larger of her breasts.
+            point: the operating point that decides; None: the model's own.
+            ungated: give the probability and map of what does not look like a mammogram, too: they
+                mean nothing, and there is no decision all the same.
+            overlay: folder for a heatmap of each picture, as PNG.
+            maps: keep the score maps: those of a thousand pictures take up to 250 MB.
+            progress: show a bar on standard error.
+
+        Raises:
+            BundleError: the model has no such operating point, or no map to draw.
+            DataError: `overlay` cannot be written to.
+            ValueError: there is no such level.
+        """
+        answers = self.answers(
+            pictures_in(items), level=level, point=point, ungated=ungated, overlay=overlay, progress=progress
+        )
+        return Predictions(answer if maps else replace(answer, score_map=None) for answer in answers)
+
+    def answers(
+        self,
         pictures: Sequence[Picture],
         *,
-        level: Level = Level.IMAGE,
-        gated: bool = True,
+        level: Level | str = Level.IMAGE,
+        point: str | None = None,
+        ungated: bool = False,
+        overlay: str | Path | None = None,
         progress: bool = False,
     ) -> Iterator[Prediction]:
-        """Yield one `Prediction` a picture, in order; one that cannot be read yields its reason.
+        """Return an iterator of one `Prediction` a picture, in order: for more than memory holds.
 
         Pictures are decoded and prepared by several processes ahead of the network; memory stays
         bounded. The network sees one picture at a time, so that an answer does not depend on its
@@ -87,33 +120,52 @@ class Predictor:
         answer, and those of one breast or patient get the same.
 
         A picture that does not look like a mammogram gets no decision and has no say in that of
-        its breast or patient. Its probability and map, which mean nothing, are left out.
+        its breast or patient. Its probability and map, which mean nothing, are left out; `ungated`
+        gives them, each alone.
 
         Args:
-            pictures: files, files in archives, or arrays.
-            level: what the answers are about.
-            gated: False gives the probability and map of such pictures, too, each alone; there is
-                no decision all the same.
-            progress: show a bar.
+            pictures: each a picture itself: for folders and archives, see `pictures_in`.
+            level: as in `predict`, like all that follow.
+            point: likewise.
+            ungated: likewise.
+            overlay: likewise.
+            progress: likewise.
+
+        Raises:
+            BundleError: see `predict`, likewise the others.
+            DataError: likewise.
+            ValueError: likewise.
         """
+        chosen = _checked(point or self.operating_point, self.bundle)
+        answers = self._answers(pictures, Level(level), chosen, ungated=ungated, progress=progress)
+        if overlay is None:
+            return answers
+        if self.bundle.record.outputs.score_map is None:
+            raise BundleError(f"{self.bundle.folder}: its network has no score map. Leave out --overlay.")
+        check_writable(Path(overlay))
+        return write_overlays(answers, pictures, Path(overlay))
+
+    def _answers(
+        self, pictures: Sequence[Picture], level: Level, point: str, *, ungated: bool, progress: bool
+    ) -> Iterator[Prediction]:
         record = self.bundle.record
-        work = map_in_order(partial(look, preprocess=record.preprocess, gate=record.gate), pictures)
-        named = zip(map(_name, pictures, range(len(pictures))), work, strict=True)
-        shown = tracked(named, "Predicting", len(pictures), visible=progress)
-        # Where other processes decode meanwhile, they are left half of the cores.
-        ready = self if len(pictures) <= FEW else replace(self, _session=self._beside_others)
-        answers = (
-            (ready._answer(name, seen, gated=gated), seen)  # noqa: SLF001
-            for name, seen in shown
-        )
-        joined = (
-            iter(answers)
-            if level is Level.IMAGE
-            else _together([(answer, _light(seen)) for answer, seen in answers], level)
-        )
         rules = record.rules()
-        for answer, seen in joined:
-            yield _placed(decided(answer, level, self.operating_point, rules), seen)
+        given = named(pictures)
+        see = partial(prepared_or_reason, preprocess=record.preprocess, gate=record.gate)
+        shown = tracked(map_in_order(see, given), "Predicting", len(given), visible=progress)
+        # Where other processes decode meanwhile, they are left half of the cores.
+        ready = self if len(given) <= FEW else replace(self, _session=self._beside_others)
+        answers: Iterable[tuple[Prediction, Geometry | None]] = (
+            ready._scored(name, picture, ungated=ungated)  # noqa: SLF001
+            for (name, _), picture in zip(given, shown, strict=True)
+        )
+        if level is not Level.IMAGE:
+            answers = _joined(list(answers), level)
+        for answer, geometry in answers:
+            final = decided(answer, level, point, rules)
+            if final.score_map is not None and geometry is not None:
+                final = replace(final, score_map=geometry.to_image(final.score_map))
+            yield final
 
     def score(self, levels: NDArray[np.uint16]) -> tuple[float, Pixels | None]:
         """Return the network's raw score in [0, 1] and its score map for one prepared picture.
@@ -123,31 +175,38 @@ class Predictor:
         """
         record = self.bundle.record
         names = [name for name in (record.outputs.probability, record.outputs.score_map) if name]
-        found = self._session.run(names, {record.input: as_float(levels)[np.newaxis, ..., np.newaxis]})
-        return float(found[0].ravel()[0]), found[1][0, ..., 0] if len(found) > 1 else None
+        outputs = self._session.run(names, {record.input: as_float(levels)[np.newaxis, ..., np.newaxis]})
+        return float(outputs[0].ravel()[0]), outputs[1][0, ..., 0] if len(outputs) > 1 else None
 
     @cached_property
     def _beside_others(self) -> onnxruntime.InferenceSession:
         return _opened(self.bundle, max(1, cores() // 2))
 
-    def _answer(self, name: Path, seen: Seen | str, *, gated: bool) -> Prediction:
+    def _scored(self, name: Path, picture: Seen | str, *, ungated: bool) -> tuple[Prediction, Geometry | None]:
         """Return what the network says of one picture; nothing is decided yet."""
-        if isinstance(seen, str):
-            return Prediction.failure(name, seen)
+        if isinstance(picture, str):
+            return Prediction.failure(name, picture), None
         answer = Prediction(
             path=name,
             probability=None,
-            laterality=seen.header.laterality,
-            view=seen.header.view,
-            patient_id=seen.header.patient_id,
-            warnings=seen.warnings if seen.admitted else (ImageWarning.NOT_LIKE_TRAINING, *seen.warnings),
-            admitted=seen.admitted,
+            laterality=picture.header.laterality,
+            view=picture.header.view,
+            patient_id=picture.header.patient_id,
+            warnings=picture.warnings if picture.admitted else (ImageWarning.NOT_LIKE_TRAINING, *picture.warnings),
+            admitted=picture.admitted,
         )
-        if gated and not seen.admitted:
-            return answer
-        score, score_map = self.score(seen.levels)
+        if not (picture.admitted or ungated):
+            return answer, None
+        score, score_map = self.score(picture.levels)
         probability = float(self.bundle.record.calibration(score))
-        return replace(answer, probability=probability, score_map=score_map)
+        return replace(answer, probability=probability, score_map=score_map), picture.geometry
+
+
+def _checked(point: str, bundle: Bundle) -> str:
+    points = bundle.record.operating_points[Level.IMAGE]
+    if point not in points:
+        raise BundleError(f"{bundle.folder}: no operating point '{point}'; it has {', '.join(points)}.")
+    return point
 
 
 def _opened(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
@@ -175,16 +234,10 @@ def _check_ends(bundle: Bundle, session: onnxruntime.InferenceSession) -> None:
         )
 
 
-def _name(picture: Picture, index: int) -> Path:
-    if isinstance(picture, Input):
-        return picture.name
-    return Path(picture) if isinstance(picture, str | Path) else Path(f"array {index}")
-
-
-def look(picture: Picture, preprocess: Preprocess, gate: Gate | None) -> Seen | str:
+def prepared_or_reason(given: Named, preprocess: Preprocess, gate: Gate | None) -> Seen | str:
     """Read and prepare one picture, or say why not: one bad file never stops a batch."""
     try:
-        image = _read(picture)
+        image = image_in(given.picture, given.name)
     except ImageError as error:
         return reason(error)
     prepared = preprocess(image.pixels)
@@ -192,69 +245,26 @@ def look(picture: Picture, preprocess: Preprocess, gate: Gate | None) -> Seen | 
     said = [*image.warnings, *prepared.warnings]
     if height < preprocess.height or width < preprocess.width:
         said.append(ImageWarning.SMALL.about(width, height))
-    return Seen(
-        prepared.pixels,
-        prepared.geometry,
-        is_admitted(image, gate),
-        image.header or Header(),
-        tuple(said),
-    )
+    return Seen(prepared.pixels, prepared.geometry, is_admitted(image, gate), image.header or Header(), tuple(said))
 
 
-def _read(picture: Picture) -> Image:
-    if isinstance(picture, str | Path):
-        return read_image(Path(picture))
-    if isinstance(picture, Input):
-        with picture.on_disk() as path:
-            try:
-                return read_image(path)
-            except ImageError as error:
-                raise ImageError(str(error).replace(str(path), str(picture.name))) from error
-    return _from_array(picture)
-
-
-def _from_array(array: NDArray[np.generic]) -> Image:
-    if array.ndim != 2:  # noqa: PLR2004 - height and width
-        raise ImageError(f"an array of shape {array.shape}: expected (height, width), grey.")
-    check_size(Path("array"), *array.shape)
-    kind, bits = array.dtype.kind, 8 * array.dtype.itemsize
-    if kind == "u" and bits <= 16:  # noqa: PLR2004 - in either byte order
-        return Image(array.astype(np.float32) / np.float32(2**bits - 1), "array", bits)
-    if kind not in "buif":
-        raise ImageError(f"an array of {array.dtype}: expected float, uint8 or uint16.")
-    values: Any = array
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise ImageError("an array with values outside [0, 1]: scale it, or give uint8 or uint16.")
-    return Image(array.astype(np.float32), "array", 16)
-
-
-def _together(answers: list[tuple[Prediction, Seen | str]], level: Level) -> Iterator[tuple[Prediction, Seen | str]]:
+def _joined(
+    answers: list[tuple[Prediction, Geometry | None]], level: Level
+) -> Iterator[tuple[Prediction, Geometry | None]]:
     """Give all pictures of a breast or patient the probability of their breast or patient."""
     joining = [(a, a.probability) for a, _ in answers if a.admitted and a.probability is not None]
-    known = [Mammogram(path=a.path, patient_id=a.patient_id, laterality=a.laterality) for a, _ in joining]
+    mammograms = [Mammogram(path=a.path, patient_id=a.patient_id, laterality=a.laterality) for a, _ in joining]
     joined = aggregated(
         [probability for _, probability in joining],
-        [mammogram.breast_key for mammogram in known],
-        [mammogram.patient_key for mammogram in known],
+        [mammogram.breast_key for mammogram in mammograms],
+        [mammogram.patient_key for mammogram in mammograms],
         level,
     )
     probabilities = iter(joined.tolist())
-    for answer, seen in answers:
+    for answer, geometry in answers:
         if not answer.admitted or answer.probability is None:
-            yield answer, seen
+            yield answer, geometry
             continue
         told = answer.patient_id is not None and answer.laterality is not None
         said = answer.warnings if told else (*answer.warnings, ImageWarning.NO_SIDE)
-        yield replace(answer, probability=next(probabilities), warnings=said), seen
-
-
-def _light(seen: Seen | str) -> Seen | str:
-    """Return what was seen without its pixels: thousands may wait."""
-    return seen if isinstance(seen, str) else replace(seen, levels=np.empty((0, 0), np.uint16))
-
-
-def _placed(answer: Prediction, seen: Seen | str) -> Prediction:
-    """Return the answer with its map over the whole picture instead of over the canvas."""
-    if answer.score_map is None or isinstance(seen, str):
-        return answer
-    return replace(answer, score_map=seen.geometry.to_image(answer.score_map))
+        yield replace(answer, probability=next(probabilities), warnings=said), geometry

@@ -18,14 +18,14 @@ from PIL import ImageDraw, ImageFont
 from scipy import ndimage
 
 from mammolens.data.manifest import Manifest
-from mammolens.errors import BundleError, DataError, ImageError, MissingExtra
+from mammolens.errors import BundleError, DataError, ImageError
 from mammolens.images.breast import Mask, Pixels, anatomy, dilated
 from mammolens.images.preprocess import Preprocess
 from mammolens.images.reading import read_image
 from mammolens.judging.schema import Robustness
 from mammolens.measures.metrics import auc_difference, called, estimate, patient_weights, roc_auc, share_of
 from mammolens.parallel import map_in_order, tracked
-from mammolens.serving.predictor import Predictor, look
+from mammolens.serving.predictor import Predictor
 
 if TYPE_CHECKING:
     import onnx
@@ -41,8 +41,6 @@ _SKIN = 3  # thumbnail pixels around the breast that a marker stays off
 _BLUR = 1 / 512  # standard deviation as a share of the picture's longer side
 _NOISE = 0.02  # standard deviation as a share of the picture's range
 _WEIGHTED = {"Conv", "MatMul", "Gemm"}
-
-_Floats = NDArray[np.float64]
 
 
 def _rotated(pixels: Pixels, degrees: float) -> Pixels:
@@ -136,7 +134,6 @@ def auc_under(
     perturbations: Mapping[str, Perturbation] = PERTURBATIONS,
     *,
     limit: int | None = None,
-    seed: int = 0,
     progress: bool = False,
 ) -> tuple[Robustness, ...]:
     """Return how good the answers are on pictures as they are, then under each perturbation.
@@ -149,81 +146,75 @@ def auc_under(
         manifest: images to judge; those without a label, or that cannot be read, are left out.
         perturbations: functions of pixels, importable by name, by what to call them.
         limit: judge at most so many images, as `some_patients` chooses them.
-        seed: of that choice.
         progress: show a bar.
 
     Raises:
         DataError: no labelled image can be read.
     """
-    chosen = some_patients(manifest.labelled(), limit, seed)
-    changes = tuple(perturbations.values())
-    prepare = partial(_prepared, preprocess=predictor.bundle.record.preprocess, changes=changes)
-    work = map_in_order(prepare, chosen.paths)
-    answers = [
-        [predictor.score(levels)[0] for levels in canvases]
-        for canvases in tracked(work, "Changing", len(chosen), visible=progress)
-    ]
-    read = np.array([bool(row) for row in answers], dtype=bool)
-    if not read.any():
+    chosen = some_patients(manifest.labelled(), limit)
+    record, threshold = predictor.bundle.record, predictor.threshold()
+    prepare = partial(_canvases, preprocess=record.preprocess, changes=tuple(perturbations.values()))
+    work = tracked(map_in_order(prepare, chosen.paths), "Changing", len(chosen), visible=progress)
+    scores = {
+        path: [predictor.score(levels)[0] for levels in canvases]
+        for path, canvases in zip(chosen.paths, work, strict=True)
+    }
+    judged = chosen.where(lambda mammogram: bool(scores[mammogram.path]))
+    if not len(judged):
         raise DataError("no labelled image of the data set can be read: nothing to judge.")
-    scores = np.array([row for row in answers if row], dtype=np.float64).T
-    patients = [name for name, known in zip(chosen.patients, read, strict=True) if known]
-    probabilities = predictor.bundle.record.calibration(scores)
-    judge = partial(
-        _judged,
-        before=probabilities[0],
-        labels=np.asarray(chosen.labels[read], dtype=np.float64),
-        patients=patients,
-        threshold=predictor.threshold(),
+    probabilities = record.calibration(np.array([scores[path] for path in judged.paths], dtype=np.float64).T)
+    before, labels, weights = probabilities[0], judged.labels.astype(np.float64), patient_weights(judged.patients)
+    return tuple(
+        Robustness(
+            change=name,
+            roc_auc=estimate(roc_auc(labels, after), weights),
+            drop=auc_difference(labels, before, after, weights),
+            decisions_changed=estimate(share_of(called(after, threshold) != called(before, threshold)), weights),
+            images=len(judged),
+            patients=len(set(judged.patients)),
+        )
+        for name, after in zip((UNCHANGED, *perturbations), probabilities, strict=True)
     )
-    names = (UNCHANGED, *perturbations)
-    return tuple(judge(name, after) for name, after in zip(names, probabilities, strict=True))
 
 
-def some_patients(manifest: Manifest, limit: int | None, seed: int = 0) -> Manifest:
-    """Return as many whole patients, in an order drawn by `seed`, as have `limit` images at most.
+def some_patients(manifest: Manifest, limit: int | None) -> Manifest:
+    """Return as many whole patients, drawn always alike, as have `limit` images at most; None limits nothing.
 
-    Images keep their order. None limits nothing.
+    Images keep their order.
     """
     if limit is None or len(manifest) <= limit:
         return manifest
     names, counts = np.unique(np.asarray(manifest.patients), return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(names))
+    order = np.random.default_rng(0).permutation(len(names))
     running = zip(names[order], np.cumsum(counts[order]), strict=True)
     kept = {str(name) for name, total in takewhile(lambda pair: pair[1] <= limit, running)}
     return manifest.where(lambda mammogram: mammogram.patient_key in kept)
 
 
-def randomised(model: bytes, layers: int | None = None, seed: int = 0) -> bytes:
+def randomised(model: bytes) -> bytes:
     """Return an ONNX model with kernels drawn anew: normal, with each kernel's mean and deviation.
 
     For the sanity check of Adebayo et al. 2018 (NeurIPS, arXiv:1810.03292): see
-    `localisation.rank_correlation`. Biases and normalisations stay.
+    `localisation.rank_correlation`. Biases and normalisations stay. Needs onnx.
 
     Args:
         model: the file's bytes.
-        layers: how many kernels of convolutions and dense layers, from the last; None: all.
-        seed: of the draw.
 
     Raises:
-        MissingExtra: onnx is not installed; it comes with ``mammolens[train]``.
         BundleError: the model has no kernel.
     """
-    try:
-        import onnx  # noqa: PLC0415 - serving does without it
-        from onnx import numpy_helper  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingExtra("onnx not installed. Install with: pip install 'mammolens[train]'") from error
+    import onnx  # noqa: PLC0415 - serving does without it
+    from onnx import numpy_helper  # noqa: PLC0415
+
     network = onnx.load_from_string(model)
     kernels = _kernels(network.graph)
     if not kernels:
         raise BundleError("the ONNX model has no kernel of a layer: nothing to randomise.")
-    generator = np.random.default_rng(seed)
-    first = 0 if layers is None else max(0, len(kernels) - layers)
-    for weight in kernels[first:]:
+    generator = np.random.default_rng(0)
+    for weight in kernels:
         values = numpy_helper.to_array(weight)
-        known = values.astype(np.float64)
-        drawn = generator.normal(known.mean(), known.std(), values.shape).astype(values.dtype)
+        wide = values.astype(np.float64)
+        drawn = generator.normal(wide.mean(), wide.std(), values.shape).astype(values.dtype)
         weight.CopyFrom(numpy_helper.from_array(drawn, weight.name))
     return bytes(network.SerializeToString())
 
@@ -237,38 +228,13 @@ def _kernels(graph: "onnx.GraphProto") -> "list[onnx.TensorProto]":
     return [weights[name] for name in names if name in weights]
 
 
-def _prepared(path: Path, preprocess: Preprocess, changes: tuple[Perturbation, ...]) -> list[NDArray[np.uint16]]:
+def _canvases(path: Path, preprocess: Preprocess, changes: tuple[Perturbation, ...]) -> list[NDArray[np.uint16]]:
     """Return the canvas of a picture as it is and under each change; none if it cannot be read."""
     try:
         pixels = read_image(path).pixels
     except ImageError:
         return []
-    seen = [look(pixels, preprocess, None)]
-    seen += [look(change(pixels), preprocess, None) for change in changes]
-    if wrong := [answer for answer in seen if isinstance(answer, str)]:
-        raise ValueError(f"a perturbation of {path} gave {wrong[0]}")
-    return [answer.levels for answer in seen if not isinstance(answer, str)]
-
-
-def _judged(
-    name: str,
-    after: _Floats,
-    *,
-    before: _Floats,
-    labels: _Floats,
-    patients: list[str],
-    threshold: float,
-) -> Robustness:
-    weights = patient_weights(patients)
-    changed = share_of(called(after, threshold) != called(before, threshold))
-    return Robustness(
-        change=name,
-        roc_auc=estimate(roc_auc(labels, after), weights),
-        drop=auc_difference(labels, before, after, weights),
-        decisions_changed=estimate(changed, weights),
-        images=len(patients),
-        patients=len(set(patients)),
-    )
+    return [preprocess(pixels).pixels, *(preprocess(change(pixels)).pixels for change in changes)]
 
 
 def _letters(shape: tuple[int, ...], *, at_right: bool, at_top: bool) -> Mask:
