@@ -39,12 +39,24 @@ def test_a_recipe_survives_its_own_toml(tmp_path: Path) -> None:
     assert read_recipe(str(path)) == recipe
 
 
+def test_a_recipe_of_an_earlier_run_may_name_what_it_did_not_use(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("mixup = 0.0\nbags = 0.0\nepochs = 7\n", encoding="utf-8")
+    assert read_recipe(str(path)) == Recipe(epochs=7)
+    path.write_text("mixup = 0.4\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="unknown key 'mixup'"):
+        read_recipe(str(path))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ("epoch=5", "unknown key 'epoch'. Did you mean 'epochs'"),
         ("preprocess.hight=5", "Did you mean 'preprocess.height'"),
         ("augment.flip=true", "unknown key 'augment.flip'"),
+        ("mixup=0.2", "unknown key 'mixup'"),
+        ("bags=1", "unknown key 'bags'"),
+        ("pooling=top_k", "pooling = 'top_k' will not do"),
         ("epochs=0", "epochs = 0 will not do"),
         ("epochs=many", "epochs = 'many' will not do"),
         ("class_weights=some", "class_weights = 'some' will not do"),

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def _unreadable(examined: ExaminedSet) -> list[Finding]:
     return [finding("unreadable", list(reasons), reasons=examples)] if reasons else []
 
 
-def _inversion(pairs: Pairs) -> dict[str, object]:
+def _inversion(pairs: Pairs) -> dict[str, Any]:
     """Return what is said of inverted images, among those with a breast against a background."""
     seen = [(mammogram, facts) for mammogram, facts in pairs if _has_breast(facts)]
     margins = [facts.margin for _, facts in seen if facts.inverted]

@@ -103,16 +103,16 @@ def _missing(manifest: Manifest) -> list[Finding]:
 
 def _too_few(manifest: Manifest) -> list[Finding]:
     judged = manifest.of_split(Split.TEST).labelled()
-    ill = set(judged.with_label(1).patients)
-    patients = set(judged.patients)
+    patients, ill = set(judged.patients), set(judged.with_label(1).patients)
     if not ill or ill == patients:
         return []
     auc, half_width = _PROMISE
     needed = shortcuts.needed_patients(auc, half_width, len(ill), len(patients - ill))
     if len(patients) >= needed:
         return []
-    numbers = {"patients": len(patients), "ill": len(ill), "auc": auc, "half_width": half_width, "needed": needed}
-    return [finding("too_few_patients", **numbers)]
+    return [
+        finding("too_few_patients", patients=len(patients), ill=len(ill), auc=auc, half_width=half_width, needed=needed)
+    ]
 
 
 def _unbalanced(manifest: Manifest) -> list[Finding]:

@@ -255,10 +255,10 @@ def _texture(scene: _Scene) -> tuple[float, ...]:
 def _standardised(statistics: NDArray[np.float32]) -> Vector:
     """Return statistics, (…, STATISTICS), in the reference's deviations from its means."""
     _, mean, deviation = zip(*_REFERENCE["statistics"], strict=True)
-    return np.clip((statistics - np.array(mean)) / np.array(deviation), -_CLIP, _CLIP)
+    return np.asarray(np.clip((statistics - np.array(mean)) / np.array(deviation), -_CLIP, _CLIP))
 
 
 def _reference_correlation() -> Vector:
     lower = np.zeros((STATISTICS, STATISTICS))
     lower[np.tril_indices(STATISTICS, -1)] = np.concatenate(_REFERENCE["correlations"]) / 100
-    return lower + lower.T + np.eye(STATISTICS)
+    return np.asarray(lower + lower.T + np.eye(STATISTICS))

@@ -19,6 +19,7 @@ ALL_STAGES = 9
 """Of a pretrained network."""
 
 _SHIPPED = resources.files("mammolens") / "recipes"
+_GONE = ("mixup", "bags")  # settings that recipes of earlier runs name, most of them switched off
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -191,6 +192,7 @@ def read_recipe(name_or_path: str = "baseline", changes: Sequence[str] = ()) -> 
         settings = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{origin}: not valid TOML ({error}).") from error
+    settings = {name: value for name, value in settings.items() if value or name not in _GONE}
     for change in changes:
         _apply(settings, change)
     try:
