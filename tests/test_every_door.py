@@ -22,6 +22,8 @@ from mammolens.judging.judge import Question, judge
 from mammolens.judging.schema import Model
 from mammolens.model.rules import Conformal
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Reason
+from mammolens.reports.case import blocks, point_name, probability, table_row
+from mammolens.reports.pages import TERMS
 from mammolens.serving.predictor import Predictor
 
 GREYS = {f"{level}.png": level for level in (25, 77, 100, 120, 128, 140, 150, 155, 204)}
@@ -154,9 +156,7 @@ def test_what_is_judged_is_what_is_served(folder: Path, pictures: list[Path], po
 def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], point: str) -> None:
     """Looked at once, at the default point, and decided anew, as the page does."""
     pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
-    from mammolens.app import blocks, words  # noqa: PLC0415
-    from mammolens.app.case_report import case_report  # noqa: PLC0415
-    from mammolens.app.cases import decided, look  # noqa: PLC0415
+    from mammolens.app.cases import case_report, decided, look  # noqa: PLC0415
 
     predictor = Predictor.load(folder)
     record = predictor.bundle.record
@@ -166,22 +166,23 @@ def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], p
         said = by_hand(Level.IMAGE, point, GREYS.get(path.name), sets=bool(record.conformal))
         assert (case.answer.decision, case.answer.uncertain, case.answer.reason) == said
         decision, uncertain, reason = said
-        row, above = words.row(case), unescape(blocks.caption(case, mirrored=False, chosen=True))
+        row, above = table_row(case), unescape(blocks.caption(case, mirrored=False, chosen=True))
         assert row["Class"] == (decision or "no decision")
-        assert row["Doubt"] == ": ".join(filter(None, ["uncertain" * bool(decision), reason])) * (uncertain)
+        assert row["Uncertainty"] == ": ".join(filter(None, ["uncertain" * bool(decision), reason])) * (uncertain)
         for text in (unescape(blocks.verdict(case)), unescape(case_report(case, record))):
             if decision is None:
-                assert words.NO_DECISION in text
-                assert words.UNLIKE in text
+                assert "No decision" in text
+                assert "does not look like the mammograms" in text
                 assert "probability of a tumor</p>" not in text
-                assert words.point_name(point) not in blocks.verdict(case)
+                assert point_name(point) not in blocks.verdict(case)
                 assert text.count("<img ") <= 1, "no heatmap"
             else:
                 assert f": called {decision}." in text
-                assert [r for r in Reason if words.UNCERTAIN.get(r, "?" * 9) in text] == ([reason] if reason else [])
+                reasons = [r for r in Reason if TERMS["uncertain"].get(r.name, "?" * 9) in text]
+                assert reasons == ([reason] if reason else [])
         assert (decision or "no decision") in above
-        assert row["Doubt"] in above
-        assert row["Probability of a tumor"] == words.probability(case.answer.probability)
+        assert row["Uncertainty"] in above
+        assert row["Probability of a tumor"] == probability(case.answer.probability)
         assert (case.answer.probability is None) == (case.answer.score_map is None)
 
 

@@ -21,15 +21,17 @@ pytest.importorskip("plotly", reason="pip install 'mammolens[app]'")
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from mammolens.app import words
 from mammolens.app.examples import EXAMPLES, Example, drawn
 from mammolens.app.server import PAGE
 from mammolens.cli import app as command_line
 from mammolens.model.bundle import Bundle, open_bundle, packaged_bundles, write_bundle
 from mammolens.model.rules import at_prevalence
-from mammolens.records import Level, Reason
+from mammolens.records import Level
+from mammolens.reports.case import blocks, interval, share
+from mammolens.reports.pages import TERMS
 
 MASS, CALCIFICATIONS, NOTHING, INVERTED, FOUR = EXAMPLES
+SYNTHETIC = "This model learnt from drawn, synthetic mammograms only."
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +92,8 @@ def phantom(example: Example = MASS, number: int = 0) -> bytes:
 
 def test_the_page_opens_with_its_limits_and_its_model(page: AppTest, bundle: Bundle) -> None:
     text = read(page)
-    assert words.DISCLAIMER in text
-    assert words.SYNTHETIC in text
+    assert blocks.disclaimer() in text
+    assert SYNTHETIC in text
     record = bundle.record
     auc = record.metrics["roc_auc"]
     assert f"{auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}), n = " in text
@@ -106,11 +108,11 @@ def test_only_a_synthetic_model_is_called_so(bundle: Bundle, tmp_path: Path, mon
     assert data is not None
     real = bundle.record.model_copy(update={"training_data": data.model_copy(update={"synthetic": False})})
     write_bundle(real, bundle.model, tmp_path / "real")
-    assert words.SYNTHETIC not in read(opened(monkeypatch, str(tmp_path / "real")))
+    assert SYNTHETIC not in read(opened(monkeypatch, str(tmp_path / "real")))
     unknown = bundle.record.model_copy(update={"training_data": None})
     write_bundle(unknown, bundle.model, tmp_path / "unknown")
     page = with_example(opened(monkeypatch, str(tmp_path / "unknown")), MASS)
-    assert words.UNCALIBRATED in read(page)
+    assert "Its numbers are raw scores" in read(page)
     assert not page.select_slider
 
 
@@ -122,8 +124,8 @@ def test_an_example_is_answered_in_words_and_numbers(page: AppTest, bundle: Bund
     assert f"threshold {point.threshold:.4f} of the operating point “Balanced”" in text
     everything = read(page)
     assert f"{point.subjects:,} synthetic validation images of {point.patients:,}" in everything
-    assert words.interval(point.sensitivity) in everything
-    assert words.interval(point.specificity) in everything
+    assert interval(point.sensitivity) in everything
+    assert interval(point.specificity) in everything
     assert "Left breast, craniocaudal (CC), by the file's name" in everything
 
 
@@ -158,7 +160,7 @@ def test_prevalence_moves_what_the_answer_means(page: AppTest, bundle: Bundle) -
     assert data is not None
     probability = float(page.session_state["looked at"][first_key()][0][0].answer.probability)
     text = read(page)
-    assert f"{words.share(data.prevalence)} have a tumor {probability:.4f}" in text
+    assert f"{share(data.prevalence)} have a tumor {probability:.4f}" in text
     at_screening = at_prevalence(probability, data.prevalence, 0.005)
     assert f"Screening 0.5 % have a tumor {at_screening:.4f}" in text
     settled(page.select_slider(key="prevalence").set_value(0.1).run())
@@ -192,7 +194,7 @@ def test_an_uncertain_answer_is_called_uncertain(
     write_bundle(record, bundle.model, tmp_path / "bundle")
     text = answer(with_example(opened(monkeypatch, str(tmp_path / "bundle")), MASS))
     assert "Uncertain called tumor" in text
-    assert words.UNCERTAIN[Reason.BETWEEN] in text
+    assert TERMS["uncertain"]["BETWEEN"] in text
 
 
 def test_nothing_is_decided_about_what_is_no_mammogram(page: AppTest, bundle: Bundle) -> None:
@@ -203,13 +205,13 @@ def test_nothing_is_decided_about_what_is_no_mammogram(page: AppTest, bundle: Bu
     Image.fromarray(noise).save(file, format="PNG")
     with_files(page, ("noise.png", file.getvalue()))
     text = answer(page)
-    assert words.NO_DECISION in text
+    assert "No decision" in text
     for unsaid in ("probability of a tumor", "threshold", "called"):
         assert unsaid not in text
     assert not any('class="m-bar"' in block.value for block in page.html)
     assert not page.select_slider, "nothing to translate to another prevalence"
     with_example(page, MASS)
-    assert words.NO_DECISION not in answer(page)
+    assert "No decision" not in answer(page)
 
 
 def test_inverted_pictures_are_mended_and_it_is_said(page: AppTest) -> None:
@@ -307,8 +309,8 @@ def test_a_model_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_figures_that_were_never_measured_are_not_made_up(bundle: Bundle) -> None:
     point = bundle.record.operating_points[Level.IMAGE]["balanced"]
     empty = point.sensitivity.__class__(math.nan, math.nan, math.nan)
-    assert words.interval(empty) == "not measured"
+    assert interval(empty) == "not measured"
     nothing = {"sensitivity": empty, "specificity": empty, "subjects": 0, "patients": 0}
     points = {Level.IMAGE: {"fixed": point.model_copy(update=nothing)}}
     record = bundle.record.model_copy(update={"operating_points": points})
-    assert "Never measured" in words.measured_on(record, "fixed")
+    assert "Never measured" in blocks.figures_of(record, "fixed")

@@ -13,9 +13,7 @@ from PIL import Image
 pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
 pytest.importorskip("plotly", reason="pip install 'mammolens[app]'")
 
-from mammolens.app import words
-from mammolens.app.case_report import case_report
-from mammolens.app.cases import LONGEST, Case, exam_of, hung, look, side_and_view
+from mammolens.app.cases import LONGEST, Case, case_report, exam_of, hung, look, side_and_view
 from mammolens.app.examples import EXAMPLES, drawn
 from mammolens.app.server import serve
 from mammolens.app.uploads import MAX_IMAGES, Upload, admitted, as_inputs, safe_name
@@ -24,6 +22,7 @@ from mammolens.errors import MammolensError
 from mammolens.measures.metrics import Estimate
 from mammolens.model.rules import FIXED
 from mammolens.records import Laterality, Level, Prediction, View
+from mammolens.reports.case import blocks, interval, share
 from mammolens.serving.overlay import LOOKED
 from mammolens.serving.predictor import Predictor
 
@@ -162,7 +161,7 @@ def test_a_bug_with_one_file_becomes_its_error(predictor: Predictor, monkeypatch
 
 
 def test_shares_have_the_digits_they_need() -> None:
-    assert [words.share(value) for value in (0.005, 0.197, 0.05, 0.0002, 1, 0)] == [
+    assert [share(value) for value in (0.005, 0.197, 0.05, 0.0002, 1, 0)] == [
         "0.5 %",
         "19.7 %",
         "5 %",
@@ -170,7 +169,7 @@ def test_shares_have_the_digits_they_need() -> None:
         "100 %",
         "0 %",
     ]
-    assert words.interval(Estimate(0.9, 0.735, 1.0)) == "90.0 % (73.5 to 100.0)"
+    assert interval(Estimate(0.9, 0.735, 1.0)) == "90.0 % (73.5 to 100.0)"
 
 
 def test_a_port_that_is_taken_is_named() -> None:
@@ -210,10 +209,10 @@ def test_the_report_is_one_page_without_scripts_or_links(predictor: Predictor) -
     assert not re.search(r'(?:src|href)="(?!data:)', text)
     assert "<b>DOE" not in text
     assert "&lt;b&gt;DOE" in text
-    assert text.count(words.DISCLAIMER) == 2
+    assert text.count(blocks.disclaimer()) == 2
     assert text.count("<img ") == 2, "as read, and with the heatmap"
     assert f"{found.answer.probability:.4f}" in text
-    for wanted in (words.SYNTHETIC, LOOKED, "Sensitivity", "Screening", "SHA-256", "@page"):
+    for wanted in ("drawn, synthetic mammograms only", LOOKED, "Sensitivity", "Screening", "SHA-256", "@page"):
         assert wanted in text
     assert len(text) < 1_000_000
 
@@ -224,12 +223,12 @@ def test_the_report_claims_of_a_model_what_is_recorded(predictor: Predictor) -> 
     assert record.training_data is not None
     data = record.training_data.model_copy(update={"calibration_only": True})
     text = case_report(found, record.model_copy(update={"training_data": data}))
-    assert words.SYNTHETIC not in text
-    assert words.SYNTHETIC_CALIBRATION in text
-    assert "The threshold was chosen on them" in words.measured_on(record, "balanced")
+    assert "This model learnt from" not in text
+    assert "calibrated on drawn, synthetic mammograms only" in text
+    assert "The threshold was chosen on them" in blocks.figures_of(record, "balanced")
     points = {Level.IMAGE: {FIXED: record.operating_points[Level.IMAGE]["balanced"]}}
     given = record.model_copy(update={"operating_points": points})
-    assert "was given, not chosen" in words.measured_on(given, FIXED)
+    assert "was given, not chosen" in blocks.figures_of(given, FIXED)
 
 
 def test_the_report_of_a_failure_says_why(predictor: Predictor) -> None:

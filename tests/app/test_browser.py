@@ -28,10 +28,10 @@ pytest.importorskip("playwright", reason="pip install 'mammolens[dev]'")
 
 from playwright.sync_api import Browser, FilePayload, Page, Response, expect, sync_playwright
 
-from mammolens.app import words
 from mammolens.app.examples import EXAMPLES, drawn
 from mammolens.cli import app as command_line
 from mammolens.model.bundle import packaged_bundles
+from mammolens.reports.case import blocks
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -298,7 +298,7 @@ def test_four_views_hang_as_radiologists_hang_them(browser: Browser, url: str) -
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "dark"), (PHONE, "light")])
 def test_the_disclaimer_is_always_in_sight(browser: Browser, url: str, size: tuple[int, int], scheme: str) -> None:
     with opened(browser, url, size, scheme) as page:
-        expect(page.locator(BANNER)).to_have_text(words.DISCLAIMER)
+        expect(page.locator(BANNER)).to_have_text(blocks.disclaimer())
         assert banner_is_on_top(page)
         show_example(page, 3)
         page.locator(".m-footer").scroll_into_view_if_needed()

@@ -8,8 +8,10 @@ from test_model_card import full, section, table
 from mammolens.judging.judge import model_of
 from mammolens.judging.schema import Model, Report
 from mammolens.model.bundle import BundleRecord, Learnt, find_bundle, open_bundle
-from mammolens.reports.card import model_card
-from mammolens.reports.checklists import AUTHORS, CLAIM, MAKERS, TRIPOD_AI, Item
+from mammolens.reports.evaluation import CHECKLISTS, checklist, model_card
+
+NAMES = ("TRIPOD+AI", "CLAIM 2024")
+AUTHORS, MAKERS = CHECKLISTS["left"]["authors"], CHECKLISTS["left"]["makers"]
 
 SUB_ITEMS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef"} | {
     20: "abc",
@@ -49,23 +51,23 @@ def said(report: Report, items: str, number: str) -> str:
 def test_every_item_of_tripod_ai_is_there_once() -> None:
     numbers = [f"{number}{letter}" for number in range(1, 28) for letter in SUB_ITEMS.get(number, [""])]
     assert len(numbers) == 52
-    assert [item.number for item in TRIPOD_AI] == numbers
+    assert [number for number, *_ in checklist("TRIPOD+AI", full())] == numbers
     assert [row[0] for row in table(section(full(), "TRIPOD+AI"))] == numbers
 
 
 def test_every_item_of_claim_is_there_once() -> None:
     numbers = [str(number) for number in range(1, 45)]
-    assert [item.number for item in CLAIM] == numbers
+    assert [number for number, *_ in checklist("CLAIM 2024", full())] == numbers
     assert [row[0] for row in table(section(full(), "CLAIM 2024"))] == numbers
 
 
-@pytest.mark.parametrize("items", [TRIPOD_AI, CLAIM], ids=["TRIPOD+AI", "CLAIM"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("report", [full(), with_bundle(ONE)], ids=["not recorded", "recorded"])
-def test_an_item_is_answered_or_left_to_someone_by_name(items: tuple[Item, ...], report: Report) -> None:
-    for item in items:
-        assert item.topic
-        number, topic, words = item.row(report).strip("| ").split(" | ")
-        assert (number, topic) == (item.number, item.topic)
+def test_an_item_is_answered_or_left_to_someone_by_name(name: str, report: Report) -> None:
+    rows = table(section(report, name))
+    assert [tuple(row) for row in rows] == checklist(name, report)
+    for _, topic, words in rows:
+        assert topic
         assert re.fullmatch(rf"(answered|{AUTHORS}|{MAKERS}): [^|]+", words), words
 
 
@@ -122,7 +124,7 @@ def test_what_a_network_was_calibrated_on_is_not_called_what_it_learnt_from() ->
 
 
 def test_scores_are_not_promised_what_only_a_bundle_has() -> None:
-    for title in ("TRIPOD+AI", "CLAIM 2024"):
+    for title in NAMES:
         assert "bundle.json" in section(full(), title)
         assert not re.search(r"bundle\.json|recipe\.toml|model\.onnx", section(SCORES, title))
         assert "nothing but scores is known" in section(SCORES, title)
@@ -154,6 +156,7 @@ def test_splits_are_by_patient_only_where_no_patient_is_on_both_sides() -> None:
 
 def test_sections_that_are_pointed_at_exist() -> None:
     titles = re.findall(r"^## (.+)$", model_card(full()), flags=re.MULTILINE)
-    for item in (*TRIPOD_AI, *CLAIM):
-        for name in re.findall(r"this card, ([a-z ]+)", item.told(full()) or ""):
-            assert any(title.startswith(name.strip().capitalize()) for title in titles), name
+    for name in NAMES:
+        for *_, words in checklist(name, full()):
+            for place in re.findall(r"this card, ([a-z ]+)", words):
+                assert any(title.startswith(place.strip().capitalize()) for title in titles), place

@@ -1,11 +1,12 @@
 import re
 from collections.abc import Callable
-from html import escape, unescape
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
 from html_page import Page
+from markupsafe import escape
 
 from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table
 from mammolens.errors import DataError
@@ -65,7 +66,7 @@ def everything(paths: tuple[Path, ...]) -> Diagnosis:
 
 def written(made: Diagnosis, folder: Path) -> tuple[str, Page]:
     write_report(made, folder)
-    text = (folder / "doctor.html").read_text(encoding="utf-8")
+    text = (folder / "report.html").read_text(encoding="utf-8")
     return text, Page(text)
 
 
@@ -73,7 +74,7 @@ def test_json_reads_back_as_the_same_diagnosis(everything: Diagnosis, tmp_path: 
     write_report(everything, tmp_path / "out")
     text = (tmp_path / "out" / "findings.json").read_text(encoding="utf-8")
     assert Diagnosis.model_validate_json(text) == everything
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"findings.json", "doctor.html"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"findings.json", "report.html"}
 
 
 def test_the_page_needs_nothing_from_elsewhere(everything: Diagnosis, tmp_path: Path) -> None:

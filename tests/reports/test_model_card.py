@@ -22,7 +22,7 @@ from mammolens.judging.schema import (
 from mammolens.measures.localisation import Localisation
 from mammolens.measures.metrics import Estimate
 from mammolens.records import LABEL_NAMES, Level, Split
-from mammolens.reports.card import model_card
+from mammolens.reports.evaluation import model_card
 
 NOT_DEFINED = Estimate(math.nan, math.nan, math.nan)
 HOSTILE = "<b>&\"'one_1.png"

@@ -1,8 +1,8 @@
-"""`Case`: one picture as the page shows it, with its answer. How views hang side by side."""
+"""`Case`s: pictures read and answered for, how views hang side by side, the report of one."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
@@ -14,9 +14,12 @@ from mammolens.images.archives import Input
 from mammolens.images.breast import LEAST_AREA, Pixels, anatomy
 from mammolens.images.image import Image
 from mammolens.images.reading import read_image
+from mammolens.model.bundle import BundleRecord
 from mammolens.model.rules import Rules
 from mammolens.model.rules import decided as decided_at
 from mammolens.records import Laterality, Level, Prediction, View
+from mammolens.reports.case import Case, case_page
+from mammolens.serving.overlay import caption, overlay
 from mammolens.serving.predictor import Predictor
 
 LONGEST = 1400
@@ -29,46 +32,6 @@ _SIDES = {
     "RIGHT": Laterality.RIGHT,
 }
 _VIEWS = {str(view): view for view in View if view is not View.AT}  # "at" is a word, too
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One picture and what is known of it.
-
-    Attributes:
-        answer: what the model says, or why it says nothing.
-        picture: uint16 (height, width), black 0 and white 65535 as read; None where unreadable.
-        facts: format and size in words.
-        laterality: by the DICOM header, else by the file's name.
-        view: likewise.
-        told_by_name: whether side or view are known from the name alone.
-        chest_wall_right: where the chest wall is in the picture; None where it is not clear.
-    """
-
-    answer: Prediction
-    picture: NDArray[np.uint16] | None = None
-    facts: str = ""
-    laterality: Laterality | None = None
-    view: View | None = None
-    told_by_name: bool = False
-    chest_wall_right: bool | None = None
-
-    @property
-    def name(self) -> str:
-        """The file's name, as its owner gave it."""
-        return str(self.answer.path)
-
-    @property
-    def place(self) -> tuple[Laterality, View] | None:
-        """Side and view, where both are known."""
-        return (self.laterality, self.view) if self.laterality and self.view else None
-
-    @property
-    def hangs_mirrored(self) -> bool:
-        """Whether it must be mirrored for its chest wall to face the middle."""
-        if self.laterality is None or self.chest_wall_right is None:
-            return False
-        return self.chest_wall_right != (self.laterality is Laterality.RIGHT)
 
 
 def look(predictor: Predictor, source: Input) -> Case:
@@ -141,6 +104,17 @@ def hung(case: Case, cases: Sequence[Case]) -> list[tuple[Case | None, Case | No
         return [row for row in zip(right, left, strict=True) if any(row)]
     one_side = [one for one in (*right, *left) if one is not None]
     return list(zip_longest(one_side[::2], one_side[1::2]))
+
+
+def case_report(case: Case, record: BundleRecord) -> str:
+    """Return the report of a case as one self-contained page of HTML, A4 when printed."""
+    pictures = []
+    if case.picture is not None:
+        pixels = case.picture.astype(np.float32) / np.float32(65535)
+        pictures.append((overlay(pixels, np.zeros((1, 1), np.float32)), "The picture as read"))
+        if case.answer.score_map is not None:
+            pictures.append((overlay(pixels, case.answer.score_map), caption([case.answer.score_map])))
+    return case_page(case, record, pictures)
 
 
 def _seen(answer: Prediction, image: Image) -> Case:

@@ -13,16 +13,17 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mammolens.app import blocks, words
-from mammolens.app.case_report import case_report
-from mammolens.app.cases import Case, decided, hung, look
+from mammolens.app.cases import case_report, decided, hung, look
 from mammolens.app.examples import EXAMPLES, drawn
 from mammolens.app.uploads import MAX_FILE, MAX_IMAGES, Upload, admitted, as_inputs
 from mammolens.app.viewer import CONFIG, figure, shown
 from mammolens.errors import MammolensError
+from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.model.bundle import BundleRecord
 from mammolens.records import Level
 from mammolens.reports.answers import write_answers
+from mammolens.reports.case import Case, blocks, class_name, entry, point_name, share, subject, table_row
+from mammolens.serving.overlay import caption
 from mammolens.serving.predictor import Predictor
 
 _PREVALENCES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -32,7 +33,8 @@ _MOST_COMPLAINTS = 5
 def page(model: str | None) -> None:
     """Show the page: choose pictures, look at them, read the answer, keep it."""
     st.set_page_config("mammolens", layout="wide", initial_sidebar_state="collapsed")
-    st.html(f"<style>{_text('blocks.css')}{_text('page.css')}</style>")
+    style = resources.files("mammolens.app").joinpath("streamlit.css").read_text("utf-8")
+    st.html(f"{blocks.style()}<style>{style}</style>")
     st.html(blocks.banner())
     predictor = _opened(model)
     record = predictor.bundle.record
@@ -48,7 +50,7 @@ def page(model: str | None) -> None:
     if cases:
         _results(record, cases, columns)
     else:
-        columns[1].html(blocks.welcome())
+        columns[1].html(blocks.welcome(MAX_IMAGES))
     st.html(blocks.footer(record))
 
 
@@ -63,12 +65,12 @@ def _results(record: BundleRecord, cases: Sequence[Case], columns: Sequence[Delt
             "Operating point",
             list(record.operating_points[Level.IMAGE]),
             index=list(record.operating_points[Level.IMAGE]).index(record.default_operating_point),
-            format_func=words.point_name,
+            format_func=point_name,
             key="point",
             help="Where the line between tumor and no tumor is drawn.",
         )
     cases = [decided(case, point, record.rules()) for case in cases]
-    verdict.html(blocks.subject(cases[number]) + blocks.verdict(cases[number]))
+    verdict.html(blocks.subject_of(cases[number]) + blocks.verdict(cases[number]))
     with answer:
         _meaning(cases[number], record, point)
         _downloads(cases, number, record)
@@ -145,7 +147,11 @@ def _looked_at(predictor: Predictor, uploads: Sequence[Upload]) -> tuple[list[Ca
 def _look_at(predictor: Predictor, upload: Upload) -> tuple[list[Case], list[str]]:
     with as_inputs(upload) as found:
         cases = [look(predictor, source) for source in found[:MAX_IMAGES]]
-    return cases, [words.cut_short(upload.name, len(found))] if len(found) > MAX_IMAGES else []
+    cut = (
+        f"{upload.name}: of its {len(found):,} images the first {MAX_IMAGES} are shown. For the others use "
+        "`mammolens predict` on the command line."
+    )
+    return cases, [cut] if len(found) > MAX_IMAGES else []
 
 
 def _complain(cases: Sequence[Case], refused: Sequence[str]) -> None:
@@ -166,7 +172,7 @@ def _number_of_shown(cases: Sequence[Case]) -> int:
         st.session_state["shown"] = next((n for n in numbers if not cases[n].answer.error), 0)
     if len(cases) == 1:
         return 0
-    return st.selectbox("Picture shown", numbers, key="shown", format_func=lambda n: words.entry(n, cases[n]))
+    return st.selectbox("Picture shown", numbers, key="shown", format_func=lambda n: entry(n, cases[n]))
 
 
 def _meaning(case: Case, record: BundleRecord, point: str) -> None:
@@ -179,11 +185,11 @@ def _meaning(case: Case, record: BundleRecord, point: str) -> None:
     expected = st.select_slider(
         "Share with a tumor among those examined",
         _PREVALENCES,
-        value=words.SCREENING,
-        format_func=words.share,
+        value=SCREENING_PREVALENCE,
+        format_func=share,
         key="prevalence",
     )
-    place.html(blocks.prevalences(case, record, expected))
+    place.html(blocks.prevalences(case, record, expected, SCREENING_PREVALENCE))
 
 
 def _pictures(case: Case, cases: Sequence[Case]) -> None:
@@ -205,8 +211,9 @@ def _pictures(case: Case, cases: Sequence[Case]) -> None:
                 _row(row, case, window, inverted=inverted, opacity=opacity / 100)
         else:
             _picture(case, "one", window, inverted=inverted, opacity=opacity / 100)
-        if opacity and (said := words.looked(exam if together else [case])):
-            st.caption(said)
+        maps = [one.answer.score_map for one in (exam if together else [case]) if one.answer.score_map is not None]
+        if opacity and maps:
+            st.caption(caption(maps))
 
 
 def _row(
@@ -246,7 +253,7 @@ def _picture(case: Case, key: str, window: tuple[float, float], *, inverted: boo
             config=CONFIG,
             theme=None,
             height="stretch",
-            alt=f"{words.subject(case)}. {words.class_name(case)}.",
+            alt=f"{subject(case)}. {class_name(case)}.",
         )
 
 
@@ -281,7 +288,7 @@ def _csv(cases: Sequence[Case]) -> bytes:
 def _all_answers(cases: Sequence[Case]) -> None:
     """Show a row a picture; a click shows it above."""
     st.html(blocks.heading(f"All {len(cases)} pictures"))
-    rows = pd.DataFrame([words.row(case) for case in cases])
+    rows = pd.DataFrame([table_row(case) for case in cases])
     st.dataframe(
         rows,
         hide_index=True,
@@ -301,10 +308,6 @@ def _clicked() -> None:
 def _literal(text: str) -> str:
     """Return text from outside with everything that Streamlit's Markdown would read as markup."""
     return "".join(f"\\{one}" if one in r"\`*_{}[]()<>#+-.!|~:$" else one for one in text)
-
-
-def _text(name: str) -> str:
-    return resources.files("mammolens.app").joinpath(name).read_text("utf-8")
 
 
 if __name__ == "__main__":

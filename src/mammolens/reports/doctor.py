@@ -9,12 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image as Pillow
 
-from mammolens import numerals
 from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table
 from mammolens.files import write_text
 from mammolens.images.breast import thumbnail
 from mammolens.images.reading import read_or_reason
-from mammolens.measures.metrics import Estimate
 from mammolens.parallel import map_in_order
 from mammolens.reports.pages import template
 
@@ -77,7 +75,6 @@ def _page(diagnosis: Diagnosis) -> str:
         ticks=_TICKS,
         along=_along,
         finite=math.isfinite,
-        numbers=_numbers,
     )
 
 
@@ -109,12 +106,6 @@ def _picture(path: Path) -> Picture | str:
 def _along(auc: float) -> str:
     """Return where on the axis an AUC is."""
     return f"{200 * (min(max(auc, 0.5), 1.0) - 0.5):.2f}%"
-
-
-def _numbers(estimate: Estimate) -> tuple[str, str]:
-    """Return an AUC and its interval as text."""
-    value, low, high = map(numerals.figure, (estimate.value, estimate.low, estimate.high))
-    return value, numerals.interval(low, high).strip("()")
 
 
 def _numeric(table: Table) -> list[int]:

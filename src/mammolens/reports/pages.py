@@ -68,13 +68,14 @@ def cite(context: EvalContext, cited: Cited, form: str = "three") -> str:
     value = cite(context, cited["value"], form)
     if cited["value"].content is None:
         return value
-    low, high = (cite(context, cited[end], "hundredths" if form == "percent" else form) for end in ("low", "high"))
-    if None in (cited["low"].content, cited["high"].content):
-        low = high = numerals.NOT_DEFINED
+    ends = [cited["low"], cited["high"]]
+    low = high = numerals.NOT_DEFINED
+    if None not in [end.content for end in ends]:
+        low, high = (cite(context, end, "hundredths" if form == "percent" else form) for end in ends)
     bounds = numerals.interval(low, high)
-    return Markup('{} <span class="interval">{}</span>').format(value, Markup(bounds)) if context.autoescape else (
-        f"{value} {bounds}"
-    )
+    if context.autoescape:
+        return Markup('{} <span class="interval">{}</span>').format(value, Markup(bounds))  # noqa: S704 - of marked ends
+    return f"{value} {bounds}"
 
 
 def _marked(cited: Cited, form: str) -> Markup:
@@ -109,9 +110,9 @@ def data(name: str) -> dict[str, Any]:
     return tomllib.loads(resources.files("mammolens.reports").joinpath(name).read_text("utf-8"))
 
 
-def template(name: str) -> Any:  # noqa: ANN401 - the macros of a template are not typed
-    """Return a template; what it shows is escaped, unless it is Markdown."""
-    return (_MARKDOWN if name.endswith(".md.j2") else _HTML).get_template(name)
+def template(name: str, **known: object) -> Any:  # noqa: ANN401 - the macros of a template are not typed
+    """Return a template that knows some functions; what it shows is escaped, unless it is Markdown."""
+    return (_MARKDOWN if name.endswith(".md.j2") else _HTML).get_template(name, globals=known)
 
 
 TERMS = data("terms.toml")
@@ -126,5 +127,6 @@ _HTML = Environment(
     keep_trailing_newline=True,
 )
 _HTML.filters |= {"cite": cite, "counted": counted, "plural": plural, "source": source}
+_HTML.filters |= {"figure": numerals.figure, "bounds": numerals.interval}
 _HTML.globals["terms"] = TERMS
 _MARKDOWN = _HTML.overlay(autoescape=False)

@@ -17,9 +17,9 @@ from mammolens.judging.judge import Question, judge
 from mammolens.judging.schema import Model, Report
 from mammolens.model.rules import FIXED, Rules, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split
-from mammolens.reports import evaluation as page_module
-from mammolens.reports.evaluation import _page, write_report
-from mammolens.reports.plots import draw
+from mammolens.reports import evaluation
+from mammolens.reports.evaluation import evaluation_page, write_report
+from mammolens.reports.figures import draw
 
 ALLOWED = ("95 %", "0.5 is", "Lehman et al. 2017, Radiology 283:49")
 
@@ -73,13 +73,14 @@ EACH = pytest.mark.parametrize("name", ["full", "bare", "judged"])
 def test_what_gets_no_decision_in_use_is_said_and_counted_as_wrong_once() -> None:
     report = judged("0_L.png")
     assert report.images.not_admitted == (0, 1)
-    text = " ".join(_page(report, {}, ()).split())
+    text = " ".join(evaluation_page(report, {}, ()).split())
     said = (
         "Sensitivity, counting as wrong what gets no decision in use",
         "all the same, but without a decision in use",
     )
     assert all(part in text for part in said)
-    assert not any(part in _page(judged(), {}, ()) for part in said)
+    other = " ".join(evaluation_page(judged(), {}, ()).split())
+    assert not any(part in other for part in said)
 
 
 @EACH
@@ -290,7 +291,7 @@ def test_the_page_is_the_same_each_time(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_json_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_module, "model_card", lambda _: 1 / 0)
+    monkeypatch.setattr(evaluation, "model_card", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(bare(), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"figures", "report.html"}

@@ -1,0 +1,164 @@
+"""One picture and its answer, as the page shows it and as a report of its own: what they say, and their blocks."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from mammolens import numerals
+from mammolens.judging.schema import SCREENING_PREVALENCE
+from mammolens.measures.metrics import Estimate
+from mammolens.model.bundle import BundleRecord
+from mammolens.model.rules import at_prevalence, predictive_value
+from mammolens.records import ImageWarning, Laterality, Prediction, View
+from mammolens.reports.pages import TERMS, template
+
+_QUALITY = 85  # of JPEG
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One picture and what is known of it.
+
+    Attributes:
+        answer: what the model says, or why it says nothing.
+        picture: uint16 (height, width), black 0 and white 65535 as read; None where unreadable.
+        facts: format and size in words.
+        laterality: by the DICOM header, else by the file's name.
+        view: likewise.
+        told_by_name: whether side or view are known from the name alone.
+        chest_wall_right: where the chest wall is in the picture; None where it is not clear.
+    """
+
+    answer: Prediction
+    picture: NDArray[np.uint16] | None = None
+    facts: str = ""
+    laterality: Laterality | None = None
+    view: View | None = None
+    told_by_name: bool = False
+    chest_wall_right: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name, as its owner gave it."""
+        return str(self.answer.path)
+
+    @property
+    def place(self) -> tuple[Laterality, View] | None:
+        """Side and view, where both are known."""
+        return (self.laterality, self.view) if self.laterality and self.view else None
+
+    @property
+    def hangs_mirrored(self) -> bool:
+        """Whether it must be mirrored for its chest wall to face the middle."""
+        if self.laterality is None or self.chest_wall_right is None:
+            return False
+        return self.chest_wall_right != (self.laterality is Laterality.RIGHT)
+
+
+def case_page(case: Case, record: BundleRecord, pictures: Sequence[tuple[Pillow.Image, str]]) -> str:
+    """Return the report of a case as one self-contained page of HTML, A4 when printed.
+
+    Args:
+        case: what is reported.
+        record: of the model that answered.
+        pictures: each with its caption.
+    """
+    return template("case.html.j2").render(
+        case=case,
+        record=record,
+        pictures=[(_jpeg(picture), caption) for picture, caption in pictures],
+        blocks=blocks,
+        point_name=point_name,
+        screening=SCREENING_PREVALENCE,
+    )
+
+
+def _jpeg(picture: Pillow.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format="JPEG", quality=_QUALITY)
+    return stream.getvalue()
+
+
+def point_name(name: str) -> str:
+    """Return what people call an operating point."""
+    return str(TERMS["points"].get(name, {}).get("name", name))
+
+
+def class_name(case: Case) -> str:
+    """Return the class as a heading, or that there is none."""
+    none = "No answer" if case.answer.admitted else "No decision"
+    return (case.answer.decision or none).capitalize()
+
+
+def probability(value: float | None) -> str:
+    """Return a probability with the four digits that the command line shows."""
+    return "" if value is None else numerals.probability(value)
+
+
+def share(value: float) -> str:
+    """Return a share in percent, with as many digits as it needs: 21 %, 19.7 %, 0.02 %."""
+    return f"{numerals.percent(value, unit='').removesuffix('.0')} %"
+
+
+def interval(estimate: Estimate) -> str:
+    """Return a share with its 95 % interval, or that it was not measured."""
+    if math.isnan(estimate.value):
+        return "not measured"
+    ends = (numerals.percent(end, unit="") for end in (estimate.low, estimate.high))
+    return f"{numerals.percent(estimate.value)} {numerals.interval(*ends)}"
+
+
+def subject(case: Case) -> str:
+    """Return which breast and view it is, and how that is known."""
+    if case.laterality is None and case.view is None:
+        return "Side and view not known"
+    side = TERMS["sides"].get(case.laterality, "Side not known")
+    view = TERMS["views"].get(case.view, "view not known")
+    return f"{side}, {view}" + (", by the file's name" if case.told_by_name else "")
+
+
+def warnings(case: Case) -> list[str]:
+    """Return what to know before trusting the answer, a sentence each."""
+    plain = TERMS["warnings"]
+    return [
+        plain.get(warning.kind.name, f"{warning[:1].upper()}{warning[1:].rstrip('.')}.")
+        for warning in case.answer.warnings
+        if warning.kind is not ImageWarning.NOT_LIKE_TRAINING
+    ]
+
+
+def uncertainty(case: Case) -> str:
+    """Return in a few words why nothing is decided, or why a decision is uncertain."""
+    answer = case.answer
+    uncertain = "uncertain" if answer.decision and answer.uncertain else ""
+    return ": ".join(filter(None, (uncertain, answer.reason)))
+
+
+def entry(number: int, case: Case) -> str:
+    """Return a case as one line of a list to choose from."""
+    told = " ".join(case.place or ()) or case.laterality or case.view or ""
+    return " · ".join(filter(None, [f"{number + 1}", told, case.name]))
+
+
+def table_row(case: Case) -> dict[str, str]:
+    """Return a case as a row of the table of all answers."""
+    return {
+        "Picture": case.name,
+        "Probability of a tumor": probability(case.answer.probability),
+        "Class": class_name(case).lower(),
+        "Uncertainty": uncertainty(case),
+        "Side": case.laterality or "",
+        "View": case.view or "",
+        "Remarks": case.answer.error or " ".join(warnings(case)),
+    }
+
+
+_SAID = (point_name, class_name, probability, share, interval, subject, warnings, uncertainty)
+_RULES = (at_prevalence, predictive_value)
+blocks = template("blocks.html.j2", **{said.__name__: said for said in (*_SAID, *_RULES)}).module
+"""The macros of ``blocks.html.j2``, which the page and the report of a case share; each returns HTML."""
