@@ -30,7 +30,7 @@ RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
         "lesions",
         (
             *("preprocess.height=64", "preprocess.width=64", "batch_size=16", "boxes=0"),
-            *("initial_weights=none", "frozen_stages=4", "moving_average=0.9", "mixup=0.4"),
+            *("initial_weights=none", "frozen_stages=4", "moving_average=0.9"),
             *("monitor=auc", "early_stopping_patience=8", "epochs=5", "stage_rates=0.8", "seed=1"),
         ),
     ),
@@ -38,7 +38,7 @@ RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
         "lesions",
         (
             *("preprocess.height=64", "preprocess.width=64", "batch_size=16", "boxes=1"),
-            *("initial_weights=none", "bags=0.5", "epochs=4", "frozen_stages=6"),
+            *("initial_weights=none", "epochs=4", "frozen_stages=6"),
         ),
     ),
 }

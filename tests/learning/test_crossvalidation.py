@@ -21,7 +21,6 @@ CHANGES = [
     "epochs=1",
     "frozen_stages=4",
     "boxes=0.0",
-    "bags=0.5",
     "stage_rates=0.8",
 ]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mammolens.data.manifest import Manifest
+from mammolens.data.prepared import PreparedSet
 from mammolens.errors import BundleError, DataError, RunError
 from mammolens.files import write_text
 from mammolens.images.cache import prepared_pixels
@@ -21,7 +22,7 @@ from mammolens.learning import onnx_model
 from mammolens.learning.export import NO_LICENCE, Card, Evidence, export, export_file, export_run
 from mammolens.learning.keras_files import open_keras
 from mammolens.learning.networks import Network
-from mammolens.learning.onnx_model import scores_by
+from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.learning.runs import RECIPE, Run
 from mammolens.learning.training import train
 from mammolens.model.bundle import Bundle
@@ -261,10 +262,9 @@ def test_where_every_patient_has_a_tumor_the_breasts_lend_their_thresholds(
     ]
     manifest = Manifest(tuple(chosen))
     plain = Preprocess.plain().model_copy(update={"height": 32, "width": 32})
-    evidence = Evidence("pairs", manifest, prepared_pixels(manifest.paths, plain))
-    network = open_keras(saved(grey()))
+    evidence = Evidence("pairs", PreparedSet.of(manifest, plain))
     recipe = Recipe(preprocess=plain, threshold="youden")
-    made = export(network, recipe, tmp_path / "bundle", CARD, evidence=evidence)
+    made = export(as_served([open_keras(saved(grey()))], recipe), recipe, tmp_path / "bundle", CARD, evidence=evidence)
     by_level = made.record.operating_points
     assert by_level[Level.PATIENT] == by_level[Level.BREAST] != by_level[Level.IMAGE]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mammolens.data.manifest import Manifest
-from mammolens.images.cache import prepared_pixels
+from mammolens.data.prepared import PreparedSet
 from mammolens.learning.callbacks import EpochLines
 from mammolens.learning.fitting import Learnt, fit
 from mammolens.model.recipe import Recipe, read_recipe
@@ -20,12 +20,12 @@ RECIPES = {
         *("learning_rate=0.01", "early_stopping_patience=2", "sampling=patient"),
         *("class_weights=balanced", "augment.rotation=10", "augment.noise=0.1"),
     ),
-    "one cycle, average, mixup, frozen": (
+    "one cycle, average, frozen": (
         "lesions",
-        *(*LITE, "boxes=0", "frozen_stages=5", "moving_average=0.9", "mixup=0.4"),
+        *(*LITE, "boxes=0", "frozen_stages=5", "moving_average=0.9"),
         *("monitor=auc", "stage_rates=0.8", "early_stopping_patience=4"),
     ),
-    "bags, boxes": ("lesions", *LITE, "bags=0.5", "frozen_stages=6", "moving_average=0.5"),
+    "boxes": ("lesions", *LITE, "frozen_stages=6", "moving_average=0.5"),
 }
 
 
@@ -48,7 +48,7 @@ def few(phantom_manifest: Manifest) -> Manifest:
 
 
 def fitted(manifest: Manifest, recipe: Recipe, folder: Path) -> Learnt:
-    return fit(manifest, prepared_pixels(manifest.paths, recipe.preprocess), recipe, folder)
+    return fit(PreparedSet.of(manifest, recipe.preprocess), recipe, folder)
 
 
 def assert_equal(one: Learnt, other: Learnt) -> None:

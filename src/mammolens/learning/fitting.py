@@ -1,13 +1,13 @@
 """A network fitted to the training split, epoch by epoch, from wherever it was interrupted.
 
-Between two epochs all there is to know lies in a `checkpoint.State`, and all that is random is a
-function of the seed, the epoch and the step. So an epoch that is done again is the same epoch, and
-a training that was killed ends as one that was not, to the last bit on one machine.
+Between two epochs all there is to know lies in a `runs.State`, and all that is random is a function
+of the seed, the epoch and the step. So an epoch that is done again is the same epoch, and a
+training that was killed ends as one that was not, to the last bit on one machine.
 """
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from mammolens.data.manifest import Manifest
-from mammolens.images.cache import CachedPixels
+from mammolens.data.prepared import PreparedSet
 from mammolens.images.preprocess import VERSION
-from mammolens.learning.batches import Batches
-from mammolens.learning.boxes import canvas_boxes
-from mammolens.learning.callbacks import (
-    EpochLines,
-    EpochSeed,
-    MovingAverage,
-    OneCycle,
-    StageRates,
-    say_epoch,
-)
-from mammolens.learning.checkpoint import Arrays, State, latest, save
-from mammolens.learning.course import best_epoch, is_over, rate_falls, write_history
-from mammolens.learning.export import Evidence
-from mammolens.learning.features import Frozen, cut
-from mammolens.learning.losses import with_losses
-from mammolens.learning.networks import LOGITS, Network, build
-from mammolens.learning.regression import fit_scores, measures, pooled_features
-from mammolens.learning.runs import CHECKPOINT, HISTORY
+from mammolens.learning import callbacks
+from mammolens.learning.batches import Batches, canvas_boxes
+from mammolens.learning.linear_head import Frozen, cut, fit_scores, measures, pooled_features
+from mammolens.learning.networks import LOGITS, Network, build, with_box_loss
+from mammolens.learning.runs import CHECKPOINT, HISTORY, Arrays, Epoch, State, latest_state, save_state
 from mammolens.model.recipe import Recipe
 from mammolens.records import Split
 
@@ -50,24 +36,21 @@ class Learnt:
     """A fitted network and the course of its fitting."""
 
     network: Network
-    history: Mapping[str, Sequence[float]]
+    epochs: Sequence[Epoch]
     seconds: float
     best_epoch: int
 
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Measures of all epochs, by name."""
+        return {name: [epoch[name] for epoch in self.epochs] for name in self.epochs[0]}
 
-def fit(
-    manifest: Manifest,
-    pixels: CachedPixels,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    progress: bool = False,
-) -> Learnt:
+
+def fit(data: PreparedSet, recipe: Recipe, folder: Path, *, progress: bool = False) -> Learnt:
     """Fit the recipe's network to the training split; go on where an earlier call was interrupted.
 
     Args:
-        manifest: labelled images with splits.
-        pixels: theirs, prepared, in the same order.
+        data: labelled images with splits.
         recipe: how to learn.
         folder: for the history and the checkpoints, which stay: what follows may be interrupted.
         progress: show bars and a line an epoch on standard error.
@@ -75,25 +58,51 @@ def fit(
     keras.utils.clear_session(free_memory=False)  # layers' names, too, depend on nothing before
     keras.utils.set_random_seed(recipe.seed)
     network = build(recipe)
+    training, valid = data.of_split(Split.TRAIN), data.of_split(Split.VALID)
     if recipe.optimizer == "lbfgs":
-        return _fit_at_once(network, manifest, pixels, recipe, folder, progress=progress)
-    key = _key(network, manifest, pixels, recipe)
-    known = latest(folder / CHECKPOINT, key)
-    threads = _with_threads(known.threads if known else None)
-    extra = _extra_inputs(manifest, network, recipe, progress=progress)
-    learner = with_losses(network, recipe)
+        return _fit_at_once(network, training, valid, recipe, folder, progress=progress)
+    key = _key(network, data, recipe)
+    state = latest_state(folder / CHECKPOINT, key)
+    threads = _with_threads(state.threads if state else None)
+    learner, frozen = with_box_loss(network, recipe), None
     if recipe.frozen_stages:
-        frozen, learner = cut(learner, recipe.frozen_stages)
-        extra["frozen"] = Frozen(frozen, threads)
+        stages, learner = cut(learner, recipe.frozen_stages)
+        frozen = Frozen(stages, threads)
     _compile(learner, recipe)
-    training, valid = (_batches(manifest, pixels, recipe, split, extra) for split in (Split.TRAIN, Split.VALID))
-    state = known or State(key, threads, 0.0, (), _arrays(learner))
-    weights = _class_weights(recipe, manifest.of_split(Split.TRAIN))
-    lesson = _Lesson(learner, training, valid, weights, recipe)
-    state = _epochs(lesson, state, folder, progress=progress)
+    places = network.get_layer(LOGITS).output.shape[1:3] if recipe.boxes else None
+    boxes = [
+        canvas_boxes(part.manifest, recipe.preprocess, places, progress=progress) if places else None
+        for part in (training, valid)
+    ]
+    drawn: dict[str, Any] = {"by_patient": recipe.sampling == "patient", "seed": recipe.seed}
+    lesson = _Lesson(
+        learner,
+        Batches(training, recipe.batch_size, augment=recipe.augment, boxes=boxes[0], frozen=frozen, **drawn),
+        Batches(valid, _INFERENCE_BATCH, boxes=boxes[1], frozen=frozen),
+        _class_weights(recipe, training),
+        recipe,
+    )
+    state = _epochs(lesson, state or State(key, threads, 0.0, (), _arrays(learner)), folder, progress=progress)
     learner.set_weights(state.arrays["best"])
-    history = {name: [epoch[name] for epoch in state.epochs] for name in state.epochs[0]}
-    return Learnt(network, history, state.seconds, best_epoch(state.epochs, recipe))
+    return Learnt(network, state.epochs, state.seconds, callbacks.best_epoch(state.epochs, recipe))
+
+
+def _fit_at_once(
+    network: Network, training: PreparedSet, valid: PreparedSet, recipe: Recipe, folder: Path, *, progress: bool
+) -> Learnt:
+    """Fit what has one best answer, and tell of it as of an epoch."""
+    started = time.perf_counter()
+    parts = [
+        (pooled_features(network, part.pixels, recipe, progress=progress), part.manifest.labels)
+        for part in (training, valid)
+    ]
+    fit_scores(network, *parts[0], recipe)
+    learnt, validated = (measures(network, *part) for part in parts)
+    epoch = learnt | {f"val_{name}": value for name, value in validated.items()}
+    callbacks.write_history([epoch], folder / HISTORY)
+    if progress:
+        callbacks.say_epoch(1, epoch, Console(stderr=True))
+    return Learnt(network, [epoch], time.perf_counter() - started, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,22 +119,24 @@ class _Lesson:
 def _epochs(lesson: _Lesson, state: State, folder: Path, *, progress: bool) -> State:
     """Train epoch after epoch, from `state` to the end, with a checkpoint after each."""
     recipe, steps, done = lesson.recipe, len(lesson.training), len(state.epochs)
-    _restore(lesson.learner, state)
-    average = MovingAverage(recipe.moving_average, state.arrays.get("average", ()), done * steps)
+    for name, variables in _variables(lesson.learner).items():
+        for variable, value in zip(variables, state.arrays[name], strict=True):
+            variable.assign(value)
+    average = callbacks.MovingAverage(recipe.moving_average, state.arrays.get("average", ()), done * steps)
     if not done:  # tells the number of threads
-        save(state, folder / CHECKPOINT)
-    with EpochLines(recipe.epochs, steps, done, visible=progress) as lines:
-        while not is_over(state.epochs, recipe):
+        save_state(state, folder / CHECKPOINT)
+    with callbacks.EpochLines(recipe.epochs, steps, done, visible=progress) as lines:
+        while not callbacks.is_over(state.epochs, recipe):
             state = _epoch(lesson, state, average, lines)
-            save(state, folder / CHECKPOINT)
-            write_history(state.epochs, folder / HISTORY)
-            best = best_epoch(state.epochs, recipe) == len(state.epochs)
+            save_state(state, folder / CHECKPOINT)
+            callbacks.write_history(state.epochs, folder / HISTORY)
+            best = callbacks.best_epoch(state.epochs, recipe) == len(state.epochs)
             lines.say(len(state.epochs), state.epochs[-1], best=best)
-    write_history(state.epochs, folder / HISTORY)
+    callbacks.write_history(state.epochs, folder / HISTORY)
     return state
 
 
-def _epoch(lesson: _Lesson, state: State, average: MovingAverage, lines: EpochLines) -> State:
+def _epoch(lesson: _Lesson, state: State, average: callbacks.MovingAverage, lines: callbacks.EpochLines) -> State:
     """Train for one epoch."""
     started, number = time.perf_counter(), len(state.epochs)
     learner, recipe = lesson.learner, lesson.recipe
@@ -136,18 +147,17 @@ def _epoch(lesson: _Lesson, state: State, average: MovingAverage, lines: EpochLi
         epochs=number + 1,
         shuffle=False,
         class_weight=lesson.weights,
-        callbacks=[*_between_steps(recipe, len(lesson.training), average), lines],
+        callbacks=[*callbacks.between_steps(recipe, len(lesson.training), average), lines],
         verbose=0,
     )
     measured = {name: float(values[0]) for name, values in course.history.items()}
     measured["learning_rate"] = float(learner.optimizer.learning_rate)
     validated, kept = _validated(learner, lesson.valid, average.average)
     epochs = (*state.epochs, measured | validated)
-    if recipe.schedule == "plateau" and rate_falls(epochs, recipe):
+    if recipe.schedule == "plateau" and callbacks.rate_falls(epochs, recipe):
         learner.optimizer.learning_rate = measured["learning_rate"] * recipe.plateau_factor
-    arrays = _arrays(learner) | {"average": _copies(average.average)}
-    best = best_epoch(epochs, recipe) == len(epochs)
-    arrays["best"] = kept if best else state.arrays["best"]
+    best = kept if callbacks.best_epoch(epochs, recipe) == len(epochs) else state.arrays["best"]
+    arrays = _arrays(learner) | {"average": _copies(average.average), "best": best}
     seconds = state.seconds + time.perf_counter() - started
     return replace(state, seconds=seconds, epochs=epochs, arrays=arrays)
 
@@ -159,59 +169,51 @@ def _validated(
     own = _copies(learner.get_weights())
     if average:
         learner.set_weights(average)
-    found = learner.evaluate(valid, verbose=0, return_dict=True)
+    measured = learner.evaluate(valid, verbose=0, return_dict=True)
     kept = _copies(learner.get_weights())
     learner.set_weights(own)
-    return {f"val_{name}": float(value) for name, value in found.items()}, kept
-
-
-def _between_steps(recipe: Recipe, steps: int, average: MovingAverage) -> list[keras.callbacks.Callback]:
-    """Return what a recipe wants done between steps, and before the first."""
-    cycle = OneCycle(recipe.learning_rate, recipe.warm_up, recipe.epochs * steps)
-    return [
-        EpochSeed(recipe.seed),
-        # Before the average, which is of weights as they are in the end.
-        *([StageRates(recipe.stage_rates)] if recipe.stage_rates < 1 else []),
-        *([average] if recipe.moving_average else []),
-        *([cycle] if recipe.schedule == "one_cycle" else []),
-    ]
+    return {f"val_{name}": float(value) for name, value in measured.items()}, kept
 
 
 def _compile(learner: Network, recipe: Recipe) -> None:
+    optimizer = keras.optimizers.Adam(recipe.learning_rate)
+    if recipe.optimizer == "adamw":
+        decay = recipe.weight_decay
+        optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=decay, global_clipnorm=_CLIP)
     learner.compile(
-        optimizer=_optimizer(recipe),
+        optimizer=optimizer,
         loss=keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.Recall(name="recall")],
     )
     learner.optimizer.build(learner.trainable_variables)
 
 
-def _arrays(learner: Network) -> dict[str, Arrays]:
+def _class_weights(recipe: Recipe, training: PreparedSet) -> dict[int, float] | None:
+    if recipe.class_weights == "none":
+        return None
+    counts = np.bincount(training.manifest.labels.astype(int), minlength=2)
+    return {label: len(training) / (2 * int(count)) for label, count in enumerate(counts)}
+
+
+def _variables(learner: Network) -> dict[str, Sequence[keras.Variable]]:
     """Return all that learning changes. `weights` of Keras lack dropout's random state."""
-    both = {"network": learner.variables, "optimizer": learner.optimizer.variables}
-    return {
-        name: _copies([keras.ops.convert_to_numpy(variable) for variable in variables])
-        for name, variables in both.items()
-    }
+    return {"network": learner.variables, "optimizer": learner.optimizer.variables}
 
 
-def _restore(learner: Network, state: State) -> None:
-    both = {"network": learner.variables, "optimizer": learner.optimizer.variables}
-    for name, variables in both.items():
-        for variable, value in zip(variables, state.arrays[name], strict=True):
-            variable.assign(value)
+def _arrays(learner: Network) -> dict[str, Arrays]:
+    return {name: _copies(map(keras.ops.convert_to_numpy, both)) for name, both in _variables(learner).items()}
 
 
-def _copies(arrays: Sequence[NDArray[np.generic]]) -> Arrays:
+def _copies(arrays: Iterable[NDArray[np.generic]]) -> Arrays:
     """Return copies: PyTorch's arrays are views of the living weights."""
     return tuple(np.array(array) for array in arrays)
 
 
-def _key(network: Network, manifest: Manifest, pixels: CachedPixels, recipe: Recipe) -> str:
+def _key(network: Network, data: PreparedSet, recipe: Recipe) -> str:
     """Return a hash of all that the course of a training depends on."""
     images = [
-        (digest, m.label, m.split, m.patient_key, m.breast_key, m.boxes)
-        for digest, m in zip(pixels.digests, manifest, strict=True)
+        (digest, m.label, m.split, m.patient_key, m.boxes)
+        for digest, m in zip(data.pixels.digests, data.manifest, strict=True)
     ]
     told = (keras.__version__, keras.backend.backend(), VERSION, recipe.to_toml(), images)
     digest = hashlib.sha256(repr(told).encode())
@@ -229,77 +231,3 @@ def _with_threads(wanted: int | None) -> int:
     if wanted:
         torch.set_num_threads(wanted)
     return int(torch.get_num_threads())
-
-
-def _fit_at_once(
-    network: Network,
-    manifest: Manifest,
-    pixels: CachedPixels,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    progress: bool,
-) -> Learnt:
-    """Fit what has one best answer, and tell of it as of an epoch."""
-    started = time.perf_counter()
-    evidence = Evidence(folder.name, manifest, pixels)
-    training, valid = (
-        (pooled_features(network, part.pixels, recipe, progress=progress), part.manifest.labels)
-        for part in map(evidence.of_split, (Split.TRAIN, Split.VALID))
-    )
-    fit_scores(network, *training, recipe)
-    epoch = measures(network, *training)
-    epoch |= {f"val_{name}": value for name, value in measures(network, *valid).items()}
-    write_history([epoch], folder / HISTORY)
-    if progress:
-        say_epoch(1, epoch, Console(stderr=True))
-    history = {name: [value] for name, value in epoch.items()}
-    return Learnt(network, history, time.perf_counter() - started, 1)
-
-
-def _extra_inputs(manifest: Manifest, network: Network, recipe: Recipe, *, progress: bool) -> dict[str, Any]:
-    """Return what `Batches` needs to know for losses beyond that of single images."""
-    extra: dict[str, Any] = {"labels_too": bool(recipe.bags or recipe.boxes)}
-    if recipe.boxes:
-        extra["boxes"] = canvas_boxes(manifest, recipe.preprocess, progress=progress)
-        extra["places"] = network.get_layer(LOGITS).output.shape[1:3]
-    return extra
-
-
-def _batches(
-    manifest: Manifest,
-    pixels: CachedPixels,
-    recipe: Recipe,
-    split: Split,
-    extra: dict[str, Any],
-) -> Batches:
-    indices = [index for index, mammogram in enumerate(manifest) if mammogram.split is split]
-    chosen, shown = manifest.of_split(split), pixels.subset(indices)
-    if "boxes" in extra:
-        extra = extra | {"boxes": extra["boxes"].subset(indices)}
-    if split is not Split.TRAIN:
-        return Batches(shown, chosen.labels, _INFERENCE_BATCH, **extra)
-    return Batches(
-        shown,
-        chosen.labels,
-        recipe.batch_size,
-        augment=recipe.augment,
-        mixup=recipe.mixup,
-        patients=chosen.patients if recipe.sampling == "patient" else None,
-        breasts=[m.breast_key for m in chosen] if recipe.bags else None,
-        seed=recipe.seed,
-        **extra,
-    )
-
-
-def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(recipe.learning_rate)
-    return keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay, global_clipnorm=_CLIP)
-
-
-def _class_weights(recipe: Recipe, training: Manifest) -> dict[int, float] | None:
-    if recipe.class_weights == "none":
-        return None
-    counts = np.bincount(training.labels.astype(int), minlength=2)
-    return {label: len(training) / (2 * int(count)) for label, count in enumerate(counts)}

@@ -1,18 +1,32 @@
-"""Keras files that anybody wrote, of Keras 2 or 3 → networks of ours. Runs no code of theirs."""
+"""Keras files that anybody wrote, of Keras 2 or 3 → networks of ours. Runs no code of theirs.
+
+What Keras 2 wrote is put into the words of Keras 3 (`keras_2.toml`); only what concerns answers is
+kept: how weights were drawn, regularised or constrained is not.
+"""
 
 import json
+import re
+import tomllib
 import zipfile
+from collections.abc import Callable, Mapping, Sequence, Set
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mammolens.errors import BundleError, reason
 from mammolens.files import why_not_opened
-from mammolens.learning.keras_2 import in_keras_3
 from mammolens.learning.networks import Network
+
+Config = dict[str, Any]
+
+_WORDS = tomllib.loads((resources.files("mammolens.learning") / "keras_2.toml").read_text(encoding="utf-8"))
+_OF_NO_CONCERN = re.compile("batch_input_shape|.*(initializer|regularizer|constraint)")
+_OF_EVERY_LAYER = {"name", "trainable", "dtype"}
 
 
 @keras.saving.register_keras_serializable("mammolens")
@@ -136,3 +150,174 @@ def _loaded(path: Path) -> Network:
 
 def _text(value: str | bytes | None) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def in_keras_3(layer: Mapping[str, Any]) -> Config:
+    """Return what `keras.saving.deserialize_keras_object` makes a network of, without weights.
+
+    Args:
+        layer: a network, or a layer of one: `model_config` of a `.h5` file, or `config.json` of a
+            `.keras` file.
+
+    Raises:
+        ValueError: a layer is code, is not of Keras, or has no like in Keras 3. It is named.
+    """
+    was, config = layer["class_name"], layer["config"]
+    kind = _kind(layer)
+    if kind == "Sequential":
+        return _made(kind, _sequential(config))
+    if kind == "Functional":
+        return _made(kind, _functional(config))
+    if why := _WORDS["refused"].get(was):
+        raise ValueError(f"its layer '{config['name']}' of kind {was} is {why}")
+    if not hasattr(keras.layers, kind):
+        raise ValueError(
+            f"its layer '{config['name']}' of kind {was} is not one of Keras 3. If it is of your "
+            "own making, build the network anew from layers of Keras, and set its weights"
+        )
+    arguments = _arguments(was, config)
+    if kind == "AveragePooling2D" and config["padding"] == "same":
+        return _made("MeanOfThere", arguments) | {"module": __name__, "registered_name": "mammolens>MeanOfThere"}
+    return _made(kind, arguments)
+
+
+def _kind(layer: Mapping[str, Any]) -> str:
+    return str(_WORDS["kinds"].get(layer["class_name"], layer["class_name"]))
+
+
+def _made(kind: str, config: Config) -> Config:
+    module = _WORDS["containers"].get(kind, "keras.layers")
+    return {"module": module, "class_name": kind, "config": config, "registered_name": None}
+
+
+def _arguments(was: str, config: Mapping[str, Any]) -> Config:
+    kind, renamed = _WORDS["kinds"].get(was, was), _WORDS["renamed"].get(was, {})
+    kept: Config = {}
+    for name, value in config.items():
+        if name not in renamed and (name in _WORDS["gone"].get(was, ()) or _OF_NO_CONCERN.fullmatch(name)):
+            continue
+        if kind == "Identity" and name not in _OF_EVERY_LAYER:
+            continue
+        now = renamed.get(name, name)
+        if why := _WORDS["otherwise"].get(str(value)):
+            raise ValueError(f"its layer '{config['name']}' has {now} = {value}, {why}")
+        kept[now] = _IN_OTHER_WORDS[now](value) if now in _IN_OTHER_WORDS else value
+    if kind == "BatchNormalization" and isinstance(kept.get("axis"), list):
+        (kept["axis"],) = kept["axis"]
+    return kept
+
+
+def _name(name: str) -> str:
+    """Return a layer's name without slashes, which Keras 3 does not allow."""
+    return name.replace("/", "_")
+
+
+def _dtype(dtype: str | Mapping[str, Any]) -> str:
+    """Return the type of numbers. Half precision was for speed: weights are 32-bit floats."""
+    name = dtype["config"]["name"] if isinstance(dtype, Mapping) else dtype
+    return "float32" if name.startswith("mixed_") else str(name)
+
+
+def _activation(activation: str | Mapping[str, Any] | None) -> str | None:
+    name = activation.get("config") if isinstance(activation, Mapping) else activation
+    if name is not None and not hasattr(keras.activations, str(name)):
+        raise ValueError(f"its activation {activation} is not a function of Keras")
+    return None if name is None else str(name)
+
+
+# By argument, of any layer: what it takes now.
+_IN_OTHER_WORDS: Mapping[str, Callable[[Any], Any]] = {
+    "activation": _activation,
+    "backward_layer": lambda layer: layer and in_keras_3(layer),
+    "dtype": _dtype,
+    "layer": in_keras_3,
+    "name": _name,
+    "recurrent_activation": _activation,
+}
+
+
+def _sequential(given: Config | list[Any]) -> Config:
+    config: Config = {"name": "sequential"} | (given if isinstance(given, dict) else {"layers": given})
+    first, *_ = config["layers"]
+    shape = first["config"].get("batch_input_shape") if isinstance(first["config"], dict) else None
+    layers = list(map(in_keras_3, config["layers"]))
+    if first["class_name"] != "InputLayer" and shape:
+        name = f"{_name(first['config']['name'])}_input"
+        layers.insert(0, _made("InputLayer", {"batch_shape": shape, "name": name}))
+    told = {name: config[name] for name in ("name", "trainable", "build_input_shape") if name in config}
+    return told | {"layers": layers}
+
+
+def _functional(config: Mapping[str, Any]) -> Config:
+    made = {name: config[name] for name in ("name", "trainable") if name in config}
+    # In Keras 2 a network with an input came with a call of itself, which was counted.
+    called = {layer["name"] for layer in config["layers"] if _has_input(layer)}
+    made["layers"] = [_placed(layer, called) for layer in config["layers"]]
+    for end in ("input_layers", "output_layers"):
+        named = [_tensor(tensor, called) for tensor in config[end]]
+        made[end] = named[0] if len(named) == 1 else named
+    return made
+
+
+def _has_input(layer: Mapping[str, Any]) -> bool:
+    if _kind(layer) not in _WORDS["containers"]:
+        return False
+    config = layer["config"]
+    layers = config["layers"] if isinstance(config, Mapping) else config
+    return bool(layers[0]["class_name"] == "InputLayer")
+
+
+def _tensor(tensor: Sequence[Any], called: Set[str]) -> list[Any]:
+    """Return a reference [layer, call, output, ...]."""
+    name, call, *rest = tensor
+    return [_name(name), call - (name in called), *rest]
+
+
+def _placed(layer: Mapping[str, Any], called: Set[str]) -> Config:
+    """Return a layer of a graph, with its calls: lists of [layer, call, output, arguments]."""
+    if layer["class_name"] == "TFOpLambda":
+        (call,) = layer["inbound_nodes"]
+        made, calls = _operation(layer["config"], call)
+    else:
+        made, calls = in_keras_3(layer), layer["inbound_nodes"]
+    calls = [[_tensor(tensor, called) for tensor in call] for call in calls]
+    return made | {"name": _name(layer["name"]), "inbound_nodes": calls}
+
+
+# TensorFlow's arithmetic of a tensor and a number, as scale and offset of a `Rescaling`.
+_WITH_A_NUMBER: Mapping[str, Callable[[Any], tuple[Any, Any]]] = {
+    "__operators__.add": lambda y: (1.0, y),
+    "math.add": lambda y: (1.0, y),
+    "math.multiply": lambda y: (y, 0.0),
+    "math.subtract": lambda y: (1.0, -y),
+    "math.truediv": lambda y: (1 / y, 0.0),
+    "nn.bias_add": lambda y: (1.0, y),
+}
+
+
+def _operation(config: Mapping[str, Any], call: list[Any]) -> tuple[Config, list[Any]]:
+    """Return a layer that does what an operation of TensorFlow did, and the call of it."""
+    function, name = config["function"], _name(config["name"])
+    source, node, tensor, arguments = call
+    other = arguments.get("y", arguments.get("bias"))
+    here, there = [source, node, tensor, {}], [*other, {}] if _is_tensor(other) else None
+    if there and source == "_CONSTANT_VALUE" and function in _WORDS["of_tensors"]:
+        number = np.array(tensor, float)
+        turned = function == "math.subtract"  # a number minus a tensor
+        return _rescaling(name, *((-1.0, number) if turned else _WITH_A_NUMBER[function](number))), [[there]]
+    if there and function in _WORDS["of_tensors"]:
+        return _made(_WORDS["of_tensors"][function], {"name": name}), [[here, there]]
+    if other is not None and not there and function in _WITH_A_NUMBER:
+        return _rescaling(name, *_WITH_A_NUMBER[function](np.array(other, float))), [[here]]
+    if other is None and function in _WORDS["functions"]:
+        return _made("Activation", {"name": name, "activation": _WORDS["functions"][function]}), [[here]]
+    raise ValueError(f"its layer '{name}', tf.{function}, is {_WORDS['refused']['TFOpLambda']}")
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], str)
+
+
+def _rescaling(name: str, scale: ArrayLike, offset: ArrayLike) -> Config:
+    numbers = {"scale": np.asarray(scale).tolist(), "offset": np.asarray(offset).tolist()}
+    return _made("Rescaling", {"name": name, **numbers})

@@ -1,6 +1,5 @@
 """Networks as plain builders, and the one dict that names them. Knows no files and no data."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,31 +11,22 @@ import numpy as np
 from keras import layers, ops
 
 from mammolens.errors import RecipeError
-from mammolens.learning.efficientnet_lite import STAGES, efficientnet_lite, layers_by_stage
+from mammolens.learning.efficientnet_lite import STAGES, Tensor, efficientnet_lite, layers_by_stage
 from mammolens.model.recipe import Augment, Recipe
 
-Network = Any
-"""A `keras.Model`; Keras ships no type information."""
+Network = Any  # a `keras.Model`; Keras ships no type information
 
-Tensor = Any
+LOGITS = "logits"  # the layer that scores every place, in networks that do
+ATTENTION = "attention"  # the layer that says how much each place counts, in networks that weigh places
 
-LOGITS = "logits"
-"""The layer that scores every place, in networks that do."""
-
-ATTENTION = "attention"
-"""The layer that says how much each place counts, in networks that weigh places."""
-
-_SHARPNESS = 4.0  # of log-sum-exp
+_MEAN_AND_MAX = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 _SOFTER = 2.0  # attention, than the map it starts as
-_TOP = 0.1
+_HEAVIER = 6.0  # by so much a place inside a box weighs more than one outside: boxes are small
 _TINY = 1e-6
 
 
 def baseline_cnn(
-    height: int = 64,
-    width: int = 64,
-    convolution_dropout: float = 0.25,
-    dense_dropout: float = 0.5,
+    height: int = 64, width: int = 64, convolution_dropout: float = 0.25, dense_dropout: float = 0.5
 ) -> Network:
     """Return the original project's network.
 
@@ -81,50 +71,6 @@ def score_map_network(body: Network, pooling: str = "mean_max", dropout: float =
     return keras.Model(body.input, probability, name=body.name)
 
 
-def has_layer(network: Network, name: str) -> bool:
-    """Tell whether the network has a layer of that name."""
-    return name in {layer.name for layer in network.layers}
-
-
-def _mean(logits: Tensor, _: Tensor) -> Tensor:
-    return layers.GlobalAveragePooling2D()(logits)
-
-
-def _max(logits: Tensor, _: Tensor) -> Tensor:
-    return layers.GlobalMaxPooling2D()(logits)
-
-
-def _mean_max(logits: Tensor, features: Tensor) -> Tensor:
-    return layers.Average()([_mean(logits, features), _max(logits, features)])
-
-
-# Layers, not operations: a network saved as HDF5 opens again only if it is made of layers.
-
-
-def _log_sum_exp(logits: Tensor, _: Tensor) -> Tensor:
-    """Smooth maximum (Pinheiro & Collobert 2015, CVPR), with r = 4."""
-    sharp = layers.Rescaling(_SHARPNESS)(layers.Reshape((-1,))(logits))
-    # Each of x - log_softmax(x) is the logarithm of the sum of all exponentials.
-    alike = layers.Subtract()([sharp, layers.Activation("log_softmax")(sharp)])
-    total = layers.GlobalAveragePooling1D()(layers.Reshape((-1, 1))(alike))
-    return layers.Rescaling(1 / _SHARPNESS, -math.log(sharp.shape[1]) / _SHARPNESS)(total)
-
-
-@keras.saving.register_keras_serializable("mammolens")
-class MeanOfHighest(layers.Layer):  # type: ignore[misc]  # Keras ships no types
-    """Mean of the highest tenth of (images, places), as (images, 1)."""
-
-    def call(self, values: Tensor) -> Tensor:
-        """Return the mean."""
-        count = max(1, round(values.shape[1] * _TOP))
-        return ops.mean(ops.top_k(values, count)[0], axis=-1, keepdims=True)
-
-
-def _top_k(logits: Tensor, _: Tensor) -> Tensor:
-    """Mean of the highest tenth of places. Opens again only where mammolens is imported."""
-    return MeanOfHighest()(layers.Reshape((-1,))(logits))
-
-
 def _attention(logits: Tensor, features: Tensor) -> Tensor:
     """Mean of places, weighed by attention (Ilse, Tomczak & Welling 2018, ICML).
 
@@ -138,15 +84,14 @@ def _attention(logits: Tensor, features: Tensor) -> Tensor:
     return layers.Rescaling(float(parts.shape[1]))(layers.GlobalAveragePooling1D()(parts))
 
 
+# From logits (images, rows, columns, 1) and features to pooled logits (images, 1). By layers, not
+# operations: a network saved as HDF5 opens again only if it is made of layers.
 POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mean": _mean,
-    "max": _max,
-    "mean_max": _mean_max,
-    "log_sum_exp": _log_sum_exp,
-    "top_k": _top_k,
+    "mean": lambda logits, _: layers.GlobalAveragePooling2D()(logits),
+    "max": lambda logits, _: layers.GlobalMaxPooling2D()(logits),
+    "mean_max": lambda logits, _: layers.Average()([pool()(logits) for pool in _MEAN_AND_MAX]),
     "attention": _attention,
 }
-"""From logits (images, rows, columns, 1) and features to pooled logits (images, 1)."""
 
 
 def _baseline(recipe: Recipe) -> Network:
@@ -155,39 +100,26 @@ def _baseline(recipe: Recipe) -> Network:
 
 def _lite(variant: int, recipe: Recipe) -> Network:
     imagenet: Literal["imagenet"] | None = "imagenet" if recipe.initial_weights == "imagenet" else None
-    body = efficientnet_lite(
-        variant,
-        *recipe.preprocess.shape,
-        weights=imagenet,
-        drop_connect=recipe.drop_connect,
-        batch_norm_momentum=0.97,
-    )
+    shape, drop = recipe.preprocess.shape, recipe.drop_connect
+    body = efficientnet_lite(variant, *shape, weights=imagenet, drop_connect=drop, batch_norm_momentum=0.97)
     return score_map_network(body, recipe.pooling, recipe.dense_dropout)
 
 
 NETWORKS: dict[str, Callable[[Recipe], Network]] = {
     "baseline_cnn": _baseline,
-    "efficientnet_lite0": partial(_lite, 0),
-    "efficientnet_lite1": partial(_lite, 1),
-    "efficientnet_lite2": partial(_lite, 2),
+    **{f"efficientnet_lite{variant}": partial(_lite, variant) for variant in (0, 1, 2)},
 }
-
-
-def application_names() -> list[str]:
-    """Return the names of the networks of `keras.applications`, such as ``EfficientNetB0``."""
-    return [name for name in dir(keras.applications) if name[0].isupper()]
 
 
 def _application(recipe: Recipe) -> Network:
     """Return a network of `keras.applications` with our head; grey goes into all three channels."""
     height, width = recipe.preprocess.shape
-    builder = getattr(keras.applications, recipe.network)
     image = keras.Input((height, width, 1), name="image")
     colour = layers.Concatenate(name="grey_as_colour")([image] * 3)
     weights = "imagenet" if recipe.initial_weights == "imagenet" else None
-    options = {"include_top": False, "weights": weights, "input_shape": (height, width, 3)}
+    builder = partial(getattr(keras.applications, recipe.network), include_top=False, weights=weights)
     try:
-        body = builder(input_tensor=as_trained(colour, recipe.network), **options)
+        body = builder(input_tensor=as_trained(colour, recipe.network), input_shape=(height, width, 3))
     except Exception as error:  # Keras raises whatever the connection or the network trips over
         raise RecipeError(
             f"network = {recipe.network} at {height} x {width}: cannot be built ({error}). Its "
@@ -207,59 +139,14 @@ def as_trained(colour: Tensor, name: str) -> Tensor:
     return layers.Rescaling((white - black).tolist(), black.tolist(), name="as_trained")(colour)
 
 
-def with_flips(network: Network, augment: Augment) -> Network:
-    """Return a network whose logit and map are averaged over an image and its mirror images.
-
-    Those that `augment` may make of it: test-time augmentation, as part of the network.
-    """
-    if len(augment.mirror_images) == 1:
-        return network
-    image = keras.Input(network.input_shape[1:], name="image")
-    answers = [_flipped(network, image, axes) for axes in augment.mirror_images]
-    return keras.Model(image, _averaged(answers), name=network.name)
-
-
-def ensemble(networks: Sequence[Network]) -> Network:
-    """Return a network whose logit and map are averaged over those of several, of one input shape.
-
-    Where one of them has no map the ensemble has none. It answers and does not learn, nor do
-    `networks` from then on.
-    """
-    first, *others = networks
-    if not others:
-        return first
-    image = keras.Input(first.input_shape[1:], name="image")
-    members = [  # by names of their own: they may all have the same
-        keras.Model(network.input, network.outputs, name=f"member_{number}") for number, network in enumerate(networks)
-    ]
-    for member in members:  # variables of one name would get in each other's way
-        member.trainable = False
-    return keras.Model(image, _averaged([member(image) for member in members]), name=first.name)
-
-
-def _averaged(answers: Sequence[Sequence[Tensor]]) -> Tensor | list[Tensor]:
-    """Return a probability, by the mean of logits; and the mean of maps, if all have one."""
-    clipped = [ops.clip(answer[0], _TINY, 1 - _TINY) for answer in answers]
-    logits = [ops.log(probability) - ops.log(1 - probability) for probability in clipped]
-    probability = ops.sigmoid(sum(logits) / len(logits))
-    maps = [answer[1] for answer in answers if len(answer) > 1]
-    return [probability, sum(maps) / len(maps)] if len(maps) == len(answers) else probability
-
-
-def _flipped(network: Network, image: Tensor, axes: tuple[int, ...]) -> list[Tensor]:
-    """Return the outputs for a mirrored image, maps mirrored back."""
-    outputs = network(ops.flip(image, axes) if axes else image)
-    listed = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
-    return [listed[0], *(ops.flip(x, axes) if axes else x for x in listed[1:])]
-
-
 def check_network(recipe: Recipe) -> None:
     """Refuse, before any work, a recipe whose network does not exist.
 
     Raises:
         RecipeError: it names no known network.
     """
-    if recipe.network not in {*NETWORKS, *application_names()}:
+    applications = {name for name in dir(keras.applications) if name[0].isupper()}
+    if recipe.network not in NETWORKS.keys() | applications:
         raise RecipeError(
             f"no network '{recipe.network}'; known are {', '.join(NETWORKS)}, and those of "
             "keras.applications, such as EfficientNetB0."
@@ -293,12 +180,113 @@ def _take_over(network: Network, origin: Path) -> None:
         donor = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever it trips over
         raise RecipeError(f"initial_weights = {origin}: not imagenet, none, a run or a .h5 file ({error}).") from error
-    theirs = {layer.name: layer for layer in donor.layers if layer.weights}
+    theirs = {layer.name: layer.get_weights() for layer in donor.layers}
     taken = 0
     for layer in network.layers:
-        weights = theirs[layer.name].get_weights() if layer.name in theirs else []
+        weights = theirs.get(layer.name, [])
         if weights and [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
             layer.set_weights(weights)
             taken += 1
     if not taken:
         raise RecipeError(f"initial_weights = {origin}: no layer of it fits '{network.name}'.")
+
+
+def has_layer(network: Network, name: str) -> bool:
+    """Tell whether the network has a layer of that name."""
+    return name in {layer.name for layer in network.layers}
+
+
+class BoxLoss(layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """Returns probabilities as they are; in training, adds a loss of two maps.
+
+    One map tells lesions from all else, the other tumors from all else: cross-entropy at each
+    place, against the share of the place that lies in a box. Of an image without boxes it is not
+    known where lesions are; but where its label is no tumor, no place shows one.
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__(name="box_loss")
+        self._weight = weight
+
+    def call(self, inputs: list[Tensor], training: bool | None = None) -> Tensor:
+        """Take probabilities and labels (images, 1), maps and cells (images, rows, columns, 1).
+
+        Maps are logits: of lesions, and of tumors.
+        """
+        probability, label, lesions, tumors, cells = inputs
+        if training:
+            ill = ops.reshape(label, (-1, 1, 1, 1))
+            boxed = ops.cast(ops.max(cells, axis=(1, 2, 3), keepdims=True) > 0, cells.dtype)
+            loss = _by_place(cells, lesions, cells, boxed)
+            loss += _by_place(cells * ill, tumors, cells, ops.maximum(boxed, 1 - ill))
+            self.add_loss(self._weight * loss)
+        return probability
+
+
+def with_box_loss(network: Network, recipe: Recipe) -> Network:
+    """Return a network to train, which shares all weights with `network` and answers the same.
+
+    In: what `network` takes; with `recipe.boxes` also labels, (images, 1), and cells, (images,
+    rows, columns, 1) in [0, 1], as many as its score map has. Where places are weighed by
+    attention, boxes teach it; else the scores themselves.
+    """
+    if not recipe.boxes:
+        return network
+    tumors = network.get_layer(ATTENTION if has_layer(network, ATTENTION) else LOGITS)
+    # From zero, so that what it does not know yet disturbs nothing below it.
+    lesions = layers.Conv2D(1, 1, kernel_initializer="zeros", name="lesions")(tumors.input)
+    label, cells = keras.Input((1,), name="labels"), keras.Input(tumors.output.shape[1:], name="cells")
+    answer = BoxLoss(recipe.boxes)([network.output, label, lesions, tumors.output, cells])
+    return keras.Model([network.input, label, cells], answer, name=network.name)
+
+
+def _by_place(target: Tensor, logits: Tensor, cells: Tensor, known: Tensor) -> Tensor:
+    """Return the mean over places; of images, (images, 1, 1, 1), that are not known it is 0."""
+    loss = keras.losses.binary_crossentropy(target, logits, from_logits=True)
+    return ops.mean(loss * (known * (1 + _HEAVIER * cells))[..., 0])
+
+
+def with_flips(network: Network, augment: Augment) -> Network:
+    """Return a network whose logit and map are averaged over an image and its mirror images.
+
+    Those that `augment` may make of it: test-time augmentation, as part of the network.
+    """
+    if len(augment.mirror_images) == 1:
+        return network
+    image = keras.Input(network.input_shape[1:], name="image")
+    answers = [_flipped(network, image, axes) for axes in augment.mirror_images]
+    return keras.Model(image, _averaged(answers), name=network.name)
+
+
+def ensemble(networks: Sequence[Network]) -> Network:
+    """Return a network whose logit and map are averaged over those of several, of one input shape.
+
+    Where one of them has no map the ensemble has none. It answers and does not learn, nor do
+    `networks` from then on.
+    """
+    first, *others = networks
+    if not others:
+        return first
+    image = keras.Input(first.input_shape[1:], name="image")
+    answers = []
+    for number, network in enumerate(networks):  # by names of their own: they may all have the same
+        member = keras.Model(network.input, network.outputs, name=f"member_{number}")
+        member.trainable = False  # variables of one name would get in each other's way
+        answers.append(member(image))
+    return keras.Model(image, _averaged(answers), name=first.name)
+
+
+def _averaged(answers: Sequence[Sequence[Tensor]]) -> Tensor | list[Tensor]:
+    """Return a probability, by the mean of logits; and the mean of maps, if all have one."""
+    clipped = [ops.clip(answer[0], _TINY, 1 - _TINY) for answer in answers]
+    logits = [ops.log(probability) - ops.log(1 - probability) for probability in clipped]
+    probability = ops.sigmoid(sum(logits) / len(logits))
+    maps = [answer[1] for answer in answers if len(answer) > 1]
+    return [probability, sum(maps) / len(maps)] if len(maps) == len(answers) else probability
+
+
+def _flipped(network: Network, image: Tensor, axes: tuple[int, ...]) -> list[Tensor]:
+    """Return the outputs for a mirrored image, maps mirrored back."""
+    outputs = network(ops.flip(image, axes) if axes else image)
+    listed = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+    return [listed[0], *(ops.flip(x, axes) if axes else x for x in listed[1:])]

@@ -6,17 +6,26 @@ RUN/recipe.toml        how it was learnt; `mammolens train --recipe RUN/recipe.t
     history.csv        loss and metrics of each epoch
     figures/           learning curves
     breast.h5          the whole Keras model, best weights
-    checkpoint/        until it is complete: what it goes on from if it is interrupted
+    checkpoint/        until it is complete: what it goes on from if it is interrupted. Each is a
+                       file of arrays, EPOCHS-CHECKSUM.npz; the two last are kept: where one was
+                       damaged, its checksum says so and the one before is taken. No code in them
     bundle/            the same network as ONNX with all that serving needs
     evaluation/SPLIT/  report.json, predictions.csv, figures
     run.json           written last: its presence means the run is complete
 """
 
+import hashlib
+import io
+import json
 import logging
+import os
 import platform
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +33,8 @@ from typing import Any, Literal
 
 import h5py
 import keras
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mammolens.data.manifest import Manifest
@@ -38,10 +49,14 @@ HISTORY, FIGURES, MODEL = "history.csv", "figures", "breast.h5"
 BUNDLE, EVALUATION, RECORD = "bundle", "evaluation", "run.json"
 CHECKPOINT = "checkpoint"
 
+# What an unfinished run holds.
 _WRITTEN = {RECIPE, MANIFEST, ENVIRONMENT, HISTORY, FIGURES, MODEL, BUNDLE, EVALUATION, CHECKPOINT}
-"""What an unfinished run holds."""
 
 _PACKAGES = ("mammolens", "keras", "torch", "tensorflow", "jax", "numpy", "scipy", "pillow")
+_KEPT = 2  # checkpoints
+
+Arrays = tuple[NDArray[np.generic], ...]
+Epoch = Mapping[str, float]  # measures of an epoch by name, those of validation as ``val_...``
 
 
 class RunRecord(BaseModel):
@@ -171,19 +186,13 @@ def forget_checkpoints(folder: Path) -> None:
 
 def record_manifest(folder: Path, manifest: Manifest) -> None:
     """Write what is learnt from; a checkpoint of other images is thrown away."""
-    path = folder / MANIFEST
-    if path.is_file() and not _is_of(path, manifest):
+    path, before = folder / MANIFEST, ""
+    with suppress(DataError):  # of a damaged table
+        before = Manifest.load(path, files=False).fingerprint()
+    if path.is_file() and before != manifest.fingerprint():
         forget_checkpoints(folder)
         (folder / HISTORY).unlink(missing_ok=True)
     manifest.save(path)
-
-
-def _is_of(path: Path, manifest: Manifest) -> bool:
-    """Tell whether a table is of these images, wherever they are now; a damaged one is of none."""
-    try:
-        return Manifest.load(path, files=False).fingerprint() == manifest.fingerprint()
-    except DataError:
-        return False
 
 
 def save_network(network: Network, path: Path) -> None:
@@ -213,20 +222,14 @@ def environment(command: str) -> dict[str, Any]:
     """Return what a run depended on besides its recipe and data."""
     return {
         "command": command,
-        "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cores": cores(),
         "backend": keras.backend.backend(),
-        "device": _device(),
+        "device": str(getattr(keras.Variable(0.0).value, "device", "cpu")),  # as the backend names it
         "commit": _commit(),
     }
-
-
-def _device() -> str:
-    """Return where weights live, as the backend names it, such as ``cpu`` or ``cuda:0``."""
-    weight = keras.Variable(0.0)
-    return str(getattr(weight.value, "device", "cpu"))
 
 
 def _version(package: str) -> str | None:
@@ -251,3 +254,81 @@ def _answer(git: str, *arguments: str) -> str:
     command = [git, "-C", str(Path(__file__).parent), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
     return done.stdout.strip()
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a training stands between two epochs. What follows is a function of it alone.
+
+    Attributes:
+        key: of what is learnt, how and from which weights: no other training goes on from here.
+        threads: that the network is computed with; with another number sums round otherwise.
+        seconds: spent so far.
+        epochs: measures of each.
+        arrays: by name: ``network``, all variables, those of normalisations and of dropout's
+            random numbers included; ``optimizer``, its moments, steps and rate; ``average``, the
+            moving average, where there is one; ``best``, the weights that would be kept now.
+    """
+
+    key: str
+    threads: int
+    seconds: float
+    epochs: tuple[Epoch, ...]
+    arrays: Mapping[str, Arrays]
+
+
+def save_state(state: State, folder: Path) -> None:
+    """Write a checkpoint, and delete all but it and the one before.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    record = {"key": state.key, "threads": state.threads, "seconds": state.seconds, "epochs": state.epochs}
+    named: dict[str, Any] = {"record": np.frombuffer(json.dumps(record).encode(), np.uint8)}
+    for name, arrays in state.arrays.items():
+        named |= {f"{name}/{number:05d}": array for number, array in enumerate(arrays)}
+    content = io.BytesIO()
+    np.savez(content, **named)
+    checksum = hashlib.sha256(content.getbuffer()).hexdigest()
+    path = folder / f"{len(state.epochs):06d}-{checksum}.npz"
+    with written_whole(path) as temporary, temporary.open("wb") as stream:
+        stream.write(content.getbuffer())
+        stream.flush()
+        os.fsync(stream.fileno())
+    for older in _newest_first(folder)[_KEPT:]:
+        older.unlink()
+
+
+def latest_state(folder: Path, key: str) -> State | None:
+    """Return the last state that is whole and of this training.
+
+    What is damaged, or of another training, is deleted: as the newest by its name, it would outlast
+    what comes.
+    """
+    for path in _newest_first(folder):
+        state = _state(path)
+        if state is not None and state.key == key:
+            return state
+        path.unlink()
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(filter(Path.is_file, folder.glob("[0-9]*-*.npz")), reverse=True)
+
+
+def _state(path: Path) -> State | None:
+    """Return what a file holds, or None where it is damaged or says other things than these."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != path.stem.partition("-")[2]:
+        return None
+    arrays: dict[str, Arrays] = {}
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            record = json.loads(archive["record"].tobytes())
+            for name in sorted(set(archive.files) - {"record"}):
+                kind = name.partition("/")[0]
+                arrays[kind] = (*arrays.get(kind, ()), archive[name])
+        return State(**record | {"epochs": tuple(record["epochs"])}, arrays=arrays)
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,50 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammolens.data.manifest import Manifest
+from mammolens.data.prepared import PreparedSet
 from mammolens.errors import DataError
 from mammolens.files import content_hash, write_text
-from mammolens.images.cache import CachedPixels, prepared_pixels
 from mammolens.judging.judge import Question, judge, model_of
 from mammolens.judging.predictions import write_predictions
-from mammolens.learning.export import Card, Evidence, admitted, export, learnt_by, served_network
+from mammolens.learning import runs
+from mammolens.learning.export import Card, Evidence, admitted, export, learnt_by
 from mammolens.learning.fitting import fit
 from mammolens.learning.networks import check_network
-from mammolens.learning.onnx_model import scores_by, to_onnx
-from mammolens.learning.runs import (
-    BUNDLE,
-    ENVIRONMENT,
-    EVALUATION,
-    FIGURES,
-    MODEL,
-    RECORD,
-    Run,
-    RunRecord,
-    environment,
-    forget_checkpoints,
-    open_run,
-    record_manifest,
-    save_network,
-    start_run,
-)
+from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.recipe import Recipe
 from mammolens.records import LABEL_NAMES, Prediction, Split
 from mammolens.reports.evaluation import write_report
 from mammolens.reports.figures import learning_curves, save_figure
 
-FEWEST = 4
-"""Images of each class that training and validation need at the very least."""
+FEWEST = 4  # images of each class that training and validation need at the very least
 
 
 def train(
-    manifest: Manifest,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    name: str = "",
-    command: str = "",
-    progress: bool = False,
-) -> Run:
+    manifest: Manifest, recipe: Recipe, folder: Path, *, name: str = "", command: str = "", progress: bool = False
+) -> runs.Run:
     """Train the recipe's network on the manifest's training split and write a run folder.
 
     The validation split decides when to stop, which weights stay, the calibration and the
@@ -75,63 +52,57 @@ def train(
         RunError: `folder` is in the way.
     """
     manifest = manifest.labelled()
-    check_trainable(manifest)
     check_network(recipe)
-    check_boxes(manifest, recipe)
-    start_run(folder, recipe)
-    pixels = prepared_pixels(manifest.paths, recipe.preprocess, progress=progress)
-    left_out = {
-        str(path): error for path, error in zip(manifest.paths, pixels.errors, strict=True) if error is not None
+    check_trainable(manifest, recipe)
+    runs.start_run(folder, recipe)
+    data = PreparedSet.of(manifest, recipe.preprocess, progress=progress)
+    check_trainable(data.manifest, recipe)
+    runs.record_manifest(folder, data.manifest)
+    write_text(folder / runs.ENVIRONMENT, json.dumps(runs.environment(command), indent=2) + "\n")
+    learnt = fit(data, recipe, folder, progress=progress)
+    curves = learning_curves(learnt.history, learnt.best_epoch)
+    save_figure(curves, folder / runs.FIGURES / "learning_curves.png")
+    runs.save_network(learnt.network, folder / runs.MODEL)
+    served, evidence = as_served([learnt.network], recipe), Evidence(name or folder.name, data)
+    parts = {split: data.of_split(split) for split in Split}
+    scores = {
+        split: scores_by(served.model, parts[split].pixels) for split in (Split.VALID, Split.TEST) if parts[split]
     }
-    manifest, pixels = readable(manifest, pixels)
-    check_trainable(manifest)
-    record_manifest(folder, manifest)
-    write_text(folder / ENVIRONMENT, json.dumps(environment(command), indent=2) + "\n")
-    learnt = fit(manifest, pixels, recipe, folder, progress=progress)
-    save_figure(
-        learning_curves(learnt.history, learnt.best_epoch),
-        folder / FIGURES / "learning_curves.png",
-    )
-    save_network(learnt.network, folder / MODEL)
-    evidence = Evidence(name or folder.name, manifest, pixels)
-    served = to_onnx(served_network(learnt.network, recipe=recipe))
-    judged = [split for split in (Split.VALID, Split.TEST) if len(manifest.of_split(split))]
-    scores = {split: scores_by(served, evidence.of_split(split).pixels) for split in judged}
-    known = scores[Split.VALID]
-    card = Card(recipe.name)
-    shutil.rmtree(folder / BUNDLE, ignore_errors=True)  # of a call that was interrupted later on
-    told = [learnt_by(recipe, evidence.name)]
+    shutil.rmtree(folder / runs.BUNDLE, ignore_errors=True)  # of a call that was interrupted later on
     bundle = export(
-        learnt.network,
+        served,
         recipe,
-        folder / BUNDLE,
-        card,
+        folder / runs.BUNDLE,
+        Card(recipe.name),
         evidence=evidence,
-        scores=known,
-        learnt=told,
+        scores=scores[Split.VALID],
+        learnt=[learnt_by(recipe, evidence.name)],
     )
-    _evaluate(folder, evidence, scores, bundle.record, command)
-    record = RunRecord(
+    for split, raw in scores.items():
+        question = Question(data.manifest, split, evidence.name, command)
+        _judge(question, raw, bundle.record, folder / runs.EVALUATION / split)
+    record = runs.RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         data=evidence.name,
-        epochs=len(learnt.history["loss"]),
+        epochs=len(learnt.epochs),
         best_epoch=learnt.best_epoch,
         seconds=round(learnt.seconds, 1),
         parameters=learnt.network.count_params(),
-        images={split: len(manifest.of_split(split)) for split in Split},
-        left_out=left_out,
-        model_sha256=content_hash(folder / MODEL),
+        images={split: len(part) for split, part in parts.items()},
+        left_out=dict(data.left_out),
+        model_sha256=content_hash(folder / runs.MODEL),
     )
-    write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
-    forget_checkpoints(folder)
-    return open_run(folder)
+    write_text(folder / runs.RECORD, record.model_dump_json(indent=2) + "\n")
+    runs.forget_checkpoints(folder)
+    return runs.open_run(folder)
 
 
-def check_trainable(manifest: Manifest) -> None:
+def check_trainable(manifest: Manifest, recipe: Recipe) -> None:
     """Refuse, before any work, what cannot be learnt from.
 
     Raises:
-        DataError: training or validation split missing, of one class only, or too small.
+        DataError: training or validation split missing, of one class only, or too small; or the
+            recipe weighs boxes, and no training image has one.
     """
     for split in (Split.TRAIN, Split.VALID):
         labels = manifest.of_split(split).labels
@@ -147,14 +118,6 @@ def check_trainable(manifest: Manifest) -> None:
                     f"split '{split}' has {count} images labelled '{name}'; at least {FEWEST} of "
                     "each class are needed. Check the labels, or add data."
                 )
-
-
-def check_boxes(manifest: Manifest, recipe: Recipe) -> None:
-    """Refuse, before any work, to learn from boxes that are not there.
-
-    Raises:
-        DataError: the recipe weighs boxes, and no training image has one.
-    """
     if recipe.boxes and not any(m.boxes for m in manifest.of_split(Split.TRAIN)):
         raise DataError(
             f"boxes = {recipe.boxes:g}: no training image of the data set has a box. "
@@ -162,31 +125,15 @@ def check_boxes(manifest: Manifest, recipe: Recipe) -> None:
         )
 
 
-def readable(manifest: Manifest, pixels: CachedPixels) -> tuple[Manifest, CachedPixels]:
-    """Return the images that have pixels, and these."""
-    keep = [index for index, error in enumerate(pixels.errors) if error is None]
-    mammograms = tuple(manifest.mammograms[index] for index in keep)
-    return Manifest(mammograms), pixels.subset(keep)
-
-
-def _evaluate(
-    folder: Path,
-    evidence: Evidence,
-    scores: Mapping[Split, NDArray[np.float64]],
-    record: BundleRecord,
-    command: str,
-) -> None:
-    """Judge validation and test, each into a folder of its own."""
-    for split, raw in scores.items():
-        images = evidence.manifest.of_split(split)
-        known = zip(
-            images.paths,
-            record.calibration(raw).tolist(),
-            admitted(images.paths, record.gate),
-            strict=True,
+def _judge(question: Question, raw: NDArray[np.float64], record: BundleRecord, folder: Path) -> None:
+    """Judge the images of a split by their scores, as they are served."""
+    images = question.images
+    answers = [
+        Prediction(path, probability, admitted=passes)
+        for path, probability, passes in zip(
+            images.paths, record.calibration(raw).tolist(), admitted(images.paths, record.gate), strict=True
         )
-        answers = [Prediction(path, probability, admitted=passes) for path, probability, passes in known]
-        question = Question(evidence.manifest, split, evidence.name, command)
-        report = judge(answers, question, record.rules(), model_of(record))
-        write_predictions(answers, images, folder / EVALUATION / split)
-        write_report(report, folder / EVALUATION / split)
+    ]
+    report = judge(answers, question, record.rules(), model_of(record))
+    write_predictions(answers, images, folder)
+    write_report(report, folder)

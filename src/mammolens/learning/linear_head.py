@@ -1,4 +1,8 @@
-"""Scores of places by logistic regression: where all below them is frozen, one convex step."""
+"""Where the first stages are frozen: ONNX Runtime runs them, and scores above all of them are one convex step.
+
+There a convolution, its normalisation and its activation are one step: the first four stages of
+Lite0 take a sixth of the time that Keras needs for them on PyTorch.
+"""
 
 import hashlib
 
@@ -13,9 +17,10 @@ from sklearn.metrics import log_loss, recall_score, roc_auc_score
 from mammolens.files import cache_folder, check_writable
 from mammolens.images.breast import Pixels
 from mammolens.images.cache import CachedPixels, read_shards, write_shards
-from mammolens.images.preprocess import VERSION, Preprocess
+from mammolens.images.preprocess import VERSION
+from mammolens.learning.efficientnet_lite import STAGES, layers_by_stage
 from mammolens.learning.networks import LOGITS, Network
-from mammolens.learning.onnx_model import INPUT, to_onnx
+from mammolens.learning.onnx_model import INPUT, session, to_onnx
 from mammolens.model.calibration import sigmoid
 from mammolens.model.recipe import Axes, Recipe
 from mammolens.parallel import tracked
@@ -23,6 +28,44 @@ from mammolens.parallel import tracked
 Features = NDArray[np.float32]
 
 _SHARD = 64  # images
+
+
+class Frozen:
+    """The first stages of a network, as a function of pixels.
+
+    Args:
+        stages: the network.
+        threads: to compute with; 0 is as many as there are cores.
+    """
+
+    def __init__(self, stages: Network, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Threads that wait by spinning would take the cores from the stages that learn.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = session(to_onnx(stages), options)
+        formats = {getattr(layer, "data_format", "") for layer in stages.layers}
+        self._channels_first = "channels_first" in formats
+
+    def __call__(self, images: Pixels) -> Features:
+        """Take (images, height, width, 1); return activations as the rest of the network wants."""
+        made = self._session.run(None, {INPUT: images})[0]
+        # With PyTorch below, channels come first by name, and last in memory, which is faster.
+        last = np.moveaxis(made, 1, -1) if self._channels_first else made
+        kept = np.ascontiguousarray(last, dtype=np.float32)
+        return np.moveaxis(kept, -1, 1) if self._channels_first else kept
+
+
+def cut(network: Network, stages: int) -> tuple[Network, Network]:
+    """Return the first `stages` of `STAGES` and the rest of a network; they share its layers.
+
+    The first input of `network` is pixels; all others go into the rest.
+    """
+    last = layers_by_stage(network)[STAGES[stages - 1]][-1]
+    pixels, *others = network.inputs
+    frozen = keras.Model(pixels, last.output, name="frozen")
+    inputs = [last.output, *others] if others else last.output
+    return frozen, keras.Model(inputs, network.output, name=network.name)
 
 
 def pooled_features(network: Network, pixels: CachedPixels, recipe: Recipe, *, progress: bool = False) -> Features:
@@ -41,20 +84,17 @@ def pooled_features(network: Network, pixels: CachedPixels, recipe: Recipe, *, p
         float32 (images, mirror images, channels).
     """
     pooled, axes = _pooled(network), recipe.augment.mirror_images
-    folder = cache_folder() / "features" / _key(pooled, axes, recipe.preprocess)
-    known = read_shards(folder, set(pixels.digests))
-    wanted = [index for index, digest in enumerate(pixels.digests) if digest not in known]
+    folder = cache_folder() / "features" / _key(pooled, recipe)
+    cached = read_shards(folder, set(pixels.digests))
+    wanted = [index for index, digest in enumerate(pixels.digests) if digest not in cached]
     if wanted:
         check_writable(folder)
-        session = onnxruntime.InferenceSession(to_onnx(pooled), providers=["CPUExecutionProvider"])
+        opened = session(to_onnx(pooled))
         counted = tracked(wanted, "Looking at images", len(wanted), visible=progress)
-        made = (
-            (pixels.digests[index], session.run(None, {INPUT: _mirrored(pixels, index, axes)})[0]) for index in counted
-        )
+        made = ((pixels.digests[i], opened.run(None, {INPUT: _mirrored(pixels, i, axes)})[0]) for i in counted)
         write_shards(folder, made, _SHARD)
-        known |= read_shards(folder, {pixels.digests[index] for index in wanted})
-    found = [known[digest] for digest in pixels.digests]
-    return np.stack([shard[row] for shard, row in found])
+        cached |= read_shards(folder, {pixels.digests[index] for index in wanted})
+    return np.stack([shard[row] for shard, row in map(cached.__getitem__, pixels.digests)])
 
 
 def fit_scores(network: Network, features: Features, labels: NDArray[np.float32], recipe: Recipe) -> None:
@@ -73,11 +113,9 @@ def fit_scores(network: Network, features: Features, labels: NDArray[np.float32]
     rows = features.reshape(-1, channels).astype(np.float64)
     mean, deviation = rows.mean(axis=0), rows.std(axis=0)
     deviation[deviation == 0] = 1
-    regression = LogisticRegression(
-        C=1 / (recipe.weight_decay * images * variants),
-        class_weight=None if recipe.class_weights == "none" else recipe.class_weights,
-        max_iter=1000,
-    )
+    weights = None if recipe.class_weights == "none" else recipe.class_weights
+    penalty = recipe.weight_decay * images * variants
+    regression = LogisticRegression(C=1 / penalty, class_weight=weights, max_iter=1000)
     regression.fit((rows - mean) / deviation, np.repeat(labels, variants))
     kernel = regression.coef_[0] / deviation
     bias = regression.intercept_ - kernel @ mean
@@ -109,9 +147,9 @@ def _pooled(network: Network) -> Network:
     return keras.Model(image, pooled, name="pooled_features")
 
 
-def _key(pooled: Network, axes: Axes, preprocess: Preprocess) -> str:
-    settings = f"{VERSION} {preprocess.model_dump_json()} {pooled.input_shape} {axes}"
-    digest = hashlib.sha256(settings.encode())
+def _key(pooled: Network, recipe: Recipe) -> str:
+    axes, settings = recipe.augment.mirror_images, recipe.preprocess.model_dump_json()
+    digest = hashlib.sha256(f"{VERSION} {settings} {pooled.input_shape} {axes}".encode())
     for weight in pooled.get_weights():
         digest.update(weight.tobytes())
     return digest.hexdigest()[:16]

@@ -13,8 +13,7 @@ import pytest
 
 from mammolens.errors import BundleError
 from mammolens.learning.export import Card, export_file
-from mammolens.learning.keras_2 import in_keras_3
-from mammolens.learning.keras_files import open_keras
+from mammolens.learning.keras_files import in_keras_3, open_keras
 from mammolens.serving.predictor import Predictor
 
 FILES = Path(__file__).parent / "keras_2"
