@@ -18,7 +18,7 @@ from mammolens.cli import app
 from mammolens.cli.options import screen
 from mammolens.data.manifest import Manifest
 from mammolens.images.archives import find_inputs
-from mammolens.judging.judge import Question, judge
+from mammolens.judging.judge import EvaluationSet, judge
 from mammolens.judging.schema import Model
 from mammolens.model.rules import Conformal
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Reason
@@ -138,7 +138,7 @@ def test_what_is_judged_is_what_is_served(folder: Path, pictures: list[Path], po
     record = predictor.bundle.record
     healthy = Manifest(tuple(Mammogram(path=path, label=0) for path in pictures))
     raw = list(predictor.predict(pictures, ungated=True))
-    report = judge(raw, Question(healthy), record.rules(point), Model(name=""))
+    report = judge(raw, EvaluationSet(healthy), record.rules(point), Model(name=""))
     for level, found in report.levels.items():
         served = list(predictor.predict(pictures, level=level))
         assert sum(found.not_admitted) == sum(one.decision is None for one in served) == 1

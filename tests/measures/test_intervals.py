@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from mammolens.measures import metrics
-from mammolens.measures.decisions import decision_measures, predictive_values
+from mammolens.measures.curves import decision_measures, predictive_values
 from mammolens.measures.intervals import (
     Measure,
     area_bounds,
@@ -139,7 +139,7 @@ def test_melded_ends_of_one_known_share_are_its_own() -> None:
 
 RANKINGS: dict[str, Callable[[Array, Array], Measure]] = {
     "auc": metrics.roc_auc,
-    "partial": metrics.partial_auc,
+    "partial": lambda labels, scores: metrics.partial_auc(labels, scores, 0.8),
     "precision": metrics.average_precision,
     "sensitivity": lambda labels, scores: metrics.sensitivity_at_specificity(labels, scores, 0.9),
     "specificity": lambda labels, scores: metrics.specificity_at_sensitivity(labels, scores, 0.9),

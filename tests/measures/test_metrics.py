@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resampled import COUNT, ONE, SEEDS, Array, drawn_weights, same
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from sklearn import metrics as sklearn_metrics
 
-from mammolens.measures import decisions, metrics
+from mammolens.measures import metrics
 from mammolens.measures.intervals import Measure
-from mammolens.measures.metrics import PatientWeights, estimate, patient_weights
+from mammolens.measures.metrics import Estimate, PatientWeights, estimate, patient_weights
 
 Ranking = Callable[[Array, Array], Measure]
 
 RANKINGS: dict[str, Ranking] = {
     "auc": metrics.roc_auc,
-    "partial": metrics.partial_auc,
+    "partial": lambda y, s: metrics.partial_auc(y, s, 0.8),
     "sensitivity": lambda y, s: metrics.sensitivity_at_specificity(y, s, 0.9),
     "specificity": lambda y, s: metrics.specificity_at_sensitivity(y, s, 0.87),
 }
@@ -50,27 +50,6 @@ def test_measures_equal_scikit_learn_with_and_without_weights(seed: int, ties: b
         assert auc[row] == pytest.approx(sklearn_metrics.roc_auc_score(label, repeated(scores, drawn)))
         assert average[row] == pytest.approx(sklearn_metrics.average_precision_score(label, repeated(scores, drawn)))
         assert loss[row] == pytest.approx(sklearn_metrics.log_loss(label, repeated(clipped, drawn)))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**31), st.floats(0.05, 0.95))
-def test_decisions_equal_scikit_learn(seed: int, threshold: float) -> None:
-    labels, scores = sample(seed)
-    called = (scores >= threshold).astype(int)
-    counts = decisions.confusion(labels, scores, threshold)(ONE)
-    expected = sklearn_metrics.confusion_matrix(labels, called, labels=[0, 1]).ravel()
-    assert [float(count[0]) for count in counts] == expected.tolist()
-    measured = {
-        name: float(measure(ONE)[0]) for name, measure in decisions.decision_measures(labels, scores, threshold).items()
-    }
-    assert measured["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, called))
-    assert measured["sensitivity"] == pytest.approx(sklearn_metrics.recall_score(labels, called))
-    assert measured["specificity"] == pytest.approx(sklearn_metrics.recall_score(labels, called, pos_label=0))
-    assert measured["f1"] == pytest.approx(sklearn_metrics.f1_score(labels, called))
-    if called.any():
-        assert measured["precision"] == pytest.approx(sklearn_metrics.precision_score(labels, called))
-    else:
-        assert np.isnan(measured["precision"])
 
 
 @settings(max_examples=30, deadline=None)
@@ -138,9 +117,8 @@ def test_youden_takes_the_best_sum_of_sensitivity_and_specificity() -> None:
     best = metrics.youden_threshold(labels, scores)
 
     def gain(threshold: float) -> float:
-        counts = decisions.confusion(labels, scores, threshold)(ONE)
-        tn, fp, fn, tp = (float(count[0]) for count in counts)
-        return tp / (tp + fn) + tn / (tn + fp)
+        called = scores >= threshold
+        return float(called[labels == 1].mean() + (~called)[labels == 0].mean())
 
     assert gain(best) == pytest.approx(max(gain(score) for score in scores))
 
@@ -186,8 +164,8 @@ def test_partial_auc_equals_scikit_learn(seed: int, ties: bool, lowest: float) -
 
 def test_partial_auc_runs_from_chance_to_perfection() -> None:
     labels = np.repeat([0.0, 1.0], 100)
-    assert metrics.partial_auc(labels, labels)(ONE)[0] == pytest.approx(1)
-    assert metrics.partial_auc(labels, np.zeros(200))(ONE)[0] == pytest.approx(0.5)
+    assert metrics.partial_auc(labels, labels, 0.8)(ONE)[0] == pytest.approx(1)
+    assert metrics.partial_auc(labels, np.zeros(200), 0.8)(ONE)[0] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("name", RANKINGS)
@@ -217,16 +195,6 @@ def test_one_class_has_no_ranking(name: str) -> None:
         assert np.isnan(RANKINGS[name](labels, sample(0)[1])(ONE)[0])
 
 
-@pytest.mark.parametrize("target", [-0.1, 1.1, math.nan])
-def test_impossible_targets_are_refused(target: float) -> None:
-    labels, scores = sample(0)
-    for measure in (metrics.sensitivity_at_specificity, metrics.specificity_at_sensitivity):
-        with pytest.raises(ValueError, match="target must be in"):
-            measure(labels, scores, target)
-    with pytest.raises(ValueError, match="lowest_specificity must be in"):
-        metrics.partial_auc(labels, scores, target)
-
-
 @settings(max_examples=20, deadline=None)
 @given(SEEDS, st.sampled_from(sorted(RANKINGS)))
 def test_an_estimate_lies_inside_its_interval(seed: int, name: str) -> None:
@@ -242,49 +210,11 @@ def test_resamples_measured_in_blocks_are_those_measured_at_once() -> None:
     labels, scores = sample(1)
     weights = drawn_weights(1, 201)
     patients = np.arange(weights.shape[1])
-    measure = metrics.partial_auc(labels, scores)
+    measure = metrics.partial_auc(labels, scores, 0.8)
     low, high = np.percentile(measure(weights), [2.5, 97.5])
     figure = estimate(measure, PatientWeights(weights, patients))
     assert (figure.low, figure.high) == pytest.approx((low, high))
     assert np.isnan(estimate(measure, PatientWeights(weights[:0], patients)).low)
-
-
-# Decisions at a threshold
-
-
-@settings(max_examples=30, deadline=None)
-@given(SEEDS, st.floats(0.25, 0.65))
-def test_decision_measures_equal_scikit_learn_with_weights(seed: int, threshold: float) -> None:
-    labels, scores = sample(seed)
-    called = (scores >= threshold).astype(float)
-    weights = drawn_weights(seed)
-    measured = {
-        name: measure(weights) for name, measure in decisions.decision_measures(labels, scores, threshold).items()
-    }
-    for row, drawn in enumerate(weights):
-        ratios = sklearn_metrics.class_likelihood_ratios(labels, called, sample_weight=drawn)
-        expected = {
-            "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(labels, called, sample_weight=drawn),
-            "mcc": sklearn_metrics.matthews_corrcoef(labels, called, sample_weight=drawn),
-            "negative_predictive_value": sklearn_metrics.precision_score(
-                labels, called, pos_label=0, sample_weight=drawn
-            ),
-            "positive_likelihood_ratio": ratios[0],
-            "negative_likelihood_ratio": ratios[1],
-        }
-        for name, value in expected.items():
-            assert same(measured[name][row], value), name
-
-
-def test_ratios_over_nothing_are_not_defined() -> None:
-    labels = np.repeat([0.0, 1.0], 100)
-    quiet = {k: m(ONE)[0] for k, m in decisions.decision_measures(labels, labels, 2).items()}
-    assert np.isnan([quiet["mcc"], quiet["positive_likelihood_ratio"], quiet["precision"]]).all()
-    assert (quiet["negative_likelihood_ratio"], quiet["negative_predictive_value"]) == (1, 0.5)
-    loud = {k: m(ONE)[0] for k, m in decisions.decision_measures(labels, labels, 0).items()}
-    assert np.isnan([loud["negative_likelihood_ratio"], loud["negative_predictive_value"]]).all()
-    alone = decisions.decision_measures(np.ones(200), labels, 0.5)["balanced_accuracy"]
-    assert np.isnan(alone(ONE)[0])
 
 
 def test_resamples_that_are_all_alike_give_no_interval() -> None:
@@ -292,9 +222,148 @@ def test_resamples_that_are_all_alike_give_no_interval() -> None:
     for patients, measure in (
         (["a", "a"], metrics.log_loss(labels, scores)),
         (["a", "b"], metrics.brier(labels, scores)),
-        (["a", "b"], metrics.partial_auc(labels, scores[::-1])),
+        (["a", "b"], metrics.partial_auc(labels, scores[::-1], 0.8)),
     ):
         found = estimate(measure, patient_weights(patients))
         assert math.isfinite(found.value)
         assert math.isnan(found.low)
         assert math.isnan(found.high)
+
+
+# Intervals by formula
+
+
+@given(st.integers(0, 300), st.integers(1, 300))
+def test_wilson_equals_scipy(successes: int, total: int) -> None:
+    successes = min(successes, total)
+    figure = metrics.wilson(successes, total)
+    expected = binomtest(successes, total).proportion_ci(method="wilson")
+    assert (figure.low, figure.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= figure.low <= figure.value <= figure.high <= 1
+
+
+def test_wilson_equals_the_published_intervals() -> None:
+    """Newcombe 1998, Stat. Med. 17:857, table I, method 3."""
+    published = {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }
+    for (successes, total), interval in published.items():
+        figure = metrics.wilson(successes, total)
+        assert (figure.low, figure.high) == pytest.approx(interval, abs=5e-5)
+
+
+def by_definition(labels: Array, *scores: Array) -> tuple[Array, Array]:
+    """AUCs and their covariance as DeLong et al. 1988 write them: every pair is looked at."""
+    tumors, others = [], []
+    for score in scores:
+        pairs = np.subtract.outer(score[labels == 1], score[labels == 0])
+        kernel = (pairs > 0) + (pairs == 0) / 2
+        tumors.append(kernel.mean(axis=1))
+        others.append(kernel.mean(axis=0))
+    covariance = np.cov(tumors) / len(tumors[0]) + np.cov(others) / len(others[0])
+    return np.mean(tumors, axis=1), np.atleast_2d(covariance)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.booleans())
+def test_delong_is_what_the_definition_gives(seed: int, ties: bool) -> None:
+    labels, one = sample(seed, 60, ties=ties)
+    other = np.round(one + np.random.default_rng(seed).normal(0, 0.3, 60), 1)
+    areas, covariance = by_definition(labels, one, other)
+    figure = metrics.delong(labels, one)
+    assert figure.value == pytest.approx(metrics.roc_auc(labels, one)(np.ones((1, 60)))[0])
+    half = 1.959964 * math.sqrt(covariance[0, 0])
+    expected = (max(areas[0] - half, 0), min(areas[0] + half, 1))
+    assert (figure.low, figure.high) == pytest.approx(expected, abs=1e-6)
+    compared, p_value = metrics.delong_paired(labels, one, other)
+    error = math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    difference = areas[0] - areas[1]
+    assert compared.value == pytest.approx(difference)
+    assert compared.high - compared.low == pytest.approx(2 * 1.959964 * error, abs=1e-6)
+    assert p_value == pytest.approx(2 * norm.sf(abs(difference) / error))
+
+
+def test_delong_knows_where_it_has_nothing_to_say() -> None:
+    labels, scores = sample(0)
+    assert metrics.delong_paired(labels, scores, 2 * scores) == (Estimate(0, 0, 0), 1)
+    assert np.isnan(metrics.delong_paired(labels, labels, -labels)[1])
+    apart = metrics.delong(labels, labels)
+    assert apart.value == 1
+    assert np.isnan([apart.low, apart.high]).all()
+    lonely = metrics.delong(np.array([1, 0, 0]), np.array([2, 1, 3]))
+    assert lonely.value == 0.5
+    assert np.isnan([lonely.low, lonely.high]).all()
+    assert np.isnan(metrics.delong(np.ones(3), np.arange(3)).value)
+    assert np.isnan(metrics.delong_paired(np.ones(3), np.arange(3), np.ones(3))[1])
+
+
+def test_holm_is_the_worked_example() -> None:
+    adjusted = metrics.holm([0.01, 0.04, 0.03, 0.005])
+    np.testing.assert_allclose(adjusted, [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(metrics.holm([0.9, 0.6]), [1, 1])
+    assert metrics.holm([]).shape == (0,)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0.001, 0.5))
+def test_holm_rejects_what_his_procedure_rejects(p_values: list[float], level: float) -> None:
+    order = np.argsort(p_values)
+    rejected = set()
+    for step, index in enumerate(order):
+        if p_values[index] * (len(order) - step) > level:
+            break
+        rejected.add(int(index))
+    assert set(np.flatnonzero(metrics.holm(p_values) <= level).tolist()) == rejected
+
+
+# Intervals cover the truth as often as they say. The normal scores have AUC = cdf(1 / sqrt(2)).
+
+TRUTH = float(norm.cdf(1 / math.sqrt(2)))
+
+
+def covers(figure: Estimate) -> bool:
+    return figure.low <= TRUTH <= figure.high
+
+
+def clustered(generator: np.random.Generator, patients: int) -> tuple[Array, Array, list[str]]:
+    """Patients with 1 to 6 images each; scores of a patient correlate at 0.6."""
+    patient = np.repeat(np.arange(patients), generator.integers(1, 7, patients))
+    labels = (generator.random(patients) < 0.4).astype(float)[patient]
+    shared = generator.normal(0, math.sqrt(0.6), patients)[patient]
+    scores = labels + shared + generator.normal(0, math.sqrt(0.4), len(patient))
+    return labels, scores, [str(one) for one in patient]
+
+
+def test_intervals_by_patient_cover_95_percent_where_delong_does_not() -> None:
+    """Of 1,000 samples: 93 % and 97 % are 2.9 binomial standard errors away from 95 %.
+
+    Percentile intervals fall a little short: they cover 94.3 % in 3,000 such samples.
+    """
+    generator = np.random.default_rng(2)
+    by_patient, by_image = [], []
+    for seed in range(1000):
+        labels, scores, patients = clustered(generator, 200)
+        weights = patient_weights(patients, 400, seed)
+        by_patient.append(covers(estimate(metrics.roc_auc(labels, scores), weights)))
+        by_image.append(covers(metrics.delong(labels, scores)))
+    assert 0.93 <= np.mean(by_patient) <= 0.97
+    assert np.mean(by_image) < 0.85
+
+
+def test_delong_covers_95_percent_of_independent_samples() -> None:
+    """Of 4,000 samples: 93 % and 97 % are 5.8 binomial standard errors away from 95 %.
+
+    Two scores of equal truth, correlated: their difference is found at 5 % in as many.
+    """
+    generator = np.random.default_rng(3)
+    covered, missed = [], []
+    for _ in range(4000):
+        labels = (generator.random(300) < 0.4).astype(float)
+        shared = generator.normal(0, math.sqrt(0.5), 300)
+        one, other = labels + shared + generator.normal(0, math.sqrt(0.5), (2, 300))
+        covered.append(covers(metrics.delong(labels, one)))
+        missed.append(metrics.delong_paired(labels, one, other)[1] > 0.05)
+    assert 0.93 <= np.mean(covered) <= 0.97
+    assert 0.93 <= np.mean(missed) <= 0.97

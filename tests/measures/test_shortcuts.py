@@ -4,14 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammolens.data.manifest import Manifest
 from mammolens.doctor.facts import duplicate_groups
 from mammolens.measures import shortcuts
 from mammolens.measures.metrics import roc_auc
+from mammolens.measures.shortcuts import image_table
 from mammolens.records import Mammogram
 
 
-def cohort(tells: str | None = None, patients: int = 200) -> Manifest:
+def cohort(tells: str | None = None, patients: int = 200) -> list[Mammogram]:
     """Two images a patient; `tells` names what gives the label away."""
     generator = np.random.default_rng(0)
     images = []
@@ -31,24 +31,24 @@ def cohort(tells: str | None = None, patients: int = 200) -> Manifest:
             )
             for view in range(2)
         ]
-    return Manifest(tuple(images))
+    return images
 
 
 def test_nothing_is_told_where_nothing_tells() -> None:
     for judge in (shortcuts.metadata_auc, shortcuts.file_name_auc):
-        figure = judge(cohort())
+        figure = judge(image_table(cohort()))
         assert figure is not None
         assert figure.low < 0.5 < figure.high or figure.value < 0.56
 
 
 def test_a_machine_that_tells_is_found() -> None:
-    figure = shortcuts.metadata_auc(cohort("machine"))
+    figure = shortcuts.metadata_auc(image_table(cohort("machine")))
     assert figure is not None
     assert figure.low > 0.7
 
 
 def test_file_names_that_tell_are_found() -> None:
-    figure = shortcuts.file_name_auc(cohort("name"))
+    figure = shortcuts.file_name_auc(image_table(cohort("name")))
     assert figure is not None
     assert figure.low > 0.95
 
@@ -56,41 +56,39 @@ def test_file_names_that_tell_are_found() -> None:
 def test_sides_that_only_the_healthy_have_are_found() -> None:
     """As where all tumors were taken, and of them no other breast."""
     whole = cohort()
-    assert shortcuts.counts_auc(whole) is None
-    sides = Manifest(
-        tuple(
-            replace(m, laterality="LR"[place % 2])  # type: ignore[arg-type]
-            for place, m in enumerate(whole)
-            if m.label == 0 or place % 2
-        )
+    assert shortcuts.counts_auc(image_table(whole)) is None
+    sides = (
+        replace(m, laterality="LR"[place % 2])  # type: ignore[arg-type]
+        for place, m in enumerate(whole)
+        if m.label == 0 or place % 2
     )
-    figure = shortcuts.counts_auc(sides)
+    figure = shortcuts.counts_auc(image_table(sides))
     assert figure is not None
     assert figure.low > 0.95
-    fewer = shortcuts.counts_auc(Manifest(tuple(m for n, m in enumerate(whole) if n % 7)))
+    fewer = shortcuts.counts_auc(image_table(m for n, m in enumerate(whole) if n % 7))
     assert fewer is not None
     assert fewer.low < 0.5
 
 
 def test_what_follows_from_the_label_is_no_metadata() -> None:
-    assert shortcuts.metadata_auc(cohort("reading")) == shortcuts.metadata_auc(cohort())
+    assert shortcuts.metadata_auc(image_table(cohort("reading"))) == shortcuts.metadata_auc(image_table(cohort()))
 
 
 def test_pixels_that_tell_are_found_and_patients_stay_apart() -> None:
-    manifest = cohort()
+    table = image_table(cohort())
     generator = np.random.default_rng(1)
-    noise = generator.normal(size=(len(manifest), 8)).astype(np.float32)
+    noise = generator.normal(size=(len(table), 8)).astype(np.float32)
     told = noise.copy()
-    told[:, 3] += 3 * manifest.labels
-    assert shortcuts.pixels_auc(manifest, told).low > 0.9
+    told[:, 3] += 3 * table["label"]
+    assert shortcuts.pixels_auc(table, told).low > 0.9
     # Two images of a patient with the same random numbers: learnt by heart, were they not apart.
     by_heart = np.repeat(noise[::2] * 10, 2, axis=0)
-    assert shortcuts.pixels_auc(manifest, by_heart).value < 0.62
+    assert shortcuts.pixels_auc(table, by_heart).value < 0.62
 
 
 def test_few_patients_are_not_judged() -> None:
-    assert shortcuts.can_be_judged(cohort())
-    assert not shortcuts.can_be_judged(cohort(patients=40))
+    assert shortcuts.can_be_judged(image_table(cohort()))
+    assert not shortcuts.can_be_judged(image_table(cohort(patients=40)))
 
 
 def test_the_patients_needed_for_an_interval_give_that_interval() -> None:

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from test_model_card import HOSTILE, as_written, bare, decision, full, in_json
 
 from mammolens.data.manifest import Manifest
-from mammolens.judging.judge import Question, judge
+from mammolens.judging.judge import EvaluationSet, judge
 from mammolens.judging.schema import Model, Report
 from mammolens.model.rules import FIXED, Rules, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split
@@ -39,7 +39,7 @@ def judged(odd: str = "") -> Report:
             admitted = path.name != odd
             answers.append(Prediction(path, round(probability, 6), admitted=admitted))
     rules = Rules(FIXED, {level: {FIXED: unmeasured(0.5)} for level in Level})
-    return judge(answers, Question(Manifest(tuple(manifest)), Split.TEST, "drawn"), rules, Model(name="x"))
+    return judge(answers, EvaluationSet(Manifest(tuple(manifest)), Split.TEST, "drawn"), rules, Model(name="x"))
 
 
 def png(shade: int) -> bytes:

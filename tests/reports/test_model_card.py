@@ -4,21 +4,18 @@ import re
 from typing import Any
 
 from mammolens.judging.schema import (
-    CalibrationReport,
     ConformalReport,
     Counts,
-    Curve,
     Decision,
-    DecisionCurve,
     LevelReport,
     Mistake,
     Model,
     PredictiveValues,
-    ReliabilityBin,
     Report,
     Robustness,
     Subgroup,
 )
+from mammolens.measures.curves import CalibrationReport, Curve, DecisionCurve, ReliabilityBin
 from mammolens.measures.localisation import Localisation
 from mammolens.measures.metrics import Estimate
 from mammolens.records import LABEL_NAMES, Level, Split

@@ -152,7 +152,7 @@ def evaluate(
     Exit code 1 if images were left out.
     """
     from mammolens.data.sources import read_source
-    from mammolens.judging.judge import Question
+    from mammolens.judging.judge import EvaluationSet
     from mammolens.model.bundle import find_bundle
     from mammolens.records import Split
     from mammolens.reports.terminal import decisions_table, measures_table, report_warnings
@@ -174,13 +174,13 @@ def evaluate(
     left_out = tell_left_out(listed)
     folder = out or Path(str(model)) / "evaluation" / (f"{Path(data).stem}-{split}" if data else split)
     check_writable(folder)
-    question = Question(listed, None if split is Judged.ALL else Split(split), origin, command_line())
+    evaluated = EvaluationSet(listed, None if split is Judged.ALL else Split(split), origin, command_line())
     if predictions is None:
         predictor = Predictor.load(model, point)
         introduce(predictor)
-        report = assess(predictor, question, folder, robustness=robustness, pictures=pictures, progress=not quiet)
+        report = assess(predictor, evaluated, folder, robustness=robustness, pictures=pictures, progress=not quiet)
     else:
-        report = assess_scores(predictions, question, folder)
+        report = assess_scores(predictions, evaluated, folder)
     screen.print(measures_table(report), decisions_table(report))
     for warning in report_warnings(report):
         warn(warning)

@@ -135,17 +135,17 @@ def _unbalanced(manifest: Manifest) -> list[Finding]:
 def _shortcuts(examined: ExaminedSet) -> list[Finding]:
     """What else than a tumor the label is told from, and how well."""
     pairs = [(m, f) for m, f in examined.pairs() if m.label is not None]
-    manifest = Manifest(tuple(m for m, _ in pairs))
-    if not shortcuts.can_be_judged(manifest):
+    table = shortcuts.image_table(m for m, _ in pairs)
+    if not shortcuts.can_be_judged(table):
         return []
     background = np.stack([facts.background for _, facts in pairs])
     tiny = np.stack([facts.tiny for _, facts in pairs])
     aucs: dict[str, tuple[str, Estimate | None]] = {
-        "metadata": ("age, machine and other metadata", shortcuts.metadata_auc(manifest)),
-        "file_name": ("the numbers in the file name", shortcuts.file_name_auc(manifest)),
-        "counts": ("the number of images and breasts of a patient", shortcuts.counts_auc(manifest)),
-        "background": ("border and background", shortcuts.pixels_auc(manifest, background)),
-        "thumbnail": ("an 8 x 8 thumbnail", shortcuts.pixels_auc(manifest, tiny)),
+        "metadata": ("age, machine and other metadata", shortcuts.metadata_auc(table)),
+        "file_name": ("the numbers in the file name", shortcuts.file_name_auc(table)),
+        "counts": ("the number of images and breasts of a patient", shortcuts.counts_auc(table)),
+        "background": ("border and background", shortcuts.pixels_auc(table, background)),
+        "thumbnail": ("an 8 x 8 thumbnail", shortcuts.pixels_auc(table, tiny)),
     }
     return [_shortcut(name, source, auc) for name, (source, auc) in aucs.items() if auc is not None]
 

@@ -15,30 +15,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mammolens.data.manifest import Manifest
-from mammolens.data.splits import leakage
 from mammolens.errors import DataError
-from mammolens.judging.schema import (
-    SCREENING_PREVALENCE,
-    CalibrationReport,
-    ConformalReport,
-    Counts,
-    Curve,
-    Decision,
-    DecisionCurve,
-    LevelReport,
-    Mistake,
-    Model,
-    PredictiveValues,
-    ReliabilityBin,
-    Report,
-)
+from mammolens.judging import schema
+from mammolens.judging.predictions import ScoredImages, scored_images
+from mammolens.judging.schema import Model, Report
 from mammolens.judging.subgroups import references, subgroups
-from mammolens.measures import curves, decisions, metrics
+from mammolens.measures import curves, metrics
 from mammolens.measures.localisation import Localisation
-from mammolens.measures.metrics import Array, Estimate, PatientWeights
+from mammolens.measures.metrics import Array, Estimate, PatientWeights, estimate
+from mammolens.measures.shortcuts import image_table
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.rules import FIXED, Rules, Subjects, by_level, decide, unmeasured
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Split
@@ -46,13 +33,10 @@ from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Split
 MISTAKES = 12
 """Most confident mistakes that a report names."""
 
-_POINTS = 200  # of a curve
-_THRESHOLDS = np.arange(0.01, 0.995, 0.01)  # of the decision curve
-
 
 @dataclass(frozen=True, eq=False)
-class Question:
-    """Which images to judge.
+class EvaluationSet:
+    """The images to judge, and where they are from.
 
     Attributes:
         manifest: the whole data set: its training split tells which patients were learnt from.
@@ -74,7 +58,7 @@ class Question:
 
 def judge(
     predictions: Sequence[Prediction],
-    question: Question,
+    evaluated: EvaluationSet,
     rules: Rules,
     model: Model,
     *,
@@ -83,8 +67,8 @@ def judge(
     """Judge predictions by image, at every level.
 
     Args:
-        predictions: at least one for each image of the question, in any order.
-        question: which images to judge.
+        predictions: at least one for each image to judge, in any order.
+        evaluated: the images to judge.
         rules: how probabilities become answers.
         model: what answered.
         localisation: where the network looked, if that was judged.
@@ -92,40 +76,40 @@ def judge(
     Raises:
         DataError: the split has no labelled image with an answer, or a prediction is missing.
     """
-    split, chosen = question.split, question.images
+    split, chosen = evaluated.split, evaluated.images
     answers = {prediction.path: prediction for prediction in predictions}
     if missing := [path for path in chosen.paths if path not in answers]:
         raise DataError(f"{missing[0]}: no prediction for it ({len(missing)} are missing).")
-    judged = answered(predictions, chosen)
-    where = f"split {split}" if split else "the data set"
+    scored = scored_images(predictions, chosen)
+    judged, probabilities, admitted = scored
     if not len(judged):
+        where = f"split {split}" if split else "the data set"
         raise DataError(f"{where} has no labelled image with an answer: nothing to judge.")
-    probabilities = probabilities_of(predictions, judged)
-    admitted = np.array([answers[path].admitted for path in judged.paths], dtype=bool)
+    table = image_table(judged)
+    learnt_from = (
+        set(evaluated.manifest.of_split(Split.TRAIN).patients) if split in {Split.VALID, Split.TEST} else set()
+    )
     return Report(
         model=model,
-        data=question.data,
+        data=evaluated.data,
         split=split,
-        command=question.command,
+        command=evaluated.command,
         default_point=rules.default_point,
-        counts=Counts(
+        counts=schema.Counts(
             images=len(judged),
             patients=len(set(judged.patients)),
             tumors=int(judged.labels.sum()),
             without_label=len(chosen) - len(chosen.labelled()),
             without_answer=sum(answers[path].probability is None for path in chosen.paths),
             not_like_training=int((~admitted).sum()),
-            patients_also_in_training=_patients_learnt_from(question.manifest, split),
+            patients_also_in_training=len(learnt_from & set(chosen.patients)),
             without_patient=sum(mammogram.patient_id is None for mammogram in judged),
         ),
-        levels={
-            level: _at_level(level, subjects, rules)
-            for level, subjects in by_level(judged, probabilities, admitted).items()
-        },
-        references=references(judged),
-        subgroups=subgroups(judged, probabilities),
+        levels={level: _at_level(level, subjects, rules) for level, subjects in by_level(*scored).items()},
+        references=references(table),
+        subgroups=subgroups(table, probabilities),
         localisation=localisation,
-        mistakes=_mistakes(judged, probabilities, rules),
+        mistakes=_mistakes(scored, rules),
     )
 
 
@@ -153,33 +137,29 @@ def judge_scores(
         DataError: lengths differ, there is no image, a label is not 0 or 1, or a probability or the
             threshold is not in [0, 1].
     """
-    known = _numbers("labels", labels, lambda value: np.isin(value, (0, 1)), "0 or 1")
-    answers = _numbers("probabilities", probabilities, _in_unit, "in [0, 1]")
-    owners = [None] * len(known) if patients is None else list(patients)
-    if not len(known) == len(answers) == len(owners) or not len(known):
+    truth = _numbers("labels", labels, lambda values: np.isin(values, (0, 1)), "0 or 1")
+    answers = _numbers("probabilities", probabilities, lambda values: (values >= 0) & (values <= 1), "in [0, 1]")
+    owners = [None] * len(truth) if patients is None else list(patients)
+    if not 0 < len(truth) == len(answers) == len(owners):
         raise DataError(
-            f"{len(known)} labels, {len(answers)} probabilities and {len(owners)} patients: expected one of each an "
+            f"{len(truth)} labels, {len(answers)} probabilities and {len(owners)} patients: expected one of each an "
             "image, and at least one image."
         )
-    if not _in_unit(threshold):
+    if not 0 <= threshold <= 1:
         raise DataError(f"threshold is {threshold}: expected a number in [0, 1].")
     images = Manifest(
         tuple(
             Mammogram(Path(str(place)), label, patient_id=None if pd.isna(owner) else str(owner))  # type: ignore[call-overload]
-            for place, (label, owner) in enumerate(zip(known.astype(int).tolist(), owners, strict=True))
+            for place, (label, owner) in enumerate(zip(truth.astype(int).tolist(), owners, strict=True))
         )
     )
     predictions = [Prediction(path, value) for path, value in zip(images.paths, answers.tolist(), strict=True)]
     rules = Rules(FIXED, {level: {FIXED: unmeasured(threshold)} for level in Level})
-    return judge(predictions, Question(images), rules, Model(name=name))
+    return judge(predictions, EvaluationSet(images), rules, Model(name=name))
 
 
 def _numbers(name: str, values: ArrayLike, allowed: Callable[[Array], NDArray[np.bool_]], expected: str) -> Array:
-    """Return values as float64 of shape (images,).
-
-    Raises:
-        DataError: they are not numbers, not of one dimension, or not `allowed`.
-    """
+    """Return values as float64 of shape (images,)."""
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -187,15 +167,9 @@ def _numbers(name: str, values: ArrayLike, allowed: Callable[[Array], NDArray[np
     if numbers.ndim != 1:
         raise DataError(f"{name} have the shape {numbers.shape}: expected (images,), a number an image.")
     if not (fits := allowed(numbers)).all():
-        place = int(np.flatnonzero(~fits)[0])
+        place = int(fits.argmin())
         raise DataError(f"{name}[{place}] is {numbers[place]:g}: expected {expected}.")
     return numbers
-
-
-def _in_unit(values: ArrayLike) -> NDArray[np.bool_]:
-    """Tell which values are from 0 to 1; NaN is not."""
-    value = np.asarray(values, dtype=np.float64)
-    return (value >= 0) & (value <= 1)
 
 
 def model_of(record: BundleRecord) -> Model:
@@ -218,24 +192,11 @@ def model_of(record: BundleRecord) -> Model:
     )
 
 
-def answered(predictions: Sequence[Prediction], manifest: Manifest) -> Manifest:
-    """Return the images that have a label and an answer."""
-    got = {prediction.path for prediction in predictions if prediction.probability is not None}
-    return manifest.where(lambda m: m.label is not None and m.path in got)
-
-
-def probabilities_of(predictions: Sequence[Prediction], manifest: Manifest) -> NDArray[np.float64]:
-    """Return the probability of each image of `manifest`, (images,)."""
-    known = {prediction.path: prediction.probability for prediction in predictions}
-    return np.array([known[path] for path in manifest.paths], dtype=np.float64)
-
-
-def _at_level(level: Level, subjects: Subjects, rules: Rules) -> LevelReport:
+def _at_level(level: Level, subjects: Subjects, rules: Rules) -> schema.LevelReport:
     labels, values, patients, admitted = subjects
     weights = metrics.patient_weights(patients)
-    both = 0 < labels.sum() < len(labels)
-    undefined = Estimate(np.nan, np.nan, np.nan)
-    return LevelReport(
+    both, nothing = 0 < labels.sum() < len(labels), curves.Curve(x=(), y=())
+    return schema.LevelReport(
         level=level,
         subjects=len(labels),
         patients=len(set(patients)),
@@ -243,14 +204,14 @@ def _at_level(level: Level, subjects: Subjects, rules: Rules) -> LevelReport:
         not_admitted=tuple(int((~admitted[labels == label]).sum()) for label in (0, 1)),
         majority_accuracy=float(max(labels.mean(), 1 - labels.mean())),
         discrimination=_discrimination(labels, values, weights),
-        delong=metrics.delong(labels, values) if both else undefined,
+        delong=metrics.delong(labels, values),
         decisions={name: _decision(subjects, point.threshold, weights) for name, point in rules.points[level].items()},
-        calibration=_calibration(labels, values, weights) if both else None,
+        calibration=curves.calibration(labels, values, weights) if both else None,
         conformal=_conformal(subjects, weights, rules, level),
-        roc=_roc(labels, values) if both else Curve(x=(), y=()),
-        precision_recall=_precision_recall(labels, values) if both else Curve(x=(), y=()),
-        risk_coverage=_risk_coverage(labels, values, rules, level),
-        decision_curve=_decision_curve(labels, values),
+        roc=curves.roc(labels, values) if both else nothing,
+        precision_recall=curves.precision_recall(labels, values) if both else nothing,
+        risk_coverage=curves.risk_coverage(labels, values, rules.points[level][rules.default_point].threshold),
+        decision_curve=curves.decision_curve(labels, values),
     )
 
 
@@ -258,40 +219,35 @@ def _discrimination(labels: Array, values: Array, weights: PatientWeights) -> di
     measures = {
         "roc_auc": metrics.roc_auc(labels, values),
         "average_precision": metrics.average_precision(labels, values),
-        "partial_auc": metrics.partial_auc(labels, values),
-        **{
-            f"sensitivity_at_{target}_specificity": metrics.sensitivity_at_specificity(labels, values, target / 100)
-            for target in (80, 90, 95)
-        },
-        **{
-            f"specificity_at_{target}_sensitivity": metrics.specificity_at_sensitivity(labels, values, target / 100)
-            for target in (80, 87, 90)
-        },
-        "log_loss": metrics.log_loss(labels, values),
+        "partial_auc": metrics.partial_auc(labels, values, 0.8),
     }
-    return {name: metrics.estimate(measure, weights) for name, measure in measures.items()}
+    for target in (80, 90, 95):
+        measure = metrics.sensitivity_at_specificity(labels, values, target / 100)
+        measures[f"sensitivity_at_{target}_specificity"] = measure
+    for target in (80, 87, 90):
+        measure = metrics.specificity_at_sensitivity(labels, values, target / 100)
+        measures[f"specificity_at_{target}_sensitivity"] = measure
+    measures["log_loss"] = metrics.log_loss(labels, values)
+    return {name: estimate(measure, weights) for name, measure in measures.items()}
 
 
-def _decision(subjects: Subjects, threshold: float, weights: PatientWeights) -> Decision:
+def _decision(subjects: Subjects, threshold: float, weights: PatientWeights) -> schema.Decision:
     labels, values, *_ = subjects
-    counts = decisions.confusion(labels, values, threshold)(np.ones((1, len(labels))))
-    tn, fp, fn, tp = (round(float(count[0])) for count in counts)
-    measures = {
-        name: metrics.estimate(measure, weights)
-        for name, measure in decisions.decision_measures(labels, values, threshold).items()
-    }
+    (tn, fp), (fn, tp) = curves.confusion(labels, values, threshold).tolist()
+    measures = curves.decision_measures(labels, values, threshold)
 
-    def at_prevalence(prevalence: float) -> PredictiveValues:
-        both = decisions.predictive_values(labels, values, threshold, prevalence)
-        positive, negative = (metrics.estimate(one, weights) for one in both)
-        return PredictiveValues(prevalence=prevalence, positive=positive, negative=negative)
+    def at_prevalence(prevalence: float) -> schema.PredictiveValues:
+        both = curves.predictive_values(labels, values, threshold, prevalence)
+        positive, negative = (estimate(one, weights) for one in both)
+        return schema.PredictiveValues(prevalence=prevalence, positive=positive, negative=negative)
 
-    return Decision(
+    return schema.Decision(
         threshold=threshold,
         confusion=((tn, fp), (fn, tp)),
-        measures=measures | _missing_as_wrong(subjects, threshold, weights),
+        measures={name: estimate(measure, weights) for name, measure in measures.items()}
+        | _missing_as_wrong(subjects, threshold, weights),
         at_own_prevalence=at_prevalence(float(labels.mean())),
-        at_screening_prevalence=at_prevalence(SCREENING_PREVALENCE),
+        at_screening_prevalence=at_prevalence(schema.SCREENING_PREVALENCE),
     )
 
 
@@ -301,80 +257,30 @@ def _missing_as_wrong(subjects: Subjects, threshold: float, weights: PatientWeig
     if admitted.all():
         return {}
     worst = np.where(admitted, values, np.where(labels == 1, -np.inf, np.inf))
-    measures = decisions.decision_measures(labels, worst, threshold)
-    return {
-        f"{name}_missing_as_wrong": metrics.estimate(measures[name], weights) for name in ("sensitivity", "specificity")
-    }
+    measures = curves.decision_measures(labels, worst, threshold)
+    return {f"{name}_missing_as_wrong": estimate(measures[name], weights) for name in ("sensitivity", "specificity")}
 
 
-def _calibration(labels: Array, values: Array, weights: PatientWeights) -> CalibrationReport:
-    parts = curves.brier_decomposition(labels, values)
-    measures = {
-        "slope": curves.calibration_slope(labels, values),
-        "in_the_large": curves.calibration_in_the_large(labels, values),
-        "brier": metrics.brier(labels, values),
-        "expected_calibration_error": curves.expected_calibration_error(labels, values),
-    }
-    return CalibrationReport(
-        **{name: metrics.estimate(measure, weights) for name, measure in measures.items()},
-        reliability=parts.reliability,
-        resolution=parts.resolution,
-        uncertainty=parts.uncertainty,
-        bins=tuple(
-            ReliabilityBin(subjects=one.count, mean_probability=one.mean_probability, observed=one.observed)
-            for one in curves.reliability_curve(labels, values)
-        ),
-    )
-
-
-def _conformal(subjects: Subjects, weights: PatientWeights, rules: Rules, level: Level) -> ConformalReport | None:
+def _conformal(
+    subjects: Subjects, weights: PatientWeights, rules: Rules, level: Level
+) -> schema.ConformalReport | None:
     labels, values, _, admitted = subjects
     conformal = rules.conformal.get(level)
     if conformal is None:
         return None
-    point, pairs = rules.default_point, zip(values.tolist(), admitted, strict=True)
-    made = [decide(value, level, point, rules, admitted=bool(known)) for value, known in pairs]
-    certain = np.array([not one.uncertain for one in made])
+    admissions = zip(values.tolist(), admitted.tolist(), strict=True)
+    decisions = [decide(value, level, rules.default_point, rules, admitted=one) for value, one in admissions]
+    certain = np.array([not one.uncertain for one in decisions])
     sets = [conformal.prediction_set(value) for value in values.tolist()]
     covered = np.array([label in one for label, one in zip(labels, sets, strict=True)])
-    return ConformalReport(
+    return schema.ConformalReport(
         promised=1 - conformal.alpha,
         coverage={
-            name: metrics.estimate(metrics.share_of(covered, labels == label), weights)
+            name: estimate(metrics.share_of(covered, labels == label), weights)
             for label, name in enumerate(LABEL_NAMES)
         },
-        uncertain=metrics.estimate(metrics.share_of(~certain), weights),
-        error=metrics.estimate(metrics.share_of(~covered, certain), weights),
-    )
-
-
-def _thinned(x: Array, y: Array) -> Curve:
-    kept = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
-    return Curve(x=tuple(x[kept].round(5).tolist()), y=tuple(y[kept].round(5).tolist()))
-
-
-def _roc(labels: Array, values: Array) -> Curve:
-    false_positive_rate, sensitivity, _ = roc_curve(labels, values)
-    return _thinned(false_positive_rate, sensitivity)
-
-
-def _precision_recall(labels: Array, values: Array) -> Curve:
-    precision, recall, _ = precision_recall_curve(labels, values)
-    return _thinned(recall[::-1], precision[::-1])
-
-
-def _risk_coverage(labels: Array, values: Array, rules: Rules, level: Level) -> Curve:
-    threshold = rules.points[level][rules.default_point].threshold
-    found = curves.risk_coverage(labels, values, threshold)
-    return _thinned(found.coverage, found.risk)
-
-
-def _decision_curve(labels: Array, values: Array) -> DecisionCurve:
-    benefit = curves.net_benefit(labels, values, _THRESHOLDS)
-    return DecisionCurve(
-        thresholds=tuple(_THRESHOLDS.round(2).tolist()),
-        model=tuple(benefit.model.round(5).tolist()),
-        treat_all=tuple(benefit.treat_all.round(5).tolist()),
+        uncertain=estimate(metrics.share_of(~certain), weights),
+        error=estimate(metrics.share_of(~covered, certain), weights),
     )
 
 
@@ -383,27 +289,21 @@ def common_folder(manifest: Manifest) -> Path:
     return Path(os.path.commonpath([path.parent.absolute() for path in manifest.paths]))
 
 
-def _mistakes(judged: Manifest, probabilities: Array, rules: Rules) -> tuple[Mistake, ...]:
+def _mistakes(scored: ScoredImages, rules: Rules) -> tuple[schema.Mistake, ...]:
     """Name the surest false calls and misses, by turns."""
+    judged, probabilities, _ = scored
     threshold = rules.points[Level.IMAGE][rules.default_point].threshold
-    called = metrics.called(probabilities, threshold)
-    labels = judged.labels == 1
+    called, tumors = metrics.called(probabilities, threshold), judged.labels == 1
     order = np.argsort(probabilities, kind="stable")
-    false_calls = [int(i) for i in order[::-1] if called[i] and not labels[i]]
-    misses = [int(i) for i in order if labels[i] and not called[i]]
+    false_calls = [index for index in order[::-1] if called[index] and not tumors[index]]
+    misses = [index for index in order if tumors[index] and not called[index]]
     half = MISTAKES // 2
     folder = common_folder(judged)
     return tuple(
-        Mistake(
+        schema.Mistake(
             path=str(judged.paths[index].absolute().relative_to(folder)),
-            truth=LABEL_NAMES[int(labels[index])],
+            truth=LABEL_NAMES[int(tumors[index])],
             probability=float(probabilities[index]),
         )
         for index in (*false_calls[:half], *misses[:half])
     )
-
-
-def _patients_learnt_from(manifest: Manifest, split: Split | None) -> int:
-    if split is None or split is Split.TRAIN:
-        return 0
-    return leakage(manifest, Split.TRAIN, split).patients

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from mammolens import __version__
+from mammolens.measures.curves import CalibrationReport, Curve, DecisionCurve
 from mammolens.measures.localisation import Localisation
-from mammolens.measures.metrics import RESAMPLES, Estimate
+from mammolens.measures.metrics import RESAMPLES, Estimate, Figures
 from mammolens.model.bundle import Learnt
 from mammolens.records import Level, Split
 
@@ -14,11 +15,7 @@ SCREENING_PREVALENCE = 0.005
 """About 5 cancers in 1,000 screening mammograms (Lehman et al. 2017, Radiology 283:49)."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
-
-
-class Counts(_Part):
+class Counts(Figures):
     """What was judged.
 
     Attributes:
@@ -44,7 +41,7 @@ class Counts(_Part):
     without_patient: int = 0
 
 
-class Model(_Part):
+class Model(Figures):
     """What answered, as far as its bundle tells; other systems' predictions have a name only.
 
     Attributes:
@@ -70,7 +67,7 @@ class Model(_Part):
     gate: bool = False
 
 
-class PredictiveValues(_Part):
+class PredictiveValues(Figures):
     """What an answer means at a prevalence, by Bayes from sensitivity and specificity.
 
     Intervals follow from those of sensitivity and specificity.
@@ -81,7 +78,7 @@ class PredictiveValues(_Part):
     negative: Estimate
 
 
-class Decision(_Part):
+class Decision(Figures):
     """One operating point.
 
     Attributes:
@@ -101,39 +98,7 @@ class Decision(_Part):
     at_screening_prevalence: PredictiveValues
 
 
-class ReliabilityBin(_Part):
-    """One of ten bins of equally many subjects."""
-
-    subjects: int
-    mean_probability: float
-    observed: Estimate
-
-
-class CalibrationReport(_Part):
-    """Whether probabilities mean what they say.
-
-    Attributes:
-        slope: 1 is ideal; below 1, probabilities are too extreme.
-        in_the_large: intercept at slope 1; 0 is ideal; above 0, tumors are underestimated.
-        brier: mean squared error of the probability.
-        expected_calibration_error: over ten bins of equally many subjects, L1.
-        reliability: Murphy's decomposition of the Brier score; smaller is better.
-        resolution: larger is better.
-        uncertainty: of the labels alone.
-        bins: the reliability curve.
-    """
-
-    slope: Estimate
-    in_the_large: Estimate
-    brier: Estimate
-    expected_calibration_error: Estimate
-    reliability: float
-    resolution: float
-    uncertainty: float
-    bins: tuple[ReliabilityBin, ...]
-
-
-class ConformalReport(_Part):
+class ConformalReport(Figures):
     """What class-conditional conformal prediction promised and kept.
 
     Attributes:
@@ -150,22 +115,7 @@ class ConformalReport(_Part):
     error: Estimate
 
 
-class Curve(_Part):
-    """Points of a curve, at most some hundred."""
-
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-
-
-class DecisionCurve(_Part):
-    """Net benefit over threshold probabilities, against treating all and none (which is 0)."""
-
-    thresholds: tuple[float, ...]
-    model: tuple[float, ...]
-    treat_all: tuple[float, ...]
-
-
-class LevelReport(_Part):
+class LevelReport(Figures):
     """Figures of one level: images, breasts (mean of views) or patients (larger of breasts).
 
     Attributes:
@@ -203,7 +153,7 @@ class LevelReport(_Part):
     decision_curve: DecisionCurve
 
 
-class Subgroup(_Part):
+class Subgroup(Figures):
     """Images that share a value of metadata, against all others.
 
     Attributes:
@@ -228,7 +178,7 @@ class Subgroup(_Part):
     stands_out: bool
 
 
-class Robustness(_Part):
+class Robustness(Figures):
     """What one mild change of the picture as read does to the answers, by image.
 
     Attributes:
@@ -249,7 +199,7 @@ class Robustness(_Part):
     decisions_changed: Estimate
 
 
-class Mistake(_Part):
+class Mistake(Figures):
     """One of the most confident mistakes; `path` is told from the folder that all images share."""
 
     path: str
@@ -257,7 +207,7 @@ class Mistake(_Part):
     probability: float
 
 
-class Report(_Part):
+class Report(Figures):
     """What `report.json` holds. Intervals are 95 %, by patient (`metrics.estimate`) unless named.
 
     Attributes:
@@ -292,7 +242,7 @@ class Report(_Part):
     counts: Counts
     levels: dict[Level, LevelReport]
     references: dict[str, Estimate]
-    benchmark: dict[str, float] = {"sensitivity": 0.869, "specificity": 0.889}
+    benchmark: dict[str, float] = Field(default_factory=lambda: {"sensitivity": 0.869, "specificity": 0.889})
     subgroups: tuple[Subgroup, ...]
     localisation: Localisation | None = None
     map_correlation: float | None = None

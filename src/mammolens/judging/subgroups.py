@@ -1,18 +1,16 @@
 """Where a model is better or worse than elsewhere, and what tells the label without pixels."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from mammolens.data.manifest import Manifest
 from mammolens.judging.schema import Subgroup
 from mammolens.measures import metrics
 from mammolens.measures.metrics import Array, Estimate, PatientWeights
 from mammolens.measures.shortcuts import can_be_judged, metadata_auc
-from mammolens.records import Mammogram
 
 VARIABLES = (
     "view",
@@ -29,99 +27,85 @@ VARIABLES = (
 )
 """Metadata that images are grouped by, where a data set has it."""
 
-FEWEST = 20
-"""Tumors and non-tumors below which a subgroup is not judged on its own."""
-
-AMONG_TUMORS = ("invasive",)
-AMONG_HEALTHY = ("difficult_negative_case",)
+KNOWN_OF = {"invasive": 1, "difficult_negative_case": 0}
 """Known of one class only: a subgroup is then held against all images of the other class."""
 
-_AGES = {"under 50": (0, 50), "50 to 59": (50, 60), "60 to 69": (60, 70), "70 and over": (70, 200)}
+_FEWEST = 20  # tumors and non-tumors below which a subgroup is not judged on its own
+_AGES = (0, 50, 60, 70, 200)
+_AGE_NAMES = ("under 50", "50 to 59", "60 to 69", "70 and over")
 _CHANCE = 0.05
 _LEAST_P = 1 / (metrics.RESAMPLES + 1)  # so many resamples can tell no less
 
-
-def references(judged: Manifest) -> dict[str, Estimate]:
-    """Return the AUC by image of age alone, and of all metadata alone (patients apart)."""
-    found = {}
-    ages = np.array([_number(m.metadata.get("age")) for m in judged])
-    known = np.isfinite(ages)
-    labels = judged.labels[known]
-    if known.sum() and 0 < labels.sum() < len(labels):
-        patients = [p for p, is_known in zip(judged.patients, known, strict=True) if is_known]
-        weights = metrics.patient_weights(patients)
-        found["age"] = metrics.estimate(metrics.roc_auc(labels, ages[known]), weights)
-    if can_be_judged(judged) and (by_metadata := metadata_auc(judged)) is not None:
-        found["metadata"] = by_metadata
-    return found
+Mask = NDArray[np.bool_]
 
 
-def subgroups(judged: Manifest, probabilities: Array) -> tuple[Subgroup, ...]:
+def references(table: pd.DataFrame) -> dict[str, Estimate]:
+    """Return the AUC of age alone, and of all metadata alone, of an `image_table` of labelled images."""
+    estimates = {}
+    aged = table.assign(age=_ages(table)).dropna(subset="age")
+    if 0 < aged["label"].sum() < len(aged):
+        weights = metrics.patient_weights(aged["patient"].tolist())
+        estimates["age"] = metrics.estimate(metrics.roc_auc(aged["label"], aged["age"]), weights)
+    if can_be_judged(table) and (by_metadata := metadata_auc(table)) is not None:
+        estimates["metadata"] = by_metadata
+    return estimates
+
+
+def subgroups(table: pd.DataFrame, probabilities: Array) -> tuple[Subgroup, ...]:
     """Judge each subgroup that has enough images, against all others.
 
     Args:
-        judged: labelled images.
+        table: an `image_table` of labelled images.
         probabilities: of tumor, (images,).
     """
-    weights = metrics.patient_weights(judged.patients)
-    found = [
-        _subgroup(variable, value, inside, rest, judged, probabilities, weights)
+    labels = table["label"].to_numpy()
+    weights = metrics.patient_weights(table["patient"].tolist())
+    judged = [
+        _subgroup(variable, value, inside, rest, table, probabilities, weights)
         for variable in VARIABLES
-        for value, inside, rest in _groups(judged, variable)
-        if _enough(judged.labels[inside]) and _enough(judged.labels[rest])
+        for value, inside, rest in _groups(table, variable)
+        if _enough(labels[inside]) and _enough(labels[rest])
     ]
-    adjusted = metrics.holm(np.array([group.p_value for group in found]))
+    adjusted = metrics.holm([group.p_value for group in judged])
     return tuple(
         group.model_copy(update={"adjusted": float(p), "stands_out": bool(p < _CHANCE)})
-        for group, p in zip(found, adjusted, strict=True)
+        for group, p in zip(judged, adjusted, strict=True)
     )
 
 
-def _groups(judged: Manifest, variable: str) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
+def _ages(table: pd.DataFrame) -> "pd.Series[float]":
+    """Return ages in years; NaN where they are not known, or no numbers."""
+    ages = table.get("age", pd.Series(np.nan, table.index))
+    return pd.to_numeric(ages, errors="coerce").replace([np.inf, -np.inf], np.nan)
+
+
+def _groups(table: pd.DataFrame, variable: str) -> Iterator[tuple[str, Mask, Mask]]:
     """Yield each value with who has it and who has another; unknown is neither."""
-    values = np.array([_value(m, variable) for m in judged])
-    known = values != ""
-    tumors = judged.labels == 1
-    for value in sorted(set(values[known])):
-        inside, rest = values == value, known & (values != value)
-        if variable in AMONG_TUMORS:
-            inside, rest = (inside & tumors) | ~tumors, (rest & tumors) | ~tumors
-        elif variable in AMONG_HEALTHY:
-            inside, rest = (inside & ~tumors) | tumors, (rest & ~tumors) | tumors
-        yield str(value), inside, rest
-
-
-def _value(mammogram: Mammogram, variable: str) -> str:
-    if variable in ("view", "laterality"):
-        return str(getattr(mammogram, variable) or "")
-    value = mammogram.metadata.get(variable, "")
+    values = table.get(variable, pd.Series("", table.index))
     if variable == "age":
-        age = _number(value)
-        return next((name for name, (low, high) in _AGES.items() if low <= age < high), "")
-    return value
+        values = pd.cut(_ages(table), _AGES, right=False, labels=_AGE_NAMES)
+    known = (values.notna() & (values != "")).to_numpy()
+    labels = table["label"].to_numpy()
+    other_class = labels == 1 - KNOWN_OF[variable] if variable in KNOWN_OF else np.zeros(len(table), dtype=bool)
+    for value in sorted(set(values[known])):
+        inside = (values == value).to_numpy()
+        yield str(value), inside | other_class, (known & ~inside) | other_class
 
 
-def _number(value: str | None) -> float:
-    try:
-        return float(value or math.nan)
-    except ValueError:
-        return math.nan
-
-
-def _enough(labels: NDArray[np.float32]) -> bool:
-    return bool(min((labels == 1).sum(), (labels == 0).sum()) >= FEWEST)
+def _enough(labels: Array) -> bool:
+    return bool(min((labels == 1).sum(), (labels == 0).sum()) >= _FEWEST)
 
 
 def _subgroup(
     variable: str,
     value: str,
-    inside: NDArray[np.bool_],
-    rest: NDArray[np.bool_],
-    judged: Manifest,
+    inside: Mask,
+    rest: Mask,
+    table: pd.DataFrame,
     probabilities: Array,
     weights: PatientWeights,
 ) -> Subgroup:
-    labels = judged.labels
+    labels = table["label"].to_numpy()
     here = metrics.roc_auc(labels[inside], probabilities[inside])
     there = metrics.roc_auc(labels[rest], probabilities[rest])
 
@@ -130,12 +114,11 @@ def _subgroup(
 
     found = metrics.estimate(difference, weights)
     spread = float(np.nanstd(difference(weights.drawn)))
-    patients = {p for p, is_in in zip(judged.patients, inside, strict=True) if is_in}
     return Subgroup(
         variable=variable,
         value=value,
         images=int(inside.sum()),
-        patients=len(patients),
+        patients=table["patient"][inside].nunique(),
         tumors=int(labels[inside].sum()),
         roc_auc=metrics.estimate(here, weights.of(inside)),
         difference=found,

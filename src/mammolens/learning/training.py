@@ -12,7 +12,7 @@ from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
 from mammolens.errors import DataError
 from mammolens.files import content_hash, write_text
-from mammolens.judging.judge import Question, judge, model_of
+from mammolens.judging.judge import EvaluationSet, judge, model_of
 from mammolens.judging.predictions import write_predictions
 from mammolens.learning import runs
 from mammolens.learning.export import Card, Evidence, admitted, export, learnt_by
@@ -79,8 +79,8 @@ def train(
         learnt=[learnt_by(recipe, evidence.name)],
     )
     for split, raw in scores.items():
-        question = Question(data.manifest, split, evidence.name, command)
-        _judge(question, raw, bundle.record, folder / runs.EVALUATION / split)
+        evaluated = EvaluationSet(data.manifest, split, evidence.name, command)
+        _judge(evaluated, raw, bundle.record, folder / runs.EVALUATION / split)
     record = runs.RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         data=evidence.name,
@@ -125,15 +125,15 @@ def check_trainable(manifest: Manifest, recipe: Recipe) -> None:
         )
 
 
-def _judge(question: Question, raw: NDArray[np.float64], record: BundleRecord, folder: Path) -> None:
+def _judge(evaluated: EvaluationSet, raw: NDArray[np.float64], record: BundleRecord, folder: Path) -> None:
     """Judge the images of a split by their scores, as they are served."""
-    images = question.images
+    images = evaluated.images
     answers = [
         Prediction(path, probability, admitted=passes)
         for path, probability, passes in zip(
             images.paths, record.calibration(raw).tolist(), admitted(images.paths, record.gate), strict=True
         )
     ]
-    report = judge(answers, question, record.rules(), model_of(record))
+    report = judge(answers, evaluated, record.rules(), model_of(record))
     write_predictions(answers, images, folder)
     write_report(report, folder)

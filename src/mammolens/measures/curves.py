@@ -1,113 +1,225 @@
-"""Whether probabilities mean what they say, and what acting on them would bring.
+"""What probabilities are good for: decisions at a threshold, calibration, net benefit, and curves of them.
 
-Calibration, net benefit and risk over coverage: like `metrics`, pure functions of labels (0 or 1)
-and probabilities of tumor, each of shape (images,).
+Pure functions of labels (0 or 1) and probabilities of tumor, each of shape (images,).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import precision_recall_curve, roc_curve
 
-from mammolens.measures.intervals import Measure, divide
-from mammolens.measures.metrics import Array, Estimate, called, wilson
+from mammolens.measures.intervals import Measure, OfRates, Share, divide
+from mammolens.measures.metrics import (
+    Array,
+    Estimate,
+    Figures,
+    PatientWeights,
+    brier,
+    called,
+    estimate,
+    share_of,
+    wilson,
+)
 
+_POINTS = 200  # of a curve
+_THRESHOLDS = np.arange(0.01, 0.995, 0.01)  # of the decision curve
+_BINS = 10  # of equally many images
 _EDGE = 1e-6  # probabilities are kept this far from 0 and 1 before their logit is taken
 _STEPS = 100
 _CLOSE = 1e-6  # a Newton step that moves no logit further is the last: errors square
 _SINGULAR = 1e-12  # of the product of its diagonal: a determinant that is rounding alone
 
 
-class BrierParts(NamedTuple):
-    """Brier score = reliability - resolution + uncertainty, but for the spread within bins."""
+class Curve(Figures):
+    """Points of a curve, at most some hundred."""
 
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class DecisionCurve(Figures):
+    """Net benefit over threshold probabilities, against treating all and none (which is 0)."""
+
+    thresholds: tuple[float, ...]
+    model: tuple[float, ...]
+    treat_all: tuple[float, ...]
+
+
+class ReliabilityBin(Figures):
+    """One of ten bins of equally many subjects, and the share of them with a tumor."""
+
+    subjects: int
+    mean_probability: float
+    observed: Estimate
+
+
+class CalibrationReport(Figures):
+    """Whether probabilities mean what they say.
+
+    Attributes:
+        slope: 1 is ideal; below 1, probabilities are too extreme.
+        in_the_large: intercept at slope 1; 0 is ideal; above 0, tumors are underestimated.
+        brier: mean squared error of the probability.
+        expected_calibration_error: over ten bins of equally many subjects, L1.
+        reliability: Murphy's decomposition of the Brier score; smaller is better.
+        resolution: larger is better.
+        uncertainty: of the labels alone.
+        bins: the reliability curve.
+    """
+
+    slope: Estimate
+    in_the_large: Estimate
+    brier: Estimate
+    expected_calibration_error: Estimate
     reliability: float
     resolution: float
     uncertainty: float
+    bins: tuple[ReliabilityBin, ...]
 
 
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """Images of similar probability, and the share of them with a tumor."""
-
-    mean_probability: float
-    observed: Estimate
-    count: int
+def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> NDArray[np.intp]:
+    """Return [[true negatives, false positives], [false negatives, true positives]] at `threshold`."""
+    outcome = 2 * np.asarray(labels, dtype=np.intp) + called(scores, threshold)
+    return np.bincount(outcome, minlength=4).reshape(2, 2)
 
 
-class CalibrationLine(NamedTuple):
-    """Slope and calibration-in-the-large, each of shape (resamples,); ideal are 1 and 0."""
+def decision_measures(labels: ArrayLike, scores: ArrayLike, threshold: float) -> dict[str, Share | OfRates]:
+    """Return the measures of a yes-or-no decision at `threshold`, by name.
 
-    slope: Array
-    intercept: Array
-
-
-class NetBenefit(NamedTuple):
-    """Net benefit per image, each of shape (thresholds,); of treating nobody it is 0."""
-
-    model: Array
-    treat_all: Array
-
-
-class RiskCoverage(NamedTuple):
-    """Share of images that are answered, rising, and share of these answers that are wrong."""
-
-    coverage: Array
-    risk: Array
-
-
-def brier_decomposition(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> BrierParts:
-    """Split the Brier score (Murphy 1973, J. Appl. Meteorol. 12:595), over bins of equal count.
-
-    Reliability is the squared distance of probability and observed share, and best at 0; resolution
-    the variance of observed shares, and best at the uncertainty; uncertainty that of the labels.
-    The sum is exact where each bin has one probability (Stephenson et al. 2008, Weather Forecast.
-    23:752).
-
-    Raises:
-        ValueError: there is no image, or `bins` is below 1.
+    Precision is the positive predictive value. ``mcc`` is Matthews' correlation coefficient, from
+    -1 to 1 (Matthews 1975, Biochim. Biophys. Acta 405:442). The likelihood ratios are how the odds
+    of a tumor change with a call (positive) and without one (negative), from 0 up (Deeks & Altman
+    2004, BMJ 329:168). A ratio over 0 is NaN.
     """
-    count, probability, observed = _by_bin(labels, probabilities, bins)
-    share = count / count.sum()
-    prevalence = float(share @ observed)
-    return BrierParts(
-        float(share @ (probability - observed) ** 2),
-        float(share @ (observed - prevalence) ** 2),
-        prevalence * (1 - prevalence),
+    label = np.asarray(labels, dtype=np.float64)
+    call = called(scores, threshold).astype(np.float64)
+    prevalence = label.mean()
+    rates = _rates(label, call)
+    tn, fp, fn, tp = confusion(labels, scores, threshold).astype(np.float64).ravel()
+
+    def calls(sensitivity: Array, specificity: Array) -> Array:
+        return np.asarray(sensitivity * prevalence + (1 - specificity) * (1 - prevalence))
+
+    def f1(sensitivity: Array, specificity: Array) -> Array:
+        return divide(2 * prevalence * sensitivity, calls(sensitivity, specificity) + prevalence)
+
+    def mcc(sensitivity: Array, specificity: Array) -> Array:
+        share = calls(sensitivity, specificity)
+        covariance = (sensitivity + specificity - 1) * np.sqrt(prevalence * (1 - prevalence))
+        return divide(covariance, np.sqrt(share * (1 - share)))
+
+    def of_rates(value: Array, formula: Callable[[Array, Array], Array], *, falls: bool = False) -> OfRates:
+        return OfRates(float(value), formula, *rates, falls)
+
+    return {
+        "accuracy": share_of(call == label),
+        "balanced_accuracy": of_rates(
+            (divide(tp, tp + fn) + divide(tn, tn + fp)) / 2,
+            lambda sensitivity, specificity: (sensitivity + specificity) / 2,
+        ),
+        "sensitivity": rates[0],
+        "specificity": rates[1],
+        "precision": share_of(label, call),
+        "negative_predictive_value": share_of(1 - label, 1 - call),
+        "f1": of_rates(divide(2 * tp, 2 * tp + fp + fn), f1),
+        "mcc": of_rates(divide(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))), mcc),
+        "positive_likelihood_ratio": of_rates(
+            divide(tp * (tn + fp), fp * (tp + fn)),
+            lambda sensitivity, specificity: divide(sensitivity, 1 - specificity, np.inf),
+        ),
+        "negative_likelihood_ratio": of_rates(
+            divide(fn * (tn + fp), tn * (tp + fn)),
+            lambda sensitivity, specificity: divide(1 - sensitivity, specificity, np.inf),
+            falls=True,
+        ),
+    }
+
+
+def predictive_values(
+    labels: ArrayLike, scores: ArrayLike, threshold: float, prevalence: float
+) -> tuple[OfRates, OfRates]:
+    """Return the positive and negative predictive value at another prevalence, by Bayes' rule.
+
+    What a decision at `threshold` would mean were sensitivity and specificity as they are here and
+    only tumors rarer, or commoner. NaN where nothing is called, or everything.
+    """
+    rates = _rates(np.asarray(labels, dtype=np.float64), called(scores, threshold).astype(np.float64))
+
+    def positive(sensitivity: Array, specificity: Array) -> Array:
+        true = sensitivity * prevalence
+        return divide(true, true + (1 - specificity) * (1 - prevalence))
+
+    def negative(sensitivity: Array, specificity: Array) -> Array:
+        true = specificity * (1 - prevalence)
+        return divide(true, true + (1 - sensitivity) * prevalence)
+
+    here = [np.asarray(rate.value) for rate in rates]
+    return OfRates(float(positive(*here)), positive, *rates), OfRates(float(negative(*here)), negative, *rates)
+
+
+def calibration(labels: ArrayLike, probabilities: ArrayLike, weights: PatientWeights) -> CalibrationReport:
+    """Judge the calibration of probabilities of images of both classes."""
+    measures = {
+        "slope": calibration_slope(labels, probabilities),
+        "in_the_large": calibration_in_the_large(labels, probabilities),
+        "brier": brier(labels, probabilities),
+        "expected_calibration_error": expected_calibration_error(labels, probabilities),
+    }
+    reliability, resolution, uncertainty = brier_decomposition(labels, probabilities)
+    return CalibrationReport(
+        **{name: estimate(measure, weights) for name, measure in measures.items()},
+        reliability=reliability,
+        resolution=resolution,
+        uncertainty=uncertainty,
+        bins=reliability_curve(labels, probabilities),
     )
 
 
-def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> Measure:
+def brier_decomposition(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, float, float]:
+    """Split the Brier score (Murphy 1973, J. Appl. Meteorol. 12:595), over bins of equal count.
+
+    Brier score = reliability - resolution + uncertainty, but for the spread within bins: the sum is
+    exact where each bin has one probability (Stephenson et al. 2008, Weather Forecast. 23:752).
+
+    Returns:
+        Reliability, the squared distance of probability and observed share, best at 0; resolution,
+        the variance of observed shares, best at the uncertainty; and uncertainty, that of labels.
+    """
+    count, probability, observed = _by_bin(labels, probabilities)
+    share = count / count.sum()
+    prevalence = float(share @ observed)
+    reliability = float(share @ (probability - observed) ** 2)
+    return reliability, float(share @ (observed - prevalence) ** 2), prevalence * (1 - prevalence)
+
+
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> Measure:
     """Mean distance of probability and observed share (L1), over bins of equal count.
 
     Naeini et al. 2015 (AAAI 29:2901) with the bins of equal mass of Nixon et al. 2019 (CVPR
     Workshops), on the probability of tumor. Bins are cut once, on all images. Chance alone makes it
     larger than 0, and larger still in a resample: its percentile interval can lie above its value.
-
-    Raises:
-        ValueError: there is no image, or `bins` is below 1.
     """
     probability = np.asarray(probabilities, dtype=np.float64)
-    member = _equal_count_bins(probability, bins)
+    member = _equal_count_bins(probability)
     gap = np.asarray(labels, dtype=np.float64) - probability
     gaps = np.where(member[:, None] == np.unique(member), gap[:, None], 0)
     return lambda weights: divide(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
 
 
-def reliability_curve(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> tuple[ReliabilityBin, ...]:
+def reliability_curve(labels: ArrayLike, probabilities: ArrayLike) -> tuple[ReliabilityBin, ...]:
     """Return observed shares over probabilities, in rising bins of equal count.
 
-    Equal probabilities share a bin, so bins may be fewer than asked for. Intervals are Wilson's and
-    take images as independent.
-
-    Raises:
-        ValueError: there is no image, or `bins` is below 1.
+    Equal probabilities share a bin, so bins may be fewer than ten. Intervals are Wilson's and take
+    images as independent.
     """
     return tuple(
-        ReliabilityBin(float(probability), wilson(round(count * observed), int(count)), int(count))
-        for count, probability, observed in zip(*_by_bin(labels, probabilities, bins), strict=True)
+        ReliabilityBin(
+            subjects=int(count),
+            mean_probability=float(probability),
+            observed=wilson(round(count * observed), int(count)),
+        )
+        for count, probability, observed in zip(*_by_bin(labels, probabilities), strict=True)
     )
 
 
@@ -135,59 +247,25 @@ def calibration_in_the_large(labels: ArrayLike, probabilities: ArrayLike) -> Mea
     return lambda weights: fit(weights)[:, 0]
 
 
-def calibration_line(labels: ArrayLike, probabilities: ArrayLike) -> Callable[[Array], CalibrationLine]:
-    """Return `calibration_slope` and `calibration_in_the_large` together, from the same weights."""
-    slope = calibration_slope(labels, probabilities)
-    intercept = calibration_in_the_large(labels, probabilities)
-    return lambda weights: CalibrationLine(slope(weights), intercept(weights))
+def roc(labels: ArrayLike, probabilities: ArrayLike) -> Curve:
+    """Return sensitivity over 1 - specificity; both classes are needed."""
+    false_positive_rate, sensitivity, _ = roc_curve(labels, probabilities)
+    return _thinned(false_positive_rate, sensitivity)
 
 
-def net_benefit(
-    labels: ArrayLike,
-    probabilities: ArrayLike,
-    thresholds: ArrayLike,
-    prevalence: float | None = None,
-) -> NetBenefit:
-    """Return true calls less false calls weighted by the odds of each threshold, per image.
-
-    The decision curve of Vickers & Elkin 2006 (Med. Decis. Making 26:565); a probability at or
-    above the threshold is called tumor.
-
-    Args:
-        labels: 0 or 1.
-        probabilities: of tumor, calibrated for the prevalence that counts.
-        thresholds: of shape (thresholds,), each in [0, 1).
-        prevalence: share of tumors to weight the classes to, in [0, 1]; None: as in the labels.
-
-    Raises:
-        ValueError: a threshold or the prevalence is out of range, or a class to weight is missing.
-    """
-    label = np.asarray(labels, dtype=np.float64)
-    threshold = np.asarray(thresholds, dtype=np.float64)
-    if not np.all((threshold >= 0) & (threshold < 1)):
-        raise ValueError(f"thresholds must be in [0, 1), not {threshold}")
-    calls = called(probabilities, threshold[:, None])
-    odds = threshold / (1 - threshold)
-    weights = _class_weights(label, prevalence)
-    tumor, none = weights * label, weights * (1 - label)
-    return NetBenefit(calls @ tumor - odds * (calls @ none), tumor.sum() - odds * none.sum())
+def precision_recall(labels: ArrayLike, probabilities: ArrayLike) -> Curve:
+    """Return precision over sensitivity; tumors are needed."""
+    precision, recall, _ = precision_recall_curve(labels, probabilities)
+    return _thinned(recall[::-1], precision[::-1])
 
 
-def risk_coverage(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> RiskCoverage:
+def risk_coverage(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> Curve:
     """Return the error rate among the most confident share of images, for every share.
 
-    Confidence is the distance from `threshold` as a share of that to 0 or 1, whichever side the
-    probability is on; images of equal confidence are answered together (El-Yaniv & Wiener 2010, J.
-    Mach. Learn. Res. 11:1605).
-
-    Returns:
-        Coverage up to 1 and the risk there, each of shape (distinct confidences,).
-
-    Raises:
-        ValueError: `threshold` is outside [0, 1].
+    Confidence is the distance from `threshold`, in [0, 1], as a share of that to 0 or 1, whichever
+    side the probability is on; images of equal confidence are answered together (El-Yaniv & Wiener
+    2010, J. Mach. Learn. Res. 11:1605).
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be in [0, 1], not {threshold}")
     probability = np.asarray(probabilities, dtype=np.float64)
     calls = called(probability, threshold)
     room = np.where(calls, 1 - threshold, threshold)
@@ -195,35 +273,49 @@ def risk_coverage(labels: ArrayLike, probabilities: ArrayLike, threshold: float)
     _, member, count = np.unique(-confidence, return_inverse=True, return_counts=True)
     wrong = np.bincount(member, weights=calls != (np.asarray(labels) == 1))
     answered = np.cumsum(count)
-    return RiskCoverage(answered / len(probability), np.cumsum(wrong) / answered)
+    return _thinned(answered / len(probability), np.cumsum(wrong) / answered)
 
 
-def _equal_count_bins(probability: Array, bins: int) -> NDArray[np.intp]:
+def decision_curve(labels: ArrayLike, probabilities: ArrayLike) -> DecisionCurve:
+    """Return true calls less false calls weighted by the odds of each threshold, per image.
+
+    Vickers & Elkin 2006 (Med. Decis. Making 26:565); probabilities are taken as calibrated for the
+    prevalence that counts, and a probability at or above the threshold is called tumor.
+    """
+    tumor = np.asarray(labels, dtype=np.float64) / np.size(labels)
+    none = 1 / np.size(labels) - tumor
+    calls = called(probabilities, _THRESHOLDS[:, None])
+    odds = _THRESHOLDS / (1 - _THRESHOLDS)
+    benefit, treat_all = calls @ tumor - odds * (calls @ none), tumor.sum() - odds * none.sum()
+    return DecisionCurve(
+        thresholds=tuple(_THRESHOLDS.round(2).tolist()),
+        model=tuple(benefit.round(5).tolist()),
+        treat_all=tuple(treat_all.round(5).tolist()),
+    )
+
+
+def _rates(label: Array, call: Array) -> tuple[Share, Share]:
+    """Return sensitivity and specificity."""
+    return share_of(call, label), share_of(1 - call, 1 - label)
+
+
+def _thinned(x: Array, y: Array) -> Curve:
+    kept = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
+    return Curve(x=tuple(x[kept].round(5).tolist()), y=tuple(y[kept].round(5).tolist()))
+
+
+def _equal_count_bins(probability: Array) -> NDArray[np.intp]:
     """Return the bin of each image; equal probabilities share one."""
-    if bins < 1 or not len(probability):
-        raise ValueError(f"need an image and a bin, not {len(probability)} and {bins}")
     rank = np.searchsorted(np.sort(probability), probability)
-    return np.asarray(rank * bins // len(probability))
+    return np.asarray(rank * _BINS // len(probability))
 
 
-def _by_bin(labels: ArrayLike, probabilities: ArrayLike, bins: int) -> tuple[NDArray[np.intp], Array, Array]:
+def _by_bin(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.intp], Array, Array]:
     """Return count, mean probability and observed share of each bin that has images."""
     probability = np.asarray(probabilities, dtype=np.float64)
-    _, member, count = np.unique(_equal_count_bins(probability, bins), return_inverse=True, return_counts=True)
+    _, member, count = np.unique(_equal_count_bins(probability), return_inverse=True, return_counts=True)
     observed = np.bincount(member, weights=np.asarray(labels, dtype=np.float64)) / count
     return count, np.bincount(member, weights=probability) / count, observed
-
-
-def _class_weights(label: Array, prevalence: float | None) -> Array:
-    """Return weights that sum to 1, the tumors' to `prevalence`."""
-    if prevalence is None:
-        return np.full(len(label), 1 / len(label))
-    if not 0 <= prevalence <= 1:
-        raise ValueError(f"prevalence must be in [0, 1], not {prevalence}")
-    tumors = float(label.sum())
-    if not 0 < tumors < len(label):
-        raise ValueError("a prevalence needs images of both classes to weight")
-    return np.where(label == 1, prevalence / tumors, (1 - prevalence) / (len(label) - tumors))
 
 
 def _logit(probabilities: ArrayLike) -> Array:
@@ -252,7 +344,7 @@ def _logistic_regression(inputs: Array, offset: Array, labels: ArrayLike) -> Cal
 
     def fit(weights: Array, start: Array) -> Array:
         moving = np.tile(start, (len(weights), 1))
-        found = np.full_like(moving, np.nan)
+        fitted = np.full_like(moving, np.nan)
         active = np.flatnonzero(np.isfinite(moving).all(axis=1))
         for _ in range(_STEPS):
             if not len(active):
@@ -261,9 +353,9 @@ def _logistic_regression(inputs: Array, offset: Array, labels: ArrayLike) -> Cal
             furthest = np.abs(step @ ends.T).max(axis=1)
             moving[active] += step / np.maximum(furthest, 1)[:, None]
             arrived = active[furthest < _CLOSE]
-            found[arrived] = moving[arrived]
+            fitted[arrived] = moving[arrived]
             active = active[furthest >= _CLOSE]
-        return found
+        return fitted
 
     whole = fit(np.ones((1, len(label))), np.zeros(size))[0]
     return lambda weights: fit(weights, whole)

@@ -1,14 +1,14 @@
 """Intervals that hold where the bootstrap has none: shares near 0 and 1, and what follows from two.
 
-Of 59 images let go of 59, each resample has 59 of 59, and a percentile interval from 100 % to
-100 % would claim what nobody knows. What is here counts patients instead, is of the same kind at 1
+Where all of 59 images are right, so they are in each resample, and a percentile interval from 100 %
+to 100 % would claim what nobody knows. What is here counts patients instead, is of the same kind at 1
 as just below it, and draws from nothing but its own fixed seed.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -24,13 +24,15 @@ Measure = Callable[[Array], Array]
 UNKNOWN: Bounds = (math.nan, math.nan)
 
 _TAIL = 0.025  # on either side of a 95 % interval
-_Z = NormalDist().inv_cdf(1 - _TAIL)
 _DRAWS = 4_000  # of a confidence distribution
+
+Z = NormalDist().inv_cdf(1 - _TAIL)
+"""Half the width of a 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True, eq=False)
 class Share:
-    """A measure: the share of `members` that are `hits`, each 0 or 1, (images,).
+    """The share of `members` that are `hits`, each 0 or 1, (images,).
 
     Its interval is Korn and Graubard's, of as many independent subjects as the images of so many
     patients are worth: it has a width at 0 and 1, where no resample differs from another.
@@ -39,31 +41,30 @@ class Share:
     hits: Array
     members: Array
 
-    def __call__(self, weights: Array) -> Array:
-        """Return the share in each resample; NaN without members."""
-        return divide(weights @ (self.hits * self.members), weights @ self.members)
-
-    def known(self, patients: NDArray[np.intp]) -> tuple[float, float]:
-        """Return the share, and how many independent subjects it is worth; NaN and 0 of none."""
+    @property
+    def value(self) -> float:
+        """The share; NaN without members."""
         among = self.members > 0
-        if not among.any():
-            return math.nan, 0.0
-        hits = self.hits[among]
-        return float(hits.mean()), effective_number(hits, patients[among])
+        return float(self.hits[among].mean()) if among.any() else math.nan
+
+    def number(self, patients: NDArray[np.intp]) -> float:
+        """Return how many independent subjects the members are worth."""
+        among = self.members > 0
+        return effective_number(self.hits[among], patients[among]) if among.any() else 0.0
 
     def bounds(self, patients: NDArray[np.intp]) -> Bounds:
         """Return the 95 % interval."""
-        return share_bounds(*self.known(patients))
+        return share_bounds(self.value, self.number(patients))
 
 
 @dataclass(frozen=True, eq=False)
 class OfRates:
     """A measure of a decision that follows from sensitivity, specificity and prevalence.
 
-    Its interval follows from theirs, at a prevalence held as it is (`intervals.melded_bounds`).
+    Its interval follows from theirs, at a prevalence held as it is (`melded_bounds`).
 
     Attributes:
-        measure: what it is in each resample.
+        value: on the data; NaN where it is not defined.
         formula: the same from arrays of sensitivities and specificities; it may not fall with
             either, unless `falls`.
         sensitivity: the share of tumors that are called.
@@ -71,20 +72,16 @@ class OfRates:
         falls: whether less is better.
     """
 
-    measure: Measure
+    value: float
     formula: Callable[[Array, Array], Array]
     sensitivity: Share
     specificity: Share
     falls: bool = False
 
-    def __call__(self, weights: Array) -> Array:
-        """Return the measure in each resample."""
-        return self.measure(weights)
-
     def bounds(self, patients: NDArray[np.intp]) -> Bounds:
-        """Return the 95 % interval; unknown where a class is missing."""
-        rates = self.sensitivity.known(patients), self.specificity.known(patients)
-        if not all(number for _, number in rates):
+        """Return the 95 % interval; unknown where the measure is."""
+        rates = [(rate.value, rate.number(patients)) for rate in (self.sensitivity, self.specificity)]
+        if math.isnan(self.value) or not all(number for _, number in rates):
             return UNKNOWN
         if not self.falls:
             return melded_bounds(self.formula, *rates)
@@ -116,19 +113,19 @@ class Ranking:
         """Return the measure in each resample."""
         return self.measure(weights)
 
-    def widened(self, value: float, found: Bounds, patients: NDArray[np.intp]) -> Bounds:
+    def widened(self, value: float, drawn: Bounds, patients: NDArray[np.intp]) -> Bounds:
         """Return the bootstrap's interval, made wider where it has met 0 or 1."""
-        if found[0] > 0 and found[1] < 1:
-            return found
+        if drawn[0] > 0 and drawn[1] < 1:
+            return drawn
         among = self.members > 0
         if self.placements is not None:
             tumors, others = (effective_number(self.placements[part], patients[part]) for part in (among, ~among))
             wider = area_bounds(value, tumors, others)
-        elif found[0] == found[1]:
+        elif drawn[0] == drawn[1]:
             wider = share_bounds(value, len(np.unique(patients[among])))
         else:
-            return found
-        return min(found[0], wider[0]), max(found[1], wider[1])
+            return drawn
+        return min(drawn[0], wider[0]), max(drawn[1], wider[1])
 
 
 def effective_number(values: Array, patients: NDArray[np.intp]) -> float:
@@ -170,9 +167,7 @@ def share_bounds(share: float, number: float) -> Bounds:
 
 
 def melded_bounds(
-    formula: Callable[[Array, Array], Array],
-    first: tuple[float, float],
-    second: tuple[float, float],
+    formula: Callable[[Array, Array], Array], first: tuple[float, float], second: tuple[float, float]
 ) -> Bounds:
     """Return the 95 % interval of what two independent shares give, by a rising formula of both.
 
@@ -203,7 +198,7 @@ def area_bounds(area: float, tumors: float, others: float) -> Bounds:
     return 1 - _highest(1 - area, tumors, others), _highest(area, tumors, others)
 
 
-def divide(numerator: Array, denominator: Array | float, otherwise: float = np.nan) -> Array:
+def divide(numerator: Array | float, denominator: Array | float, otherwise: float = np.nan) -> Array:
     """Divide; `otherwise` where the denominator is 0, for then the measure is not defined."""
     zero = np.equal(denominator, 0)
     return np.where(zero, otherwise, numerator / np.where(zero, 1, denominator))
@@ -211,31 +206,22 @@ def divide(numerator: Array, denominator: Array | float, otherwise: float = np.n
 
 def _highest(area: float, tumors: float, others: float) -> float:
     """Return the largest AUC that is not too far above `area`, by halving."""
+    more = (tumors + others) / 2 - 1
     low, high = area, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        error = _Z * math.sqrt(_variance(middle, tumors, others))
-        low, high = (middle, high) if middle - area <= error else (low, middle)
+        spread = 1 + more * (1 - middle) / (2 - middle) + more * middle / (1 + middle)
+        variance = max(middle * (1 - middle) * spread / (tumors * others), 0.0)
+        low, high = (middle, high) if middle - area <= Z * math.sqrt(variance) else (low, middle)
     return low
-
-
-def _variance(area: float, tumors: float, others: float) -> float:
-    more = (tumors + others) / 2 - 1
-    spread = 1 + more * (1 - area) / (2 - area) + more * area / (1 + area)
-    return max(area * (1 - area) * spread / (tumors * others), 0.0)
-
-
-@cache
-def _ranks() -> tuple[Array, Array]:
-    """Return two uniform samples in (0, 1), evenly spread and independent of each other."""
-    even = (np.arange(_DRAWS) + 0.5) / _DRAWS
-    return even, np.random.default_rng(0).permutation(even)
 
 
 @lru_cache(maxsize=64)  # one decision asks for those of its two rates again and again
 def _quantiles(share: float, number: float, place: int, *, is_high: bool) -> Array:
     """Return quantiles of the distribution of low, or of high, ends of Clopper and Pearson."""
-    rank = _ranks()[place]
+    rank = (np.arange(_DRAWS) + 0.5) / _DRAWS  # evenly spread, and independent of the other share's
+    if place:
+        rank = np.random.default_rng(0).permutation(rank)
     seen, missing = share * number, (1 - share) * number
     if is_high:
         return np.ones_like(rank) if share >= 1 else betaincinv(seen + 1, missing, rank)

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import ndimage, stats
 
 from mammolens.errors import DataError
 from mammolens.images.breast import Mask, Pixels, anatomy
-from mammolens.measures.metrics import Estimate, estimate, mean_of, patient_weights, share_of
+from mammolens.measures.metrics import Estimate, Figures, estimate, mean_of, patient_weights, share_of
 from mammolens.records import LABEL_NAMES, Box
 
-_Floats = NDArray[np.float64]
+_HOT = 0.5  # of a map's own maximum
 
 
-class Localisation(BaseModel):
+class Localisation(Figures):
     """How often and how well maps meet boxes. By image; intervals are 95 %, by patient.
 
     Attributes:
@@ -31,8 +31,6 @@ class Localisation(BaseModel):
         by_label: the same for images with a tumor and for those whose boxes are all benign, by
             `LABEL_NAMES`; empty unless both have boxes.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
     images: int
     patients: int
@@ -49,7 +47,7 @@ def localised(
 
     Args:
         hits: (images,) of `pointing_hit`.
-        chances: (images,) of `chance_rate`, with the same tolerance.
+        chances: (images,) of `chance_rate`.
         ious: (images,) of `iou`.
         labels: (images,) of 0 or 1; other labels count in the whole alone.
         patients: the patient of each image.
@@ -62,14 +60,13 @@ def localised(
     figures = np.stack([np.asarray(values, np.float64) for values in (hits, chances, ious)])
     label, patient = np.asarray(labels), np.asarray(patients)
     groups = {name: label == number for number, name in enumerate(LABEL_NAMES)}
-    whole = _localised(figures, patient)
     if not all(group.any() for group in groups.values()):
-        return whole
+        groups = {}
     parts = {name: _localised(figures[:, group], patient[group]) for name, group in groups.items()}
-    return whole.model_copy(update={"by_label": parts})
+    return _localised(figures, patient).model_copy(update={"by_label": parts})
 
 
-def pointing_hit(score_map: Pixels, boxes: Sequence[Box], shape: tuple[int, int], tolerance_px: float = 0) -> bool:
+def pointing_hit(score_map: Pixels, boxes: Sequence[Box], shape: tuple[int, int]) -> bool:
     """Tell whether the map's maximum lies in a box: the pointing game.
 
     Zhang et al. 2018, IJCV 126:1084. Where several pixels share the maximum, it is the centre of
@@ -79,21 +76,17 @@ def pointing_hit(score_map: Pixels, boxes: Sequence[Box], shape: tuple[int, int]
         score_map: (rows, columns) over the whole picture.
         boxes: at least one, in pixels of the picture.
         shape: (height, width) of the picture.
-        tolerance_px: how far outside a box still counts, in pixels of the picture.
 
     Raises:
         ValueError: no box.
     """
-    _check(boxes)
     if score_map.min() == score_map.max():
         return False
     pieces, _ = ndimage.label(score_map == score_map.max())
     largest = int(np.bincount(pieces.ravel())[1:].argmax()) + 1
-    row, column = ndimage.center_of_mass(pieces == largest)
-    height, width = shape
-    rows, columns = score_map.shape
-    y, x = np.array([(row + 0.5) * height / rows]), np.array([(column + 0.5) * width / columns])
-    return bool(_near(x, y, boxes, tolerance_px).item())
+    centre = ndimage.center_of_mass(pieces == largest)
+    y, x = ((place + 0.5) * side / cells for place, side, cells in zip(centre, shape, score_map.shape, strict=True))
+    return bool(_inside(np.array(x), np.array(y), boxes))
 
 
 def breast_mask(pixels: Pixels) -> Mask:
@@ -107,44 +100,41 @@ def breast_mask(pixels: Pixels) -> Mask:
     return anatomy(pixels).breast.or_everything().mask
 
 
-def chance_rate(pixels: Pixels, boxes: Sequence[Box], tolerance_px: float = 0) -> float:
+def chance_rate(pixels: Pixels, boxes: Sequence[Box]) -> float:
     """Return how often a place drawn evenly from the breast would be a `pointing_hit`, in [0, 1].
 
     Args:
         pixels: the picture, float32 (height, width) in [0, 1].
         boxes: at least one, in its pixels.
-        tolerance_px: as for `pointing_hit`.
 
     Raises:
         ValueError: no box.
     """
-    _check(boxes)
     mask = breast_mask(pixels)
-    return float(_covered(mask.shape, boxes, pixels.shape, tolerance_px)[mask].mean())
+    return float(_outlined(mask.shape, boxes, pixels.shape)[mask].mean())
 
 
-def iou(score_map: Pixels, boxes: Sequence[Box], shape: tuple[int, int], threshold: float = 0.5) -> float:
+def iou(score_map: Pixels, boxes: Sequence[Box], shape: tuple[int, int]) -> float:
     """Return the intersection over union of the map's hot area and all boxes, in [0, 1].
 
-    Judged on the pixels of the map, by their centres. A map of zeros has no hot area: 0.
+    A place is hot from half of the map's own maximum. Judged on the pixels of the map, by their
+    centres. A map of zeros has no hot area: 0.
 
     Args:
         score_map: (rows, columns) over the whole picture.
         boxes: at least one, in pixels of the picture.
         shape: (height, width) of the picture.
-        threshold: share of the map's own maximum from which a place is hot.
 
     Raises:
         ValueError: no box.
     """
-    _check(boxes)
-    hot = (score_map >= threshold * score_map.max()) & (score_map > 0)
-    outlined = _covered(score_map.shape, boxes, shape)
+    hot = (score_map >= _HOT * score_map.max()) & (score_map > 0)
+    outlined = _outlined(score_map.shape, boxes, shape)
     union = int((hot | outlined).sum())
     return int((hot & outlined).sum()) / union if union else 0.0
 
 
-def rank_correlation(before: Sequence[Pixels], after: Sequence[Pixels], inside: Sequence[Mask] | None = None) -> float:
+def rank_correlation(before: Sequence[Pixels], after: Sequence[Pixels], inside: Sequence[Mask]) -> float:
     """Return the mean Spearman correlation of maps before and after weights were randomised.
 
     The sanity check of Adebayo et al. 2018 (NeurIPS, arXiv:1810.03292): near 1 says that a map
@@ -160,14 +150,10 @@ def rank_correlation(before: Sequence[Pixels], after: Sequence[Pixels], inside: 
     Raises:
         ValueError: lists or maps differ in size, or there are none.
     """
-    if not before:
-        raise ValueError("no maps to compare")
-    masks = [np.ones(m.shape, dtype=bool) for m in before] if inside is None else inside
-    pairs = zip(before, after, masks, strict=True)
-    return float(np.mean([_spearman(one, other, mask) for one, other, mask in pairs]))
+    return float(np.mean([_spearman(*maps) for maps in zip(before, after, inside, strict=True)]))
 
 
-def _localised(figures: _Floats, patients: NDArray[np.str_]) -> Localisation:
+def _localised(figures: NDArray[np.float64], patients: NDArray[np.str_]) -> Localisation:
     hits, chances, ious = figures
     weights = patient_weights(patients.tolist())
     return Localisation(
@@ -179,30 +165,21 @@ def _localised(figures: _Floats, patients: NDArray[np.str_]) -> Localisation:
     )
 
 
-def _check(boxes: Sequence[Box]) -> None:
+def _inside(x: NDArray[np.float64], y: NDArray[np.float64], boxes: Sequence[Box]) -> Mask:
+    """Tell which places lie in any box, edges included; x and y broadcast."""
     if not boxes:
         raise ValueError("no box: such an image can neither be hit nor missed; leave it out")
+    inside = [(x >= box.x) & (x - box.x <= box.width) & (y >= box.y) & (y - box.y <= box.height) for box in boxes]
+    return np.asarray(np.any(inside, axis=0))
 
 
-def _near(x: _Floats, y: _Floats, boxes: Sequence[Box], tolerance: float) -> Mask:
-    """Tell which places are at most `tolerance` away from any box; x and y broadcast."""
-    near = np.zeros(np.broadcast_shapes(x.shape, y.shape), dtype=bool)
-    for box in boxes:
-        across = np.maximum(np.maximum(box.x - x, x - box.x - box.width), 0)
-        down = np.maximum(np.maximum(box.y - y, y - box.y - box.height), 0)
-        near |= np.hypot(across, down) <= tolerance
-    return near
-
-
-def _covered(grid: tuple[int, ...], boxes: Sequence[Box], shape: tuple[int, ...], tolerance: float = 0) -> Mask:
-    """Tell which cells of a grid over a picture of `shape` have their centres near a box."""
+def _outlined(grid: tuple[int, ...], boxes: Sequence[Box], shape: tuple[int, ...]) -> Mask:
+    """Tell which cells of a grid over a picture of `shape` have their centres in a box."""
     y, x = ((np.arange(cells) + 0.5) * side / cells for cells, side in zip(grid, shape, strict=True))
-    return _near(x, y[:, np.newaxis], boxes, tolerance)
+    return _inside(x, y[:, np.newaxis], boxes)
 
 
 def _spearman(one: Pixels, other: Pixels, mask: Mask) -> float:
-    if one.shape != other.shape:
-        raise ValueError(f"maps of one picture differ in shape: {one.shape} and {other.shape}")
     rows, columns = ((np.arange(n) + 0.5) / n for n in one.shape)
     row, column = (rows * mask.shape[0]).astype(int), (columns * mask.shape[1]).astype(int)
     chosen = mask[np.ix_(row, column)]

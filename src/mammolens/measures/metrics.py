@@ -1,21 +1,22 @@
 """How good predictions are: pure functions of labels, scores and weights.
 
-Every measure takes weights of shape (resamples, images), so that a point estimate (all ones) and a
-bootstrap over patients (how often each image was drawn) are one computation, done at once.
+A `Measure` takes weights of shape (resamples, images), so that a point estimate (all ones) and a
+bootstrap over patients (how often each image was drawn) are one computation, done at once. Shares,
+and what follows from them, have intervals by formula instead and are never resampled.
 Labels are 0 or 1; scores rise with the suspicion of a tumor.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from sklearn.metrics import roc_curve
 
-from mammolens.measures.intervals import Measure, OfRates, Ranking, Share, divide
+from mammolens.measures.intervals import Measure, OfRates, Ranking, Share, Z, divide
 
 Array = NDArray[np.float64]
 
@@ -25,7 +26,6 @@ RESAMPLES = 2000
 _TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the loss, as Keras does
 _ROUNDING = 1e-9  # 1 - 0.8 is a little less than 0.2, and 2 of 10 are still 0.2
 _ROWS = 64  # resamples measured together: what a processor's cache holds
-_Z = NormalDist().inv_cdf(0.975)  # half the width of a 95 % interval, in standard errors
 
 
 # JSON knows no NaN: it is written as null and read back.
@@ -41,11 +41,10 @@ class Estimate:
     high: _Figure
 
 
-class Comparison(NamedTuple):
-    """A difference with its interval, and the two-sided p-value of there being none."""
+class Figures(BaseModel):
+    """Figures that belong together, as a JSON object; what is not finite is null there."""
 
-    difference: Estimate
-    p_value: float
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,20 +77,18 @@ def patient_weights(patients: Sequence[str], resamples: int = RESAMPLES, seed: i
     return PatientWeights(np.asarray(draws[:, members], dtype=np.float64), members)
 
 
-def estimate(measure: Measure, weights: PatientWeights) -> Estimate:
+def estimate(measure: Measure | Share | OfRates, weights: PatientWeights) -> Estimate:
     """Return a measure's value on the data and its 95 % interval.
 
     That is from the 2.5th to the 97.5th percentile over resamples, but for shares and what follows
     from them, and for rankings that are nearly perfect: see `Share`, `OfRates` and `Ranking`. Where
     all resamples have the same value, as of one patient, they tell nothing: there is no interval.
     """
-    value = float(measure(np.ones((1, len(weights.patients))))[0])
-    if not np.isfinite(value):
-        return Estimate(value, np.nan, np.nan)
     if isinstance(measure, Share | OfRates):
-        return Estimate(value, *measure.bounds(weights.patients))
+        return Estimate(measure.value, *measure.bounds(weights.patients))
+    value = float(measure(np.ones((1, len(weights.patients))))[0])
     blocks = np.array_split(weights.drawn, len(weights.drawn) // _ROWS + 1)
-    resampled = np.concatenate([measure(block) for block in blocks])
+    resampled = np.concatenate([measure(block) for block in blocks]) if np.isfinite(value) else np.empty(0)
     resampled = resampled[np.isfinite(resampled)]
     if not len(resampled):
         return Estimate(value, np.nan, np.nan)
@@ -108,16 +105,16 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> Measure:
 
     The Mann-Whitney form (Hanley & McNeil 1982, Radiology 143:29).
     """
-    label, starts, order = _ranked(labels, scores)
+    counts = _counts_by_score(labels, scores)
     tumors = np.asarray(labels, dtype=np.float64)
     placements = np.empty_like(tumors)
     placements[tumors == 1], placements[tumors != 1] = _placements(labels, scores)
 
     def measure(weights: Array) -> Array:
-        positive, negative = _by_score(weights[:, order], label, starts)
-        below = np.cumsum(negative, axis=1) - negative / 2
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
-        return divide((positive * below).sum(axis=1), pairs)
+        positive, negative = counts(weights)
+        others = negative.sum(axis=1)
+        below = others[:, None] - np.cumsum(negative, axis=1) + negative / 2
+        return divide((positive * below).sum(axis=1), positive.sum(axis=1) * others)
 
     return Ranking(measure, tumors, placements)
 
@@ -135,23 +132,17 @@ def auc_difference(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, 
     return estimate(lambda drawn: one(drawn) - other(drawn), weights)
 
 
-def partial_auc(labels: ArrayLike, scores: ArrayLike, lowest_specificity: float = 0.8) -> Measure:
+def partial_auc(labels: ArrayLike, scores: ArrayLike, lowest_specificity: float) -> Measure:
     """Area under the ROC curve where specificity is at least `lowest_specificity`, in [0, 1).
 
     Linear up to the border and standardised, so that chance is 0.5 and perfection 1 (McClish 1989,
     Med. Decis. Making 9:190): scikit-learn's ``roc_auc_score(max_fpr=1 - lowest_specificity)``.
-
-    Raises:
-        ValueError: `lowest_specificity` is outside [0, 1).
     """
-    if not 0 <= lowest_specificity < 1:
-        raise ValueError(f"lowest_specificity must be in [0, 1), not {lowest_specificity}")
-    label, starts, order = _ranked(labels, scores)
+    counts = _counts_by_score(labels, scores)
     width = 1 - lowest_specificity
 
     def measure(weights: Array) -> Array:
-        rising = _by_score(weights[:, order], label, starts)
-        positive, negative = (weight[:, ::-1] for weight in rising)
+        positive, negative = counts(weights)
         found = np.cumsum(positive, axis=1) - positive
         called = np.cumsum(negative, axis=1) - negative
         others = negative.sum(axis=1)
@@ -169,17 +160,12 @@ def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, target: flo
 
     A threshold is any score, or above all of them; nothing is interpolated, and each resample has
     its own threshold.
-
-    Raises:
-        ValueError: `target` is outside [0, 1].
     """
-    if not 0 <= target <= 1:
-        raise ValueError(f"target must be in [0, 1], not {target}")
-    label, starts, order = _ranked(labels, scores)
+    counts = _counts_by_score(labels, scores)
 
     def measure(weights: Array) -> Array:
-        positive, negative = _by_score(weights[:, order], label, starts)
-        called = np.cumsum(negative[:, ::-1], axis=1)[:, ::-1]
+        positive, negative = counts(weights)
+        called = np.cumsum(negative, axis=1)
         others = negative.sum(axis=1)
         allowed = called <= (1 - target + _ROUNDING) * others[:, None]
         found = divide((positive * allowed).sum(axis=1), positive.sum(axis=1))
@@ -192,9 +178,6 @@ def specificity_at_sensitivity(labels: ArrayLike, scores: ArrayLike, target: flo
     """Largest specificity among the thresholds whose sensitivity is at least `target`, in [0, 1].
 
     The mirror image of `sensitivity_at_specificity`: classes swapped and scores turned round.
-
-    Raises:
-        ValueError: `target` is outside [0, 1].
     """
     mirrored = 1 - np.asarray(labels, dtype=np.float64)
     return sensitivity_at_specificity(mirrored, -np.asarray(scores, dtype=np.float64), target)
@@ -202,13 +185,14 @@ def specificity_at_sensitivity(labels: ArrayLike, scores: ArrayLike, target: flo
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> Measure:
     """Average precision: the sum of precision times the step in recall, as scikit-learn has it."""
-    label, starts, order = _ranked(labels, scores)
+    counts = _counts_by_score(labels, scores)
 
     def measure(weights: Array) -> Array:
-        positive, negative = _by_score(weights[:, order], label, starts)
-        found = np.cumsum(positive[:, ::-1], axis=1)[:, ::-1]
-        called = found + np.cumsum(negative[:, ::-1], axis=1)[:, ::-1]
-        return divide((divide(found, called, 0) * positive).sum(axis=1), positive.sum(axis=1))
+        positive, negative = counts(weights)
+        found = np.cumsum(positive, axis=1)
+        called = found + np.cumsum(negative, axis=1)
+        terms = divide(found, called, 0) * positive
+        return divide(terms[:, ::-1].sum(axis=1), positive.sum(axis=1))
 
     return Ranking(measure, np.asarray(labels, dtype=np.float64))
 
@@ -251,31 +235,20 @@ def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
 
     Of equals the highest is taken. It belongs to the data it is chosen on: the validation split.
     """
-    label, starts, order = _ranked(labels, scores)
-    positive, negative = _by_score(np.ones((1, len(order))), label, starts)
-    sensitivity = np.cumsum(positive[0, ::-1])[::-1] / positive.sum()
-    false_positive_rate = np.cumsum(negative[0, ::-1])[::-1] / negative.sum()
-    gain = sensitivity - false_positive_rate
-    best = int(np.flatnonzero(gain >= gain.max() - 1e-12)[-1])
-    return float(np.asarray(scores, dtype=np.float64)[order][starts[best]])
+    false_positive_rate, sensitivity, thresholds = roc_curve(labels, scores, drop_intermediate=False)
+    gain = (sensitivity - false_positive_rate)[1:]  # the first threshold lies above all scores
+    return float(thresholds[1:][np.flatnonzero(gain >= gain.max() - 1e-12)[0]])
 
 
 def wilson(successes: float, total: float) -> Estimate:
     """Return a proportion with Wilson's score interval (Wilson 1927, JASA 22:209).
 
-    For independent subjects; NaN for none.
-
-    Raises:
-        ValueError: `successes` is not between 0 and `total`.
+    For independent subjects, at least one.
     """
-    if not 0 <= successes <= total:
-        raise ValueError(f"successes must be between 0 and {total}, not {successes}")
-    if not total:
-        return Estimate(math.nan, math.nan, math.nan)
     share = successes / total
-    shrinkage = 1 + _Z**2 / total
-    centre = (share + _Z**2 / (2 * total)) / shrinkage
-    half = _Z * math.sqrt(share * (1 - share) / total + _Z**2 / (4 * total**2)) / shrinkage
+    shrinkage = 1 + Z**2 / total
+    centre = (share + Z**2 / (2 * total)) / shrinkage
+    half = Z * math.sqrt(share * (1 - share) / total + Z**2 / (4 * total**2)) / shrinkage
     return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
 
 
@@ -288,21 +261,23 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> Estimate:
     """
     area, error = _mean_and_error(*_placements(labels, scores))
     error = error or math.nan
-    low, high = np.clip([area - _Z * error, area + _Z * error], 0, 1)
+    low, high = np.clip([area - Z * error, area + Z * error], 0, 1)
     return Estimate(area, float(low), float(high))
 
 
-def delong_paired(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> Comparison:
+def delong_paired(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> tuple[Estimate, float]:
     """Compare the AUCs, a - b, of two scores of the same independent subjects, by DeLong's test.
 
-    The p-value is NaN where the difference has no spread, but 1 where there is no difference.
+    Returns:
+        The difference, and the two-sided p-value of there being none: NaN where the difference has
+        no spread, but 1 where there is no difference.
     """
     one, other = _placements(labels, scores_a), _placements(labels, scores_b)
     difference, error = _mean_and_error(one[0] - other[0], one[1] - other[1])
-    interval = Estimate(difference, difference - _Z * error, difference + _Z * error)
+    interval = Estimate(difference, difference - Z * error, difference + Z * error)
     if error == 0:
-        return Comparison(interval, math.nan if difference else 1.0)
-    return Comparison(interval, math.erfc(abs(difference) / error / math.sqrt(2)))
+        return interval, math.nan if difference else 1.0
+    return interval, math.erfc(abs(difference) / error / math.sqrt(2))
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -313,9 +288,7 @@ def holm(p_values: ArrayLike) -> Array:
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values, kind="stable")
     steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(steps, 1)
-    return adjusted
+    return np.asarray(np.minimum(steps, 1)[np.argsort(order)])
 
 
 def _placements(labels: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
@@ -340,16 +313,15 @@ def _mean_and_error(of_tumors: Array, of_others: Array) -> tuple[float, float]:
     return float(of_tumors.mean()), math.sqrt(variance)
 
 
-def _ranked(labels: ArrayLike, scores: ArrayLike) -> tuple[Array, NDArray[np.intp], NDArray[np.intp]]:
-    """Return labels by rising score, where each distinct score starts, and the order used."""
+def _counts_by_score(labels: ArrayLike, scores: ArrayLike) -> Callable[[Array], tuple[Array, Array]]:
+    """Return what sums up weights of positives and of negatives at each distinct score, the highest first."""
     values = np.asarray(scores, dtype=np.float64)
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(-values, kind="stable")
     starts = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)
-    return np.asarray(labels, dtype=np.float64)[order], starts, order
+    label = np.asarray(labels, dtype=np.float64)[order]
 
+    def counts(weights: Array) -> tuple[Array, Array]:
+        drawn = weights[:, order]
+        return np.add.reduceat(drawn * label, starts, axis=1), np.add.reduceat(drawn * (1 - label), starts, axis=1)
 
-def _by_score(weights: Array, label: Array, starts: NDArray[np.intp]) -> tuple[Array, Array]:
-    """Return the weight of positives and of negatives at each distinct score."""
-    positive = np.add.reduceat(weights * label, starts, axis=1)
-    negative = np.add.reduceat(weights * (1 - label), starts, axis=1)
-    return positive, negative
+    return counts

@@ -3,9 +3,12 @@
 Each shortcut is judged out of fold, patients apart: a score near 0.5 is what one wants.
 """
 
+import math
 import re
-from collections import Counter
+from bisect import bisect_left
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +21,6 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from mammolens.data.manifest import Manifest
 from mammolens.measures.metrics import Estimate, estimate, patient_weights, roc_auc
 from mammolens.records import Mammogram
 
@@ -26,87 +28,72 @@ NUMBERS = ("age",)
 CATEGORIES = ("machine_id", "manufacturer", "site_id", "implant", "density", "view", "laterality")
 """Metadata that is known before anyone has read the image; nothing that follows from the label."""
 
-FOLDS = 5
+_FOLDS = 5
 _FEWEST = 30  # patients of each class below which nothing can be told
 
 
-def can_be_judged(manifest: Manifest) -> bool:
-    """Tell whether there are enough labelled patients of each class."""
-    ill = {m.patient_key for m in manifest if m.label == 1}
-    well = {m.patient_key for m in manifest if m.label == 0} - ill
-    return min(len(ill), len(well)) >= _FEWEST
+def image_table(mammograms: Iterable[Mammogram]) -> pd.DataFrame:
+    """Return a row an image: path, label (NaN: unknown), patient, laterality, view, and its metadata."""
+    images = list(mammograms)
+    columns: dict[str, Any] = {
+        "path": [m.path for m in images],
+        "label": [math.nan if m.label is None else m.label for m in images],
+        "patient": [m.patient_key for m in images],
+        "laterality": [m.laterality for m in images],
+        "view": [m.view for m in images],
+    }
+    return pd.DataFrame([dict(m.metadata) for m in images]).assign(**columns)
 
 
-def metadata_auc(manifest: Manifest) -> Estimate | None:
-    """Judge the label from age, machine, site, implant, density, view and laterality alone."""
-    table = pd.DataFrame([_known_before_reading(mammogram) for mammogram in manifest])
-    table = table.loc[:, table.nunique() > 1]
-    if table.empty:
+def can_be_judged(table: pd.DataFrame) -> bool:
+    """Tell whether there are enough labelled patients of each class in an `image_table`."""
+    by_patient = table.groupby("patient")["label"].max()
+    return min((by_patient == 1).sum(), (by_patient == 0).sum()) >= _FEWEST
+
+
+def metadata_auc(table: pd.DataFrame) -> Estimate | None:
+    """Judge the label from age, machine, site, implant, density, view and laterality alone.
+
+    Here and below, of an `image_table` of labelled images; None where all images are alike.
+    """
+    known = table[[name for name in (*NUMBERS, *CATEGORIES) if name in table]]
+    known = known.loc[:, known.nunique() > 1]
+    if known.empty:
         return None
-    numbers = [name for name in NUMBERS if name in table]
-    categories = [name for name in CATEGORIES if name in table]
-    table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
+    numbers, categories = ([name for name in names if name in known] for names in (NUMBERS, CATEGORIES))
     columns = make_column_transformer(
         (make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()), numbers),
         (OneHotEncoder(handle_unknown="ignore"), categories),
     )
-    return _judged(manifest, table, make_pipeline(columns, LogisticRegression(max_iter=1000)))
+    known = known.assign(**known[numbers].apply(pd.to_numeric, errors="coerce"))
+    return _judged(table, known, make_pipeline(columns, LogisticRegression(max_iter=1000)))
 
 
-def file_name_auc(manifest: Manifest) -> Estimate | None:
+def file_name_auc(table: pd.DataFrame) -> Estimate | None:
     """Judge the label from the numbers in the file's name alone."""
-    numbers = [_numbers(path) for path in manifest.paths]
-    width = max(map(len, numbers))
-    if not width:
+    numbers = pd.DataFrame([_numbers(path) for path in table["path"]])
+    if numbers.empty:
         return None
-    padded = [row + [np.nan] * (width - len(row)) for row in numbers]
-    return _judged(manifest, np.array(padded), HistGradientBoostingClassifier(random_state=0))
+    return _judged(table, numbers.to_numpy(np.float64), HistGradientBoostingClassifier(random_state=0))
 
 
-def counts_auc(manifest: Manifest) -> Estimate | None:
+def counts_auc(table: pd.DataFrame) -> Estimate | None:
     """Judge the label from how many images and breasts of its patient there are alone.
 
     Where it is told, figures by patient are the counts' as well: the larger of two breasts is
     larger than one.
     """
-    patients = manifest.patients
-    images = Counter(patients)
-    breasts = Counter(patient for patient, _ in {(m.patient_key, m.laterality) for m in manifest})
-    counts = np.array([(images[patient], breasts[patient]) for patient in patients])
+    sides = table.groupby("patient")["laterality"]
+    counts = np.stack([sides.transform("size"), sides.transform(lambda side: side.nunique(dropna=False))], axis=1)
     if (counts == counts[0]).all():
         return None
-    return _judged(manifest, counts, HistGradientBoostingClassifier(random_state=0))
+    return _judged(table, counts, HistGradientBoostingClassifier(random_state=0))
 
 
-def pixels_auc(manifest: Manifest, features: NDArray[np.float32]) -> Estimate:
-    """Judge the label from a few numbers an image, such as an 8 × 8 thumbnail."""
+def pixels_auc(table: pd.DataFrame, features: NDArray[np.float32]) -> Estimate:
+    """Judge the label from a few numbers an image, (images, numbers), such as an 8 × 8 thumbnail."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    return _judged(manifest, features, model)
-
-
-def _judged(manifest: Manifest, features: object, model: object) -> Estimate:
-    """Return the AUC of out-of-fold scores; patients never stand on both sides of a fold."""
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    scores = cross_val_predict(
-        model,
-        features,
-        manifest.labels.astype(int),
-        groups=manifest.patients,
-        cv=folds,
-        method="predict_proba",
-    )[:, 1]
-    return estimate(roc_auc(manifest.labels, scores), patient_weights(manifest.patients))
-
-
-def _known_before_reading(mammogram: Mammogram) -> dict[str, str | None]:
-    metadata = {**mammogram.metadata, "view": mammogram.view, "laterality": mammogram.laterality}
-    return {name: metadata.get(name) for name in (*NUMBERS, *CATEGORIES)}
-
-
-def _numbers(path: Path) -> list[float]:
-    """Return the decimal numbers of a file name, without what a download service appended."""
-    stem = re.sub(r"_png\.rf\.[0-9a-f]+$", "", path.stem)
-    return [float(digits) for digits in re.findall(r"\d+", stem)[:4]]
+    return _judged(table, features, model)
 
 
 def needed_patients(auc: float, half_width: float, ill: int, well: int) -> int:
@@ -118,13 +105,26 @@ def needed_patients(auc: float, half_width: float, ill: int, well: int) -> int:
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     target = (half_width / 1.96) ** 2
 
-    def variance(patients: int) -> float:
+    def are_enough(patients: int) -> bool:
         positives, negatives = patients * share, patients * (1 - share)
         spread = (positives - 1) * (q1 - auc**2) + (negatives - 1) * (q2 - auc**2)
-        return (auc * (1 - auc) + spread) / (positives * negatives)
+        return (auc * (1 - auc) + spread) / (positives * negatives) <= target
 
-    low, high = 4, 10_000_000
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if variance(middle) <= target else (middle + 1, high)
-    return low
+    fewest = 4
+    return fewest + bisect_left(range(fewest, 10_000_000), True, key=are_enough)
+
+
+def _judged(table: pd.DataFrame, features: object, model: object) -> Estimate:
+    """Return the AUC of out-of-fold scores; patients never stand on both sides of a fold."""
+    folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
+    labels, patients = table["label"].to_numpy(), table["patient"].tolist()
+    scores = cross_val_predict(model, features, labels.astype(int), groups=patients, cv=folds, method="predict_proba")[
+        :, 1
+    ]
+    return estimate(roc_auc(labels, scores), patient_weights(patients))
+
+
+def _numbers(path: Path) -> list[float]:
+    """Return the decimal numbers of a file name, without what a download service appended."""
+    stem = re.sub(r"_png\.rf\.[0-9a-f]+$", "", path.stem)
+    return [float(digits) for digits in re.findall(r"\d+", stem)[:4]]

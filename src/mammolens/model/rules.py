@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mammolens.data.manifest import Manifest
 from mammolens.measures import metrics
-from mammolens.measures.decisions import decision_measures
+from mammolens.measures.curves import decision_measures
 from mammolens.measures.metrics import Estimate
 from mammolens.model.calibration import DIGITS, Probability, logit, sigmoid
 from mammolens.records import LABEL_NAMES, Level, Prediction, Reason

@@ -16,10 +16,9 @@ import numpy as np
 from mammolens.data.manifest import Manifest
 from mammolens.images.breast import Pixels
 from mammolens.images.reading import read_image
-from mammolens.judging.judge import Question, answered, common_folder, judge, model_of, probabilities_of
-from mammolens.judging.predictions import write_predictions
+from mammolens.judging.judge import EvaluationSet, common_folder, judge, model_of
+from mammolens.judging.predictions import scored_images, scores_from, write_predictions
 from mammolens.judging.schema import Model, Report
-from mammolens.judging.scores import scores_from
 from mammolens.measures.localisation import (
     Localisation,
     breast_mask,
@@ -50,7 +49,7 @@ _MAPS = 24  # pictures whose maps are compared with those of random weights
 
 def assess(
     predictor: Predictor,
-    question: Question,
+    evaluated: EvaluationSet,
     folder: Path,
     *,
     robustness: int = 0,
@@ -61,7 +60,7 @@ def assess(
 
     Args:
         predictor: the model.
-        question: which images to judge.
+        evaluated: the images to judge.
         folder: for the report.
         robustness: images, of whole patients, that mild changes are tried on; 0 is none.
         pictures: show the most confident mistakes, not just name them.
@@ -70,7 +69,7 @@ def assess(
     Raises:
         DataError: nothing can be judged.
     """
-    images = question.images
+    images = evaluated.images
     predictions: list[Prediction] = []
     boxed: list[tuple[Mammogram, bool, float, float]] = []
     # What the gate does not admit is judged, too: see `judging.judge`.
@@ -82,12 +81,12 @@ def assess(
     record = predictor.bundle.record
     report = judge(
         predictions,
-        question,
+        evaluated,
         record.rules(predictor.operating_point),
         model_of(record),
         localisation=_localisation(boxed),
     )
-    judged = answered(predictions, images)
+    judged = scored_images(predictions, images).manifest
     if robustness:
         tried = auc_under(predictor, judged, limit=robustness, progress=progress)
         changes = {"robustness": tried, "map_correlation": _map_correlation(predictor, judged)}
@@ -132,7 +131,7 @@ def _map_correlation(predictor: Predictor, images: Manifest) -> float | None:
     return rank_correlation(*map(list, zip(*maps, strict=True))) if maps else None
 
 
-def assess_scores(table: Path, question: Question, folder: Path) -> Report:
+def assess_scores(table: Path, evaluated: EvaluationSet, folder: Path) -> Report:
     """Judge any system's scores, and write the report.
 
     Thresholds are chosen on the validation split where the table has its scores, else 0.5 decides,
@@ -140,29 +139,29 @@ def assess_scores(table: Path, question: Question, folder: Path) -> Report:
 
     Args:
         table: CSV of path and probability, see `scores_from`.
-        question: which images to judge.
+        evaluated: the images to judge.
         folder: for the report.
 
     Raises:
         DataError: the table cannot be read, or nothing can be judged.
     """
-    scores = scores_from(table, question.manifest)
-    rules = _rules_from(scores.predictions, question)
+    scores = scores_from(table, evaluated.manifest)
+    rules = _rules_from(scores.predictions, evaluated)
     notes = [_NO_IMAGES, *([_NO_VALIDATION] if rules.default_point == NOT_CHOSEN else [])]
-    report = judge(scores.predictions, question, rules, Model(name=table.name))
-    report = report.model_copy(update={"notes": (*notes, *scores.notes(question.images))})
-    write_predictions(scores.predictions, question.images, folder)
+    report = judge(scores.predictions, evaluated, rules, Model(name=table.name))
+    report = report.model_copy(update={"notes": (*notes, *scores.notes(evaluated.images))})
+    write_predictions(scores.predictions, evaluated.images, folder)
     write_report(report, folder)
     return report
 
 
-def _rules_from(predictions: Sequence[Prediction], question: Question) -> Rules:
+def _rules_from(predictions: Sequence[Prediction], evaluated: EvaluationSet) -> Rules:
     """Choose thresholds on validation, where it has answers and is not what is judged."""
-    valid = answered(predictions, question.manifest.of_split(Split.VALID))
-    apart = question.split in (Split.TRAIN, Split.TEST)
+    valid, probabilities, _ = scored_images(predictions, evaluated.manifest.of_split(Split.VALID))
+    apart = evaluated.split in (Split.TRAIN, Split.TEST)
     if not (apart and 0 < valid.labels.sum() < len(valid)):
         return Rules(NOT_CHOSEN, {level: {NOT_CHOSEN: unmeasured(0.5)} for level in Level})
-    return fit_rules(valid, probabilities_of(predictions, valid))
+    return fit_rules(valid, probabilities)
 
 
 def _picture(path: Path, answer: Prediction) -> bytes:

@@ -9,10 +9,11 @@ from sklearn.metrics import roc_auc_score
 from mammolens.data.manifest import Manifest
 from mammolens.errors import DataError
 from mammolens.judging.comparison import compare
-from mammolens.judging.judge import Question, judge, judge_scores
-from mammolens.judging.predictions import read_predictions, write_predictions
+from mammolens.judging.judge import EvaluationSet, judge, judge_scores
+from mammolens.judging.predictions import write_predictions
 from mammolens.judging.schema import Model, Report
 from mammolens.judging.subgroups import subgroups
+from mammolens.measures.shortcuts import image_table
 from mammolens.model.rules import FIXED, Rules, fit_conformal, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split
 
@@ -45,12 +46,12 @@ def answers() -> list[Prediction]:
     ]
 
 
-def question(split: Split | None = Split.TEST) -> Question:
-    return Question(manifest(), split, "phantoms", "mammolens evaluate run")
+def evaluated(split: Split | None = Split.TEST) -> EvaluationSet:
+    return EvaluationSet(manifest(), split, "phantoms", "mammolens evaluate run")
 
 
 def report() -> Report:
-    return judge(answers(), question(), HALF, Model(name="run"))
+    return judge(answers(), evaluated(), HALF, Model(name="run"))
 
 
 def cohort(patients: int = 120, seed: int = 0) -> tuple[Manifest, np.ndarray]:
@@ -88,7 +89,7 @@ def test_every_image_is_judged_or_accounted_for() -> None:
     assert counts.not_like_training == 0
     odd = [Prediction(Path(n), 0.5) for n in LABELS]
     odd[0] = Prediction(odd[0].path, 0.5, admitted=False)
-    assert judge(odd, question(), HALF, Model(name="")).counts.not_like_training == 1
+    assert judge(odd, evaluated(), HALF, Model(name="")).counts.not_like_training == 1
 
 
 def test_figures_by_image_are_what_hand_and_paper_give() -> None:
@@ -106,7 +107,7 @@ def test_figures_by_image_are_what_hand_and_paper_give() -> None:
 
 def test_breasts_have_the_mean_of_their_views_and_patients_the_larger_breast() -> None:
     listed, scores = cohort()
-    judged = judge(answered(listed, scores), Question(listed), HALF, Model(name=""))
+    judged = judge(answered(listed, scores), EvaluationSet(listed), HALF, Model(name=""))
     by_breast, by_patient = judged.levels[Level.BREAST], judged.levels[Level.PATIENT]
     assert (judged.images.subjects, by_breast.subjects, by_patient.subjects) == (480, 240, 120)
     assert (judged.images.tumors, by_breast.tumors, by_patient.tumors) == (80, 40, 40)
@@ -127,8 +128,8 @@ def test_what_gets_no_decision_in_use_is_judged_counted_and_once_counted_as_wron
     rules = Rules(FIXED, HALF.points, {Level.IMAGE: fitted})
     known = answered(listed, scores)
     marked = [replace(one, admitted=one.path not in odd) for one in known]
-    before = judge(known, Question(listed), rules, Model(name="")).images
-    report = judge(marked, Question(listed), rules, Model(name=""))
+    before = judge(known, EvaluationSet(listed), rules, Model(name="")).images
+    report = judge(marked, EvaluationSet(listed), rules, Model(name=""))
     found = report.images
     assert (report.counts.images, report.counts.not_like_training) == (144, 12)
     assert (before.not_admitted, found.not_admitted) == ((0, 0), (4, 8))
@@ -153,13 +154,13 @@ def test_what_gets_no_decision_in_use_is_judged_counted_and_once_counted_as_wron
 def test_an_answer_without_a_probability_is_counted() -> None:
     """Such as those of a predictor that was not asked for what its gate turns away."""
     refused = [replace(one, admitted=False, probability=None) for one in answers()[:1]]
-    counts = judge([*refused, *answers()[1:]], question(), HALF, Model(name="")).counts
+    counts = judge([*refused, *answers()[1:]], evaluated(), HALF, Model(name="")).counts
     assert (counts.images, counts.without_answer, counts.not_like_training) == (3, 2, 0)
 
 
 def test_predictive_values_are_rescaled_to_screening() -> None:
     listed, scores = cohort()
-    decision = judge(answered(listed, scores), Question(listed), HALF, Model(name="")).images
+    decision = judge(answered(listed, scores), EvaluationSet(listed), HALF, Model(name="")).images
     chosen = decision.decisions[FIXED]
     (tn, fp), (fn, tp) = chosen.confusion
     assert chosen.at_own_prevalence.positive.value == pytest.approx(tp / (tp + fp))
@@ -177,7 +178,7 @@ def test_conformal_coverage_is_measured_on_what_is_judged() -> None:
     known = dict(zip(listed.paths, scores, strict=True))
     fitted = fit_conformal(valid.labels, [known[path] for path in valid.paths])
     rules = Rules(FIXED, HALF.points, {Level.IMAGE: fitted})
-    images = judge(answered(listed, scores), Question(listed, Split.TEST), rules, Model(name="")).images
+    images = judge(answered(listed, scores), EvaluationSet(listed, Split.TEST), rules, Model(name="")).images
     assert images.conformal is not None
     assert images.conformal.promised == pytest.approx(0.9)
     for figure in images.conformal.coverage.values():
@@ -192,7 +193,7 @@ def test_conformal_coverage_is_measured_on_what_is_judged() -> None:
 
 def test_curves_start_and_end_where_they_must() -> None:
     listed, scores = cohort()
-    images = judge(answered(listed, scores), Question(listed), HALF, Model(name="")).images
+    images = judge(answered(listed, scores), EvaluationSet(listed), HALF, Model(name="")).images
     assert (images.roc.x[0], images.roc.y[0]) == (0, 0)
     assert (images.roc.x[-1], images.roc.y[-1]) == (1, 1)
     area = np.trapezoid(images.roc.y, images.roc.x)
@@ -206,7 +207,7 @@ def test_curves_start_and_end_where_they_must() -> None:
 
 def test_the_surest_mistakes_are_named() -> None:
     listed, scores = cohort()
-    found = judge(answered(listed, scores), Question(listed), HALF, Model(name="")).mistakes
+    found = judge(answered(listed, scores), EvaluationSet(listed), HALF, Model(name="")).mistakes
     known = dict(zip(map(str, listed.paths), zip(scores, listed.labels, strict=True), strict=True))
     false_calls = [m for m in found if m.truth == "no tumor"]
     worst = sorted((s for s, label in known.values() if label == 0), reverse=True)[:6]
@@ -218,7 +219,7 @@ def test_the_surest_mistakes_are_named() -> None:
 
 def test_a_class_that_is_never_called_has_no_precision() -> None:
     quiet = [Prediction(Path(name), 0.1) for name in LABELS]
-    judged = judge(quiet, question(), HALF, Model(name="run"))
+    judged = judge(quiet, evaluated(), HALF, Model(name="run"))
     decision = judged.images.decisions[FIXED]
     assert np.isnan(decision.measures["precision"].value)
     assert np.isnan(decision.at_own_prevalence.positive.value)
@@ -228,7 +229,7 @@ def test_a_class_that_is_never_called_has_no_precision() -> None:
 def test_one_class_alone_has_no_curves_but_a_report() -> None:
     healthy = Manifest(tuple(m for m in manifest() if m.label == 0))
     found = [Prediction(path, 0.2) for path in healthy.paths]
-    images = judge(found, Question(healthy), HALF, Model(name="")).images
+    images = judge(found, EvaluationSet(healthy), HALF, Model(name="")).images
     assert images.calibration is None
     assert images.roc.x == ()
     assert np.isnan(images.discrimination["roc_auc"].value)
@@ -236,9 +237,9 @@ def test_one_class_alone_has_no_curves_but_a_report() -> None:
 
 def test_nothing_to_judge_is_an_error() -> None:
     with pytest.raises(DataError, match="split valid has no labelled image"):
-        judge(answers(), question(Split.VALID), HALF, Model(name=""))
+        judge(answers(), evaluated(Split.VALID), HALF, Model(name=""))
     with pytest.raises(DataError, match=r"a1: no prediction for it \(6 are missing\)"):
-        judge([], question(), HALF, Model(name=""))
+        judge([], evaluated(), HALF, Model(name=""))
 
 
 def test_a_machine_on_which_the_model_fails_stands_out_and_chance_does_not() -> None:
@@ -246,33 +247,15 @@ def test_a_machine_on_which_the_model_fails_stands_out_and_chance_does_not() -> 
     broken = scores.copy()
     on_one = np.array([m.metadata["machine_id"] == "1" for m in listed])
     broken[on_one] = np.random.default_rng(1).random(on_one.sum())
-    found = {(g.variable, g.value): g for g in subgroups(listed, broken)}
+    found = {(g.variable, g.value): g for g in subgroups(image_table(listed), broken)}
     assert found["machine_id", "1"].stands_out
     assert found["machine_id", "1"].difference.high < 0
     assert {g.variable for g in found.values()} == {"view", "laterality", "age", "machine_id"} - (
         {"laterality"}  # tumors are all on the left: no AUC on the right
     )
-    fair = subgroups(listed, scores)
+    fair = subgroups(image_table(listed), scores)
     assert not any(group.stands_out for group in fair)
     assert all(group.adjusted >= group.p_value for group in fair)
-
-
-def test_predictions_are_read_back_as_they_were_judged(tmp_path: Path) -> None:
-    write_predictions(answers(), manifest(), tmp_path)
-    read, probabilities, admitted = read_predictions(tmp_path)
-    odd = [replace(one, admitted=str(one.path) != "b1") for one in answers()]
-    write_predictions(odd, manifest(), tmp_path / "odd")
-    assert read_predictions(tmp_path / "odd")[2].tolist() == [True, True, False, True]
-    before = pd.read_parquet(tmp_path / "odd" / "predictions.parquet").drop(columns="admitted")
-    before.to_parquet(tmp_path / "odd" / "predictions.parquet")
-    assert read_predictions(tmp_path / "odd")[2].all(), "written before there was such a column"
-    assert [str(path) for path in read.paths] == ["a1", "a2", "b1", "b2"]
-    assert probabilities.tolist() == [0.9, 0.4, 0.6, 0.1]
-    assert admitted.tolist() == [True] * 4
-    assert read.patients == ["a", "a", "b", "b"]
-    assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == len(PROBABILITIES)
-    with pytest.raises(DataError, match=r"holds no predictions\.parquet"):
-        read_predictions(tmp_path / "elsewhere")
 
 
 def test_a_better_model_is_told_from_an_equal_one(tmp_path: Path) -> None:
@@ -311,7 +294,7 @@ def test_arrays_alone_are_judged_as_a_data_set_is() -> None:
             Mammogram(path=Path(str(place)), label=m.label, patient_id=m.patient_id) for place, m in enumerate(listed)
         )
     )
-    expected = judge(answered(sideless, scores), Question(sideless), HALF, Model(name="scores"))
+    expected = judge(answered(sideless, scores), EvaluationSet(sideless), HALF, Model(name="scores"))
     report = judge_scores(listed.labels, scores, listed.patients)
     assert report.model_dump_json() == expected.model_dump_json()
     assert (report.images.patients, report.levels[Level.PATIENT].subjects) == (60, 60)

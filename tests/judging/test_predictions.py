@@ -1,16 +1,45 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mammolens.data.manifest import Manifest
 from mammolens.data.sources import read_source
 from mammolens.errors import DataError
-from mammolens.judging.judge import Question
-from mammolens.judging.scores import NO_PROBABILITY, NO_ROW, scores_from
-from mammolens.records import Mammogram, Split
+from mammolens.judging.judge import EvaluationSet
+from mammolens.judging.predictions import NO_PROBABILITY, NO_ROW, read_predictions, scores_from, write_predictions
+from mammolens.records import Mammogram, Prediction, Split
 from mammolens.serving.assessment import NOT_CHOSEN, assess_scores
 
 LISTED = Manifest(tuple(Mammogram(path=Path(name), label=1) for name in ("a1", "a2", "b1")))
+
+
+def test_predictions_are_read_back_as_they_were_judged(tmp_path: Path) -> None:
+    images = Manifest(
+        tuple(
+            Mammogram(
+                path=Path(name),
+                label=label,  # type: ignore[arg-type]
+                patient_id=name[0],
+                laterality="L",  # type: ignore[arg-type]  # pydantic turns it
+                split=Split.TEST,
+            )
+            for name, label in {"a1": 1, "a2": 1, "b1": 0, "b2": 0, "c1": None, "d1": 1}.items()
+        )
+    )
+    values = {"a1": 0.9, "a2": 0.4, "b1": 0.6, "b2": 0.1, "c1": 0.5}
+    answers = [Prediction(Path(name), value, admitted=name != "b1") for name, value in values.items()]
+    write_predictions([*answers, Prediction.failure(Path("d1"), "cut short")], images, tmp_path)
+    assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == 6
+    read, probabilities, admitted = read_predictions(tmp_path)
+    assert read.mammograms == images.mammograms[:4]
+    assert probabilities.tolist() == [0.9, 0.4, 0.6, 0.1]
+    assert admitted.tolist() == [True, True, False, True]
+    with pytest.raises(DataError, match=r"holds no predictions\.parquet"):
+        read_predictions(tmp_path / "elsewhere")
+    (tmp_path / "predictions.parquet").write_text("path,probability\n")
+    with pytest.raises(DataError, match="not a table that mammolens wrote"):
+        read_predictions(tmp_path)
 
 
 def test_scores_of_another_system_are_found_by_path_or_by_name(tmp_path: Path) -> None:
@@ -110,7 +139,7 @@ def test_scores_are_judged_without_any_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of its 8 files exist"):
         read_source(str(data))
     listed = read_source(str(data), files=False)
-    report = assess_scores(scores, Question(listed, Split.TEST), tmp_path / "report")
+    report = assess_scores(scores, EvaluationSet(listed, Split.TEST), tmp_path / "report")
     assert (report.counts.images, report.counts.patients) == (8, 4)
     assert report.images.discrimination["roc_auc"].value == 1
     assert report.default_point == NOT_CHOSEN
@@ -126,7 +155,7 @@ def test_absolute_and_relative_paths_are_judged_together(tmp_path: Path, monkeyp
     rows = "".join(f"{'/far/' * (n % 2)}{n}.png,{int(n in (0, 4, 5))}\n" for n in range(8))
     _, scores = tables(tmp_path, "path,label\n" + rows)
     monkeypatch.chdir(tmp_path)
-    report = assess_scores(scores, Question(read_source("data.csv", files=False)), Path("report"))
+    report = assess_scores(scores, EvaluationSet(read_source("data.csv", files=False)), Path("report"))
     assert report.mistakes
 
 
@@ -179,6 +208,6 @@ def test_images_of_no_known_patient_are_counted_and_warned_of(tmp_path: Path) ->
     rows = "".join(f"{n}.png,{int(n > 3)},{'p' * (n % 2)}\n" for n in range(8))
     data, scores = tables(tmp_path, header + rows)
     listed = read_source(str(data), files=False)
-    report = assess_scores(scores, Question(listed), tmp_path / "report")
+    report = assess_scores(scores, EvaluationSet(listed), tmp_path / "report")
     assert report.counts.without_patient == 4
     assert "4 images of no known patient" in (tmp_path / "report" / "model-card.md").read_text()
