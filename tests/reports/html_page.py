@@ -11,7 +11,7 @@ class Page(HTMLParser):
 
     Attributes:
         tags: each with its attributes, in order.
-        all_words: all text.
+        all_words: all text, with single spaces as in a browser.
         words: text that cites nothing: outside `UNREAD`.
         cited: attributes and text of each ``<data>``.
     """
@@ -25,6 +25,7 @@ class Page(HTMLParser):
         self.feed(text)
         self.close()
         assert not self.open, f"never closed: {self.open}"
+        self.all_words, self.words = (" ".join(words.split()) for words in (self.all_words, self.words))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_startendtag(tag, attrs)

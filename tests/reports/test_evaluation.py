@@ -73,13 +73,13 @@ EACH = pytest.mark.parametrize("name", ["full", "bare", "judged"])
 def test_what_gets_no_decision_in_use_is_said_and_counted_as_wrong_once() -> None:
     report = judged("0_L.png")
     assert report.images.not_admitted == (0, 1)
-    text = " ".join(evaluation_page(report, {}, ()).split())
+    text = Page(evaluation_page(report, {}, ())).all_words
     said = (
         "Sensitivity, counting as wrong what gets no decision in use",
         "all the same, but without a decision in use",
     )
     assert all(part in text for part in said)
-    other = " ".join(evaluation_page(judged(), {}, ()).split())
+    other = Page(evaluation_page(judged(), {}, ())).all_words
     assert not any(part in other for part in said)
 
 
@@ -182,7 +182,7 @@ def test_json_reads_back_as_the_same_report(folder: Path, name: str) -> None:
 
 
 def test_what_is_wrong_comes_first(folder: Path) -> None:
-    words = " ".join(read(folder, "full")[1].all_words.split())
+    words = read(folder, "full")[1].all_words
     found = [
         words.index(part)
         for part in (
@@ -300,7 +300,7 @@ def test_the_json_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_validation_split_is_never_called_independent(tmp_path: Path) -> None:
     made = full()
     write_report(made.model_copy(update={"split": Split.VALID}), tmp_path)
-    words = " ".join(Page((tmp_path / "report.html").read_text("utf-8")).all_words.split())
+    words = Page((tmp_path / "report.html").read_text("utf-8")).all_words
     assert "The validation split is judged" in words
     assert "chosen on this very split" in words
     assert "never on these images" not in words
