@@ -18,7 +18,7 @@ from mammolens.records import Mammogram
 def data(phantoms: Path) -> PreparedSet:
     """Ten images, every other one with a tumor, each of a patient of her own."""
     paths = sorted(phantoms.rglob("*.jpg"))[:10]
-    mammograms = (Mammogram(path=path, label=index % 2) for index, path in enumerate(paths))
+    mammograms = (Mammogram(path=path, label=1 if index % 2 else 0) for index, path in enumerate(paths))
     return PreparedSet.of(Manifest(tuple(mammograms)), Preprocess.plain())
 
 
@@ -75,8 +75,8 @@ def test_frozen_stages_see_augmented_pixels_and_the_rest_what_they_make(data: Pr
 
 
 def test_by_patient_classes_and_patients_have_an_equal_part(data: PreparedSet) -> None:
-    dealt = zip(data.manifest, [1, *[0] * 9], ["a", "b", *["c"] * 8], strict=True)
-    manifest = Manifest(tuple(replace(m, label=label, patient_id=patient) for m, label, patient in dealt))
+    dealt = zip(data.manifest, ["a", "b", *["c"] * 8], strict=True)
+    manifest = Manifest(tuple(replace(m, label=1 if who == "a" else 0, patient_id=who) for m, who in dealt))
     batches = Batches(PreparedSet(manifest, data.pixels), 10, by_patient=True, seed=0)
     counts = np.zeros(2)
     for epoch in range(200):

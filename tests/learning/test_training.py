@@ -159,7 +159,7 @@ def test_what_cannot_be_learnt_from_is_refused_before_any_work(
 
 
 def test_a_set_without_a_test_split_can_be_learnt_from(phantom_manifest: Manifest) -> None:
-    check_trainable(without(phantom_manifest, Split.TEST))
+    check_trainable(without(phantom_manifest, Split.TEST), Recipe())
 
 
 def test_a_complete_run_is_never_overwritten(run: Run, phantom_manifest: Manifest) -> None:

@@ -4,15 +4,14 @@ The latter are pure functions of the measures, so that a training that goes on d
 never stopped. Each takes the measures of all epochs so far; NaN is better than nothing.
 """
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Self
 
 import keras
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -67,11 +66,8 @@ def rate_falls(epochs: Sequence[Epoch], recipe: Recipe) -> bool:
 
 def write_history(epochs: Sequence[Epoch], path: Path) -> None:
     """Write a row an epoch, counted from 0, whole or not at all."""
-    text = StringIO()
-    writer = csv.DictWriter(text, ["epoch", *sorted(epochs[0])], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"epoch": number, **epoch} for number, epoch in enumerate(epochs))
-    write_text(path, text.getvalue())
+    table = pd.DataFrame(epochs).sort_index(axis=1)
+    write_text(path, table.to_csv(index_label="epoch", na_rep="nan", lineterminator="\n"))
 
 
 def epoch_seed(seed: int) -> keras.callbacks.Callback:

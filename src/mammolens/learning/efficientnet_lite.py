@@ -190,18 +190,22 @@ class _Layers:
     def _padded(self, x: Tensor, name: str, kernel: int, stride: int) -> Tensor:
         # What padding="same" does; but where it strides, that would send its arithmetic to ONNX.
         sizes = x.shape[2:] if self.axis == 1 else x.shape[1:3]
-        totals = [max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in sizes]
-        pads = tuple((total // 2, total - total // 2) for total in totals)
+        pads = tuple(same_padding(size, kernel, stride) for size in sizes)
         return layers.ZeroPadding2D(pads, data_format=self.data_format, name=f"{name}_pad")(x)
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return how many zeros padding="same" puts before and after `size` pixels, as TensorFlow has it."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
 
 
 def _blocks(variant: int, drop_connect: float) -> Iterator[_Block]:
     wider, deeper = SCALES[variant]
-    inner = [math.ceil(repeats * deeper) for repeats, *_ in _LITE0[1:-1]]
-    counts = [_LITE0[0][0], *inner, _LITE0[-1][0]]
+    first, *inner, last = [repeats for repeats, *_ in _LITE0]
+    counts = [first, *(math.ceil(repeats * deeper) for repeats in inner), last]
     before = 0
-    for number, (count, row) in enumerate(zip(counts, _LITE0, strict=True), start=1):
-        _, kernel, stride, expansion, filters = row
+    for number, (count, (_, kernel, stride, expansion, filters)) in enumerate(zip(counts, _LITE0, strict=True), 1):
         wide = _rounded(filters * wider)
         for repeat in range(count):
             drop = drop_connect * before / sum(counts)

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from mammolens.errors import BundleError, reason
 from mammolens.files import why_not_opened
+from mammolens.learning.efficientnet_lite import same_padding
 from mammolens.learning.networks import Network
 
 Config = dict[str, Any]
@@ -36,16 +37,12 @@ class MeanOfThere(keras.layers.AveragePooling2D):  # type: ignore[misc]  # Keras
     def call(self, inputs: Any) -> Any:  # noqa: ANN401 - tensors
         """Take (images, rows, columns, channels)."""
         sizes, window, strides = inputs.shape[1:3], self.pool_size, self.strides
-        counts = [-(-size // step) for size, step in zip(sizes, strides, strict=True)]
-        lacking = [
-            max((count - 1) * step + extent - size, 0)
-            for size, count, step, extent in zip(sizes, counts, strides, window, strict=True)
-        ]
-        pads = [(total // 2, total - total // 2) for total in lacking]
-        padded = keras.ops.pad(inputs, [(0, 0), *pads, (0, 0)])
-        means = keras.ops.average_pool(padded, window, strides, "valid", self.data_format)
-        there = np.pad(np.ones((1, *sizes, 1), np.float32), [(0, 0), *pads, (0, 0)])
-        share = keras.ops.average_pool(there, window, strides, "valid", self.data_format)
+        pads = [(0, 0), *map(same_padding, sizes, window, strides), (0, 0)]
+        there = np.pad(np.ones((1, *sizes, 1), np.float32), pads)
+        means, share = (
+            keras.ops.average_pool(padded, window, strides, "valid", self.data_format)
+            for padded in (keras.ops.pad(inputs, pads), there)
+        )
         return means / share
 
 
@@ -62,8 +59,7 @@ def open_keras(path: Path) -> Network:
     try:
         path.open("rb").close()
     except (OSError, ValueError) as error:
-        why = why_not_opened(path, error, "a .h5 or .keras file")
-        raise BundleError(f"{path}: {why}") from error
+        raise BundleError(f"{path}: {why_not_opened(path, error, 'a .h5 or .keras file')}") from error
     try:
         loaded = _loaded(path)
     except Exception as error:  # Keras raises whatever it trips over
@@ -135,9 +131,8 @@ def _loaded(path: Path) -> Network:
         with h5py.File(path) as file:
             version, config = _text(file.attrs.get("keras_version")), file.attrs.get("model_config")
         if config is None:
-            raise ValueError(
-                "it holds weights and no layers: build the network, load them into it, and model.save('x.keras')"
-            )
+            todo = "build the network, load them into it, and model.save('x.keras')"
+            raise ValueError(f"it holds weights and no layers: {todo}")
         config = json.loads(_text(config))
     else:
         raise ValueError("it is neither HDF5 nor a .keras archive")
