@@ -51,8 +51,8 @@ class Predictions(Sequence[Prediction]):
 
     Example:
         >>> answers = mammolens.predict("phantoms/test", model="phantom")
-        >>> answers[0].decision, answers[0].error
-        ('no tumor', None)
+        >>> {answer.error for answer in answers}
+        {None}
         >>> list(answers.to_frame().columns[:4])
         ['path', 'level', 'probability', 'decision']
     """

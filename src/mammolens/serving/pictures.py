@@ -1,31 +1,32 @@
 """What people have in hand → pictures, one by one, each with the name that its answer goes by."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from io import IOBase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from pydicom import Dataset
 
 from mammolens.errors import ImageError
 from mammolens.images.archives import Input, find_inputs
 from mammolens.images.image import Image
 from mammolens.images.reading import image_of, read_image
 
-Picture = str | os.PathLike[str] | Input | NDArray[np.generic] | Pillow.Image | Dataset
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+Picture: TypeAlias = "str | os.PathLike[str] | Input | NDArray[np.generic] | Pillow.Image | Dataset"
 """A file, one in an archive, or what `images.reading.image_of` takes: an array, a Pillow image, a pydicom data set."""
 
-_KINDS = {np.ndarray: "array", Pillow.Image: "image", Dataset: "data set"}
-_ONE = (str, os.PathLike, Input, bytes, IOBase, *_KINDS)  # these can be iterated over, and are one item
 
-
-def pictures_in(items: Picture | Iterable[Picture]) -> list[Picture]:
+def pictures_in(items: "Picture | Iterable[Picture]") -> list[Picture]:
     """Return the pictures in whatever holds some, in order; what holds none is in the list, and fails."""
-    several: Iterable[Any] = items if isinstance(items, Iterable) and not isinstance(items, _ONE) else [items]
+    one = isinstance(items, str | os.PathLike | Input | bytes | IOBase) or _kind(items) is not None
+    several: Iterable[Any] = items if isinstance(items, Iterable) and not one else [items]
     pictures: list[Picture] = []
     for item in several:
         pictures += find_inputs([Path(item)]) if isinstance(item, str | os.PathLike) else [item]
@@ -50,8 +51,14 @@ def _name(picture: Picture, row: int) -> Path:
     file = picture if isinstance(picture, str | os.PathLike) else getattr(picture, "filename", None)
     if file and isinstance(file, str | os.PathLike):
         return Path(file)
-    kinds = [word for kind, word in _KINDS.items() if isinstance(picture, kind)]
-    return Path(f"{kinds[0] if kinds else 'item'} {row}")
+    return Path(f"{_kind(picture) or 'item'} {row}")
+
+
+def _kind(item: object) -> str | None:
+    """Return in a word what holds one picture in memory; None of all else."""
+    dataset = getattr(sys.modules.get("pydicom"), "Dataset", ())  # where it is not loaded, nobody has one
+    kinds = {"array": np.ndarray, "image": Pillow.Image, "data set": dataset}
+    return next((word for word, kind in kinds.items() if isinstance(item, kind)), None)
 
 
 def image_in(picture: Picture, name: Path) -> Image:

@@ -67,7 +67,7 @@ class Predictor:
 
     def predict(
         self,
-        items: Picture | Iterable[Picture],
+        items: "Picture | Iterable[Picture]",
         *,
         level: Level | str = Level.IMAGE,
         point: str | None = None,
