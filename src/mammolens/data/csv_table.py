@@ -10,7 +10,7 @@ from typing import TextIO
 
 from mammolens.errors import DataError
 from mammolens.files import why_not_opened
-from mammolens.images.kinds import START, ZIP, foreign_kind, is_picture
+from mammolens.images.reading import START, ZIP, foreign_kind, is_picture
 
 _DELIMITERS = (",", ";", "\t", "|")
 _SURPLUS = "\0"  # where csv puts cells beyond the header

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from mammolens.errors import ImageError
 from mammolens.images.image import MAX_BYTES
-from mammolens.images.kinds import START, first_bytes
 from mammolens.images.listing import Role, is_litter, list_folder, role_of, why_foreign
+from mammolens.images.reading import START, first_bytes
 
 MAX_DEPTH = 3
 """Archives in archives that are opened: one that is deeper is a row that fails."""

@@ -7,6 +7,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,14 @@ FAINT = 1 / 16
 
 MIN_SIDE = 16
 """Smallest height and width, in pixels, that can show anything of a breast."""
+
+COLOUR_TOLERANCE = 24
+"""Channels of a grey image that JPEG stored as colour differ by less than this (of 255)."""
+
+COLOUR_SHARE = 0.01
+"""Of pixels that must differ more than that in an image whose colour is real."""
+
+_LUMA = np.asarray((0.299, 0.587, 0.114), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,22 @@ class Image:
     exif_orientation: int = 1
     header: Header | None = None
     warnings: tuple[Warned, ...] = ()
+
+
+def grey_of(samples: NDArray[Any], white: float) -> tuple[NDArray[np.float32], bool]:
+    """Return samples as grey in [0, 1], and whether their colour is real.
+
+    Args:
+        samples: (height, width), (height, width, 1) or, as RGB, (height, width, 3), 0 is black.
+            Colour becomes luma (ITU-R BT.601).
+        white: the value of white.
+    """
+    if samples.ndim == 2 or samples.shape[2] == 1:  # noqa: PLR2004
+        return samples.reshape(samples.shape[:2]).astype(np.float32) / np.float32(white), False
+    red, green, blue = np.moveaxis(samples, 2, 0)
+    spread = [np.maximum(one, green) - np.minimum(one, green) for one in (red, blue)]
+    colour = (np.maximum(*spread) > COLOUR_TOLERANCE / 255 * white).mean() > COLOUR_SHARE
+    return np.clip(samples @ (_LUMA / np.float32(white)), 0, 1), bool(colour)
 
 
 def check_file(path: Path) -> None:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from mammolens.images.kinds import FOREIGN, PART, ZIP, Kind, first_bytes, foreign_kind, is_picture
-from mammolens.images.reading import IMAGE_SUFFIXES
+from mammolens.images.reading import FOREIGN, IMAGE_SUFFIXES, PART, ZIP, Kind, first_bytes, foreign_kind, is_picture
 
 LITTER = frozenset(
     {
@@ -118,7 +117,7 @@ def role_of(name: str, start: bytes | None) -> Role:
 def why_foreign(name: str, start: bytes | None) -> str:
     """Say why a file whose role is `Role.FOREIGN` is not read."""
     kind = _kind(Path(name).suffix.lower(), start or b"")
-    return f"is {kind.name}, which is not read here. {kind.remedy}" if kind else "is not read here."
+    return kind.refusal() if kind else "is not read here."
 
 
 def _kind(suffix: str, start: bytes) -> Kind | None:

@@ -1,7 +1,9 @@
-"""Raster files → `Image`: PNG, JPEG, TIFF, PNM, BMP and WebP, by Pillow."""
+"""Grids of samples → `Image`: PNG, JPEG, TIFF, PNM, BMP and WebP files, by Pillow; its pictures, and arrays."""
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,9 @@ from PIL import Image as Pillow
 from PIL import ImageChops, UnidentifiedImageError
 
 from mammolens.errors import ImageError
-from mammolens.images.image import FAINT, MAX_PIXELS, Image, check_size
-from mammolens.images.tiff import read_tiff
+from mammolens.images.image import COLOUR_SHARE, COLOUR_TOLERANCE, FAINT, MAX_PIXELS, Image, check_size, grey_of
+from mammolens.images.tiff import SIGNATURES, read_tiff
 from mammolens.records import ImageWarning, Warned, warnings_that_hold
-
-COLOUR_TOLERANCE = 24
-"""Channels of a grey image that JPEG stored as colour differ by less than this (of 255)."""
-
-COLOUR_SHARE = 0.01
-"""Of pixels that must differ more than that in an image whose colour is real."""
 
 SUFFIXES_BY_FORMAT = {
     "PNG": (".png",),
@@ -37,16 +33,17 @@ RASTER_SUFFIXES = frozenset(suffix for group in SUFFIXES_BY_FORMAT.values() for 
 Pillow.core.set_blocks_max(8)  # type: ignore[attr-defined]  # Pillow's, but not typed
 
 _EXIF_ORIENTATION = 0x0112
-_BITS_BY_MODE = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 16}
-_LUMA = np.asarray((0.299, 0.587, 0.114), dtype=np.float32)
-_WHITE = np.float32(65535)
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS_BY_MODE = {"1": 1, "L": 8, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 16}
+_TURNS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+"""Steps through rows and columns that undo an orientation."""
 
 _FRAMES = {0xC3: "lossless JPEG", 0xF7: "JPEG-LS"} | dict.fromkeys(
     (0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless JPEG"
 )
 """JPEG that is not for viewers, by its start of frame (ISO/IEC 10918-1 table B.1, 14495-1 C.1)."""
 _HEAD = 2**16  # bytes that it is looked for in
+
+_Grey = NDArray[np.float32]
 
 
 def read_raster(path: Path) -> Image:
@@ -62,16 +59,65 @@ def read_raster(path: Path) -> Image:
         ImageError: the file is too large or small, truncated, animated, not an image, of numbers
             without a known black and white, or its content contradicts its name.
     """
+    with _damage_told(path):
+        with path.open("rb") as file:
+            start = file.read(4)
+        return _warned(_read_tiff(path) if start in SIGNATURES else _read_others(path))
+
+
+def image_of_picture(picture: Pillow.Image, name: Path) -> Image:
+    """Take a Pillow picture as one grey image, as `read_raster` takes a file.
+
+    Raises:
+        ImageError: it is too large or small, damaged, animated, or of numbers without a known black and white.
+    """
+    with _damage_told(name):
+        said = _check_frames(name, picture)
+        return _warned(_assembled(picture, *_to_grey(name, picture), _alpha(picture), said))
+
+
+def image_of_array(array: NDArray[Any], name: Path) -> Image:
+    """Take an array as one grey image.
+
+    Args:
+        array: (height, width), or RGB of (height, width, 3): uint8, uint16, bool, or float in [0, 1].
+        name: what it is called in errors.
+
+    Raises:
+        ImageError: it is something else, or too large or small.
+    """
+    kind, bits = array.dtype.kind, 8 * array.dtype.itemsize
+    whole = kind == "u" and bits <= 16  # noqa: PLR2004 - in either byte order
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or not (whole or kind in "bf"):
+        raise ImageError(
+            f"{name}: an array of {array.dtype} and shape {array.shape}; expected (height, width) or "
+            "(height, width, 3) of uint8, uint16, bool, or float in [0, 1]."
+        )
+    check_size(name, *array.shape[:2])
+    if array.ndim == 3 and bits == 8 and whole:  # noqa: PLR2004 - so that luma is rounded as of a file
+        return image_of_picture(Pillow.fromarray(array), name)
+    # A NaN is in no range.
+    if not (whole or (array.min() >= 0 and array.max() <= 1)):
+        raise ImageError(f"{name}: an array with values outside [0, 1]: scale it, or give uint8 or uint16.")
+    samples = array if whole else array.astype(np.float32)
+    pixels, colour = grey_of(samples, 2**bits - 1 if whole else 1)
+    return _warned(Image(pixels, "array", bits if whole else 1 if kind == "b" else 16, colour))
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn whatever a parser raises into one error."""
     try:
         # Pillow remarks on odd tags of files that it reads all the same; the rest raises.
         with warnings.catch_warnings(action="ignore"):
-            with path.open("rb") as file:
-                start = file.read(4)
-            image = _read_tiff(path) if start in _TIFF_STARTS else _read_others(path)
+            yield
     except ImageError:
         raise
     except Exception as error:  # parsers raise whatever they trip over
         raise ImageError(f"{path}: the image data is damaged or cut short ({error}). Copy the file anew.") from error
+
+
+def _warned(image: Image) -> Image:
     faint = image.bit_depth > 8 and np.ptp(image.pixels) < FAINT  # noqa: PLR2004 - such as 12 in 16
     said = warnings_that_hold({ImageWarning.COLOUR: image.colour, ImageWarning.FAINT: faint})
     return replace(image, warnings=(*image.warnings, *said))
@@ -80,41 +126,39 @@ def read_raster(path: Path) -> Image:
 def _read_tiff(path: Path) -> Image:
     _check_name(path, "TIFF")
     tiff = read_tiff(path)
-    if tiff.samples is None:
+    if tiff is None:
         return _read_others(path)
-    white = np.float32(2**tiff.bits - 1)
-    colour = tiff.samples.shape[2] > 1 and _differ(tiff.samples, white)
-    if tiff.samples.shape[2] == 1:
-        pixels = tiff.samples[..., 0].astype(np.float32) / white
-    else:
-        pixels = np.clip(tiff.samples @ (_LUMA / white), 0, 1)
+    pixels, colour = grey_of(tiff.samples, 2**tiff.bits - 1)
     pixels, said = _on_black(pixels, tiff.alpha)
-    return Image(
-        _upright(pixels, tiff.orientation),
-        "TIFF",
-        tiff.bits,
-        colour,
-        tiff.orientation,
-        warnings=(*tiff.warnings, *said),
-    )
+    upright = _upright(pixels, tiff.orientation)
+    return Image(upright, "TIFF", tiff.bits, colour, tiff.orientation, warnings=(*tiff.warnings, *said))
 
 
 def _read_others(path: Path) -> Image:
     with _open(path) as picture:
-        said = _check_header(path, picture)
-        stored_format = "JPEG" if picture.format == "MPO" else str(picture.format)
-        orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
-        orientation = orientation if orientation in range(1, 9) else 1
-        if stored_format == "PNG" and _png_kind(path)[0] == 16 and picture.mode != "I;16":  # noqa: PLR2004
+        _check_name(path, _format(picture))
+        said = _check_frames(path, picture)
+        bits = _png_kind(path)[0] if picture.format == "PNG" else 8
+        if bits == 16 and picture.mode != "I;16":  # noqa: PLR2004
             pixels, alpha, colour = _wide_grey(path, picture)
-            bit_depth = 16
-        else:
-            pixels, bit_depth, colour = _to_grey(path, picture)
-            alpha = _alpha(path, picture)
-        pixels, more = _on_black(pixels, alpha)
-    if stored_format != "TIFF":  # Pillow turns those itself
+            return _assembled(picture, pixels, bits, colour, alpha, said)
+        return _assembled(picture, *_to_grey(path, picture), _alpha(picture, bits), said)
+
+
+def _assembled(
+    picture: Pillow.Image, pixels: _Grey, bits: int, colour: bool, alpha: _Grey | None, said: tuple[Warned, ...]
+) -> Image:
+    """Lay pixels on black and turn them upright."""
+    pixels, more = _on_black(pixels, alpha)
+    orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+    orientation = orientation if orientation in range(1, 9) else 1
+    if picture.format != "TIFF":  # Pillow turns those itself
         pixels = _upright(pixels, orientation)
-    return Image(pixels, stored_format, bit_depth, colour, orientation, warnings=(*said, *more))
+    return Image(pixels, _format(picture), bits, colour, orientation, warnings=(*said, *more))
+
+
+def _format(picture: Pillow.Image) -> str:
+    return "JPEG" if picture.format == "MPO" else picture.format or "picture"
 
 
 def _open(path: Path) -> Pillow.Image:
@@ -160,14 +204,11 @@ def _check_name(path: Path, stored_format: str) -> None:
         )
 
 
-def _check_header(path: Path, picture: Pillow.Image) -> tuple[Warned, ...]:
+def _check_frames(path: Path, picture: Pillow.Image) -> tuple[Warned, ...]:
     """Refuse what should not be decoded, by the header alone; return what is passed over."""
-    further = picture.format == "MPO"
-    _check_name(path, "JPEG" if further else str(picture.format))
-    width, height = picture.size
-    check_size(path, height, width)
+    check_size(path, picture.height, picture.width)
     frames = getattr(picture, "n_frames", 1)
-    if further:
+    if picture.format == "MPO":
         return (ImageWarning.PICTURES.about(frames),)
     if frames > 1 and picture.format != "TIFF":  # whose copies and masks were told apart
         raise ImageError(
@@ -177,17 +218,15 @@ def _check_header(path: Path, picture: Pillow.Image) -> tuple[Warned, ...]:
     return ()
 
 
-def _upright(pixels: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
+def _upright(pixels: _Grey, orientation: int) -> _Grey:
     """Apply an EXIF or TIFF orientation, 1 to 8 (TIFF 6.0 section 8)."""
     if orientation > 4:  # noqa: PLR2004 - rows and columns change places
         pixels = pixels.T
-    rows, columns = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(orientation, (1, 1))
+    rows, columns = _TURNS.get(orientation, (1, 1))
     return np.ascontiguousarray(pixels[::rows, ::columns])
 
 
-def _on_black(
-    pixels: NDArray[np.float32], alpha: NDArray[np.float32] | None
-) -> tuple[NDArray[np.float32], tuple[Warned, ...]]:
+def _on_black(pixels: _Grey, alpha: _Grey | None) -> tuple[_Grey, tuple[Warned, ...]]:
     """Lay what is transparent on black, which is background, and say so."""
     if alpha is None or alpha.min() == 1:
         return pixels, ()
@@ -196,52 +235,47 @@ def _on_black(
     return pixels * alpha, (ImageWarning.ALPHA,)
 
 
-def _alpha(path: Path, picture: Pillow.Image) -> NDArray[np.float32] | None:
+def _alpha(picture: Pillow.Image, bits: int = 8) -> _Grey | None:
     """Return how opaque each pixel is, in [0, 1], or None where all are."""
     transparent = picture.info.get("transparency")
     if "A" in picture.getbands() or (picture.mode == "P" and transparent is not None):
-        alpha = picture.convert("RGBA").getchannel("A")
-        return np.asarray(alpha, dtype=np.float32) / np.float32(255)
+        return np.asarray(picture.convert("RGBA").getchannel("A"), dtype=np.float32) / np.float32(255)
     if transparent is None or picture.format != "PNG":
         return None
-    bits = _png_kind(path)[0]
     if bits < 8:  # noqa: PLR2004 - Pillow spreads the pixels over 8 bits, but not this value
         transparent = bool(transparent) if bits == 1 else transparent * (255 // (2**bits - 1))
     return _unlike(np.asarray(picture), transparent)
 
 
-def _unlike(stored: NDArray[Any], transparent: int | tuple[int, ...]) -> NDArray[np.float32]:
+def _unlike(stored: NDArray[Any], transparent: int | tuple[int, ...]) -> _Grey:
     same = stored == np.asarray(transparent)
     return np.asarray(~(same.all(axis=-1) if np.ndim(transparent) else same), dtype=np.float32)
 
 
-def _wide_grey(path: Path, picture: Pillow.Image) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, bool]:
+def _wide_grey(path: Path, picture: Pillow.Image) -> tuple[_Grey, _Grey | None, bool]:
     """Return grey, alpha and whether colour is real of a PNG with several channels of 16 bits.
 
     Pillow keeps the upper bytes of these. What it takes for the upper bytes of the other order are
     the lower ones; and two channels of 16 bits are stored as four of 8.
     """
-    kind = _png_kind(path)[1]
+    kind, white = _png_kind(path)[1], np.float32(65535)
     if kind == 4:  # noqa: PLR2004 - grey with alpha
         quarters = _unpacked(path, "RGBA").astype(np.float32)
-        grey, alpha = np.moveaxis(quarters[..., ::2] * 256 + quarters[..., 1::2], 2, 0) / _WHITE
+        grey, alpha = np.moveaxis(quarters[..., ::2] * 256 + quarters[..., 1::2], 2, 0) / white
         return grey, alpha, False
     mode = "RGB" if kind == 2 else "RGBA"  # noqa: PLR2004
     upper, lower = (_unpacked(path, f"{mode};16{end}") for end in "BL")
     stored = upper.astype(np.uint16) * np.uint16(256) + lower
-    grey = np.clip(stored[..., :3] @ (_LUMA / _WHITE), 0, 1)
+    grey, colour = grey_of(stored[..., :3], 65535)
     if "transparency" in picture.info:
-        alpha = _unlike(stored, picture.info["transparency"])
-    else:
-        alpha = stored[..., 3].astype(np.float32) / _WHITE if mode == "RGBA" else None
-    return grey, alpha, _differ(stored[..., :3], _WHITE)
+        return grey, _unlike(stored, picture.info["transparency"]), colour
+    return grey, stored[..., 3].astype(np.float32) / white if mode == "RGBA" else None, colour
 
 
 def _unpacked(path: Path, rawmode: str) -> NDArray[np.uint8]:
     """Let Pillow unpack a PNG in another way than its header says."""
     with Pillow.open(path, formats=("PNG",)) as picture:
-        tile = picture.tile[0]
-        picture.tile = [tile._replace(args=rawmode)]
+        picture.tile = [picture.tile[0]._replace(args=rawmode)]
         picture.info.pop("transparency", None)
         return np.asarray(picture)
 
@@ -253,23 +287,18 @@ def _png_kind(path: Path) -> tuple[int, int]:
     return head[24], head[25]
 
 
-def _to_grey(path: Path, picture: Pillow.Image) -> tuple[NDArray[np.float32], int, bool]:
+def _to_grey(path: Path, picture: Pillow.Image) -> tuple[_Grey, int, bool]:
     """Return pixels (height, width) in [0, 1], the stored bit depth, and whether colour is real."""
     if picture.mode in _BITS_BY_MODE:
         bits = _BITS_BY_MODE[picture.mode]
-        return np.asarray(picture, dtype=np.float32) / np.float32(2**bits - 1), bits, False
-    if picture.mode == "F":
-        raise ImageError(f"{path}: floating-point pixels have no known white level. Save it as 16-bit PNG.")
-    if picture.mode == "L":
-        return np.asarray(picture, dtype=np.float32) / np.float32(255), 8, False
+        pixels = np.asarray(picture, dtype=np.float32) / np.float32(2**bits - 1)
+        if picture.mode != "I" or (pixels.min() >= 0 and pixels.max() <= 1):
+            return pixels, bits, False
+    if picture.mode in ("F", "I"):
+        kind = "floating-point pixels" if picture.mode == "F" else "pixels outside 0 to 65535"
+        raise ImageError(f"{path}: {kind} have no known white level. Save it as 16-bit PNG.")
     rgb = picture.convert("RGB")
     return np.asarray(rgb.convert("L"), dtype=np.float32) / np.float32(255), 8, _is_colour(rgb)
-
-
-def _differ(samples: NDArray[np.uint16], white: np.float32) -> bool:
-    """Tell whether the channels of RGB differ by more than noise, in 1 % of pixels."""
-    spread = samples.max(axis=2) - samples.min(axis=2)
-    return bool((spread > white * (COLOUR_TOLERANCE / 255)).mean() > COLOUR_SHARE)
 
 
 def _is_colour(rgb: Pillow.Image) -> bool:

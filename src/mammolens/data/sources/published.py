@@ -11,9 +11,9 @@ from pathlib import Path
 from mammolens.data.csv_table import read_rows
 from mammolens.data.manifest import Manifest, mammogram_from_row
 from mammolens.errors import DataError
-from mammolens.images.kinds import ZIP
 from mammolens.images.listing import LeftOut, Listing, list_folder
 from mammolens.images.raster import RASTER_SUFFIXES
+from mammolens.images.reading import ZIP
 
 _LABELS: dict[str, int | None] = {"": None, "0": 0, "1": 1}
 _NO_LABEL = -1  # refused by Mammogram, with the name of the field

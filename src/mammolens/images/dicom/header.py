@@ -2,6 +2,8 @@
 
 import math
 import re
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,51 +20,11 @@ _FOR_PROCESSING = {
 }
 """Classes of raw pixels: mammograms, other radiographs, projections of tomosynthesis units."""
 
-_VIEWS = {
-    View.CC: ("399162004", "R10242", "CC", "LCC", "RCC", "CRANIOCAUDAL"),
-    View.MLO: ("399368009", "R10226", "MLO", "LMLO", "RMLO", "MEDIOLATERALOBLIQUE"),
-    View.ML: ("399260004", "R10224", "ML", "MEDIOLATERAL", "MEDIALLATERAL"),
-    View.LM: ("399352003", "R10228", "LM", "LATEROMEDIAL"),
-    View.LMO: ("399099002", "R10230", "LMO", "LATEROMEDIALOBLIQUE"),
-    View.AT: ("399011000", "R102D1", "AT", "AXILLARYTAIL"),
-}
-"""SNOMED CT and, retired, SNOMED RT codes; names; meanings: PS3.16 CID 4014 and, for AT, 4015."""
-
-_SPECIAL = {
-    Special.MAGNIFICATION: ("399163009", "R102D6", "MAGNIFICATION"),
-    Special.SPOT_COMPRESSION: ("399055006", "R102D7", "SPOTCOMPRESSION", "SPOT"),
-    Special.IMPLANT_DISPLACED: ("399209000", "R102D5", "IMPLANTDISPLACED"),
-    Special.SPECIMEN: ("127457009", "G8310", "SPECIMEN", "TISSUESPECIMENFROMBREAST"),
-    Special.TANGENTIAL: ("399110001", "R102C2", "TANGENTIAL", "TAN"),
-    Special.CLEAVAGE: ("399161006", "R102D2", "CLEAVAGE", "CV"),
-    Special.ANTERIOR_COMPRESSION: ("441752004", "P200161", "ANTERIORCOMPRESSION"),
-    Special.NIPPLE_IN_PROFILE: ("442581004", "R40AB3", "NIPPLEINPROFILE"),
-    Special.INFRAMAMMARY_FOLD: ("442593008", "R40ABE", "INFRAMAMMARYFOLD"),
-    Special.AXILLARY_TISSUE: ("442580003", "R40AB2", "AXILLARYTISSUE"),
-    Special.ROLLED: (
-        *("399197002", "R102D3", "ROLLEDLATERAL", "399226006", "R102D4", "ROLLEDMEDIAL"),
-        *("414493004", "R102CA", "ROLLEDINFERIOR", "415670009", "R102C9", "ROLLEDSUPERIOR"),
-    ),
-    Special.EXAGGERATED: (
-        *("399192008", "R1024A", "XCCL", "CRANIOCAUDALEXAGGERATEDLATERALLY"),
-        *("399101009", "R1024B", "XCCM", "CRANIOCAUDALEXAGGERATEDMEDIALLY", "XCC"),
-    ),
-    Special.OTHER_PROJECTION: (
-        *("399196006", "R10244", "FB", "CAUDOCRANIAL"),
-        *("399188001", "R102D0", "SIO", "SUPEROLATERALTOINFEROMEDIALOBLIQUE"),
-        *("441555000", "R40AAA", "ISO", "INFEROMEDIALTOSUPEROLATERALOBLIQUE"),
-    ),
-}
-"""As `_VIEWS`, of what is no standard view: PS3.16 CID 4014 and 4015."""
-
+_TERMS = tomllib.loads(Path(__file__).with_name("views.toml").read_text(encoding="utf-8"))
+_VIEWS = {View[name]: words for name, words in _TERMS["views"].items()}
+_SPECIAL = {Special[name]: words for name, words in _TERMS["special"].items()}
+_PADDLES = {Special[name]: words for name, words in _TERMS["paddles"].items()}
 _KNOWN = frozenset(word for words in (*_VIEWS.values(), *_SPECIAL.values()) for word in words)
-
-_PADDLES = {
-    Special.MAGNIFICATION: {"MAG", "MAGNIFICATION"},
-    Special.SPOT_COMPRESSION: {"SPOT"},
-    Special.BIOPSY: {"BIOPSY", "LOCALIZATION", "NEEDLE", "STEREO", "STEREOTACTIC"},
-}
-"""Words of Paddle Description (0018,11A4), which has no terms of its own."""
 
 _MAGNIFIED = 1.3
 """Pictures in contact are magnified by 1.1 at most, magnification views by 1.5 to 2."""
@@ -138,7 +100,7 @@ def _has_unknown_view(dataset: "Dataset") -> bool:
 
 def _special(dataset: "Dataset") -> tuple[Special, ...]:
     """Return what makes this other than a standard view of a whole breast."""
-    words = _view_words(dataset)
+    words = set(_view_words(dataset))
     paddle = set(re.findall(r"[A-Z]+", (text(dataset, "PaddleDescription") or "").upper()))
     kinds = " ".join(image_type(dataset))
     told = {
@@ -151,11 +113,9 @@ def _special(dataset: "Dataset") -> tuple[Special, ...]:
         Special.SUBTRACTION: "SUBTRACT" in kinds or "RECOMBINED" in kinds,
         Special.UNKNOWN: _has_unknown_view(dataset),
     }
-    return tuple(
-        each
-        for each in Special
-        if told.get(each) or paddle & _PADDLES.get(each, set()) or any(word in _SPECIAL.get(each, ()) for word in words)
-    )
+    named = {each for each, terms in _SPECIAL.items() if not words.isdisjoint(terms)}
+    named |= {each for each, terms in _PADDLES.items() if not paddle.isdisjoint(terms)}
+    return tuple(each for each in Special if told.get(each) or each in named)
 
 
 def _yes(dataset: "Dataset", keyword: str) -> bool:
@@ -164,12 +124,9 @@ def _yes(dataset: "Dataset", keyword: str) -> bool:
 
 def _magnification(dataset: "Dataset") -> float:
     """Return how much larger the breast is at the detector, by (0018,1114) or by distances."""
-    factor = numbers(dataset, "EstimatedRadiographicMagnificationFactor")
-    detector = numbers(dataset, "DistanceSourceToDetector")
-    breast = numbers(dataset, "DistanceSourceToPatient")
-    if factor or not (detector and breast and breast[0] > 0):
-        return next(iter(factor), 1)
-    return detector[0] / breast[0]
+    detector, breast = number(dataset, "DistanceSourceToDetector", 0), number(dataset, "DistanceSourceToPatient", 0)
+    usual = detector / breast if detector and breast > 0 else 1
+    return number(dataset, "EstimatedRadiographicMagnificationFactor", usual)
 
 
 def image_type(dataset: "Dataset") -> tuple[str, ...]:
@@ -214,6 +171,11 @@ def numbers(dataset: "Dataset", keyword: str) -> tuple[float, ...]:
     return values if np.isfinite(values).all() else ()
 
 
+def number(dataset: "Dataset", keyword: str, default: float) -> float:
+    """Return an element's first number, or `default` where it is absent, empty or malformed."""
+    return next(iter(numbers(dataset, keyword)), default)
+
+
 def values_of(dataset: "Dataset", keyword: str) -> tuple[float, ...]:
     """Return an element's numbers, NaN for each that is none; a decimal comma counts as a point."""
     try:
@@ -236,4 +198,4 @@ def _number(written: str) -> float:
 
 def whole(dataset: "Dataset", keyword: str, default: int) -> int:
     """Return an element as a whole number, or `default` where it is absent or malformed."""
-    return int(next(iter(numbers(dataset, keyword)), default))
+    return int(number(dataset, keyword, default))

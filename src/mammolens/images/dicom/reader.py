@@ -5,6 +5,9 @@ Nothing is decoded before its header is checked.
 
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,12 +18,13 @@ from numpy.typing import NDArray
 from mammolens.errors import ImageError, reason
 from mammolens.images.dicom.header import add_frame_groups, complete, header_of, image_type, text, whole
 from mammolens.images.dicom.pixels import check_storage, stored_pixels
-from mammolens.images.dicom.shades import Integers, ignored, luma, shown
-from mammolens.images.image import FAINT, MAX_BYTES, Header, Image
+from mammolens.images.dicom.values import Integers, ignored, shown
+from mammolens.images.image import FAINT, MAX_BYTES, Header, Image, grey_of
 from mammolens.records import ImageWarning, View, Warned, warnings_that_hold
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
 
@@ -40,25 +44,14 @@ _CONTRADICTIONS = {("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")}
 _LEARNT = {None, View.CC, View.MLO}
 
 
-def is_dicom(path: Path) -> bool:
-    """Tell whether a file is meant as DICOM: by its suffix, or ``DICM`` at byte 128 (PS3.10 7.1).
-
-    Never raises: a file that is missing or cannot be read goes by its suffix alone.
-    """
-    if path.suffix.lower() in DICOM_SUFFIXES:
-        return True
-    try:
-        if not path.is_file():  # to open a pipe would be to wait for ever
-            return False
-        with path.open("rb") as file:
-            return holds_dicom(file.read(PREAMBLE + 4))
-    except OSError:
-        return False
+def is_dicom(name: str, start: bytes) -> bool:
+    """Tell whether a file is meant as DICOM: by its suffix, or by its first bytes."""
+    return Path(name).suffix.lower() in DICOM_SUFFIXES or holds_dicom(start)
 
 
 def holds_dicom(start: bytes) -> bool:
-    """Tell from the first `PREAMBLE` + 4 bytes of a file whether it is DICOM."""
-    return start[PREAMBLE:] == b"DICM"
+    """Tell from the first bytes of a file whether it is DICOM: ``DICM`` is at byte 128 (PS3.10 7.1)."""
+    return start.startswith(b"DICM", PREAMBLE)
 
 
 def read_dicom(path: Path) -> Image:
@@ -74,7 +67,7 @@ def read_dicom(path: Path) -> Image:
        (PS3.3 C.11.6) describe one thing: for either or both, black and white change places once.
 
     Pixels at the Pixel Padding Value, or from it to its Range Limit, come out black; they are told
-    by what is stored (PS3.3 C.7.5.1.1.2), and after lossy compression by `dicom_padding.smeared`
+    by what is stored (PS3.3 C.7.5.1.1.2), and after lossy compression by `values.smeared`
     as well, where they would not be dark anyhow. Colour becomes luma (ITU-R BT.601) without these
     steps, which are defined for grey alone. Overlays are not drawn. The bit depth is Bits Stored.
 
@@ -86,30 +79,50 @@ def read_dicom(path: Path) -> Image:
             cannot be decoded here; or it shows something other than one mammogram: another
             modality, tomosynthesis, several frames, no picture at all.
     """
+    with _damage_told(path):
+        return _shown(*_from_file(path))
+
+
+def image_of_dataset(dataset: "Dataset", name: Path) -> Image:
+    """Take a dataset, with its pixels still encoded, as `read_dicom` takes a file; it stays as it is.
+
+    Raises:
+        ImageError: as for a file.
+    """
+    with _damage_told(name):
+        return _shown(*_from_memory(dataset, name))
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn whatever pydicom and its decoders raise into one error."""
     try:
         # pydicom remarks on odd values of files that it reads all the same; the rest raises.
         with warnings.catch_warnings(action="ignore"):
-            dataset, stored, doubts = _read(path)
-            header = header_of(dataset)
-            if header.photometric.startswith("MONOCHROME"):
-                pixels, colour = shown(dataset, stored), False
-            else:
-                pixels, colour = luma(stored, 2**dataset.BitsStored - 1)
-            said = doubts + _warnings(dataset, header, pixels, colour=colour)
+            yield
     except ImageError:
         raise
-    except Exception as error:  # pydicom and its decoders raise whatever they trip over
+    except Exception as error:  # whatever they trip over
         raise ImageError(
             f"{path}: the DICOM data is damaged or of an unknown form ({reason(error)}). "
             "Copy the file anew, or export it uncompressed."
         ) from error
+
+
+def _shown(dataset: "Dataset", stored: Integers, doubts: tuple[Warned, ...]) -> Image:
+    header = header_of(dataset)
+    if header.photometric.startswith("MONOCHROME"):
+        pixels, colour = shown(dataset, stored), False
+    else:
+        pixels, colour = grey_of(stored, 2**dataset.BitsStored - 1)
+    said = doubts + _warnings(dataset, header, pixels, colour=colour)
     return Image(pixels, "DICOM", dataset.BitsStored, colour, header=header, warnings=said)
 
 
-def _read(path: Path) -> tuple["Dataset", Integers, tuple[Warned, ...]]:
+def _from_file(path: Path) -> tuple["Dataset", Integers, tuple[Warned, ...]]:
     """Read and check the header, and only then read, check and decode the pixels as stored."""
     # Whoever reads PNG files need not wait 0.2 s for this import, most of what theirs take.
-    from pydicom import filereader, pixels, uid  # noqa: PLC0415
+    from pydicom import filereader, uid  # noqa: PLC0415
 
     with path.open("rb") as file:
         bare = filereader.read_preamble(file, force=True) is None
@@ -120,17 +133,38 @@ def _read(path: Path) -> tuple["Dataset", Integers, tuple[Warned, ...]]:
         source = _inflate(path, file) if named == uid.DeflatedExplicitVRLittleEndian else file
         source.seek(0)
         dataset = filereader.read_partial(source, lambda tag, *_: tag >= _PIXEL_DATA, force=True)
-        implicit, little = dataset.original_encoding
-        explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
-        syntax = uid.UID(named or (uid.ImplicitVRLittleEndian if implicit else explicit))
-        add_frame_groups(dataset)
-        complete(dataset)
-        _check_kind(path, dataset)
-        check_storage(path, dataset)
-        pixels.get_decoder(syntax)  # type: ignore[attr-defined]  # raises where there is none
+        syntax = _checked(path, dataset, named)
         _add_pixel_data(dataset, source)
-    dataset.file_meta.TransferSyntaxUID = syntax
     return dataset, *stored_pixels(path, dataset, syntax)
+
+
+def _from_memory(given: "Dataset", name: Path) -> tuple["Dataset", Integers, tuple[Warned, ...]]:
+    from pydicom.dataset import FileMetaDataset  # noqa: PLC0415
+
+    dataset = deepcopy(given[:_PIXEL_DATA])
+    dataset.file_meta = deepcopy(getattr(given, "file_meta", None) or FileMetaDataset())
+    if None in given.original_encoding:
+        dataset.set_original_encoding(is_implicit_vr=True, is_little_endian=True)
+    syntax = _checked(name, dataset, dataset.file_meta.get("TransferSyntaxUID"))
+    if "PixelData" in given:
+        dataset["PixelData"] = given["PixelData"]
+    return dataset, *stored_pixels(name, dataset, syntax)
+
+
+def _checked(path: Path, dataset: "Dataset", named: str | None) -> "UID":
+    """Tidy and check a header without pixels; return how the pixels are encoded."""
+    from pydicom import pixels, uid  # noqa: PLC0415
+
+    implicit, little = dataset.original_encoding
+    explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+    syntax = uid.UID(named or (uid.ImplicitVRLittleEndian if implicit else explicit))
+    add_frame_groups(dataset)
+    complete(dataset)
+    _check_kind(path, dataset)
+    check_storage(path, dataset)
+    pixels.get_decoder(syntax)  # type: ignore[attr-defined]  # raises where there is none
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return syntax
 
 
 def _add_pixel_data(dataset: "Dataset", source: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""How a DICOM image's stored values look: modality LUT, VOI LUT or window, then MONOCHROME1, once.
+"""How a DICOM image's stored values look: modality LUT, VOI LUT or window, MONOCHROME1, each once; padding is black.
 
 A stored value has 16 bits at most: how it looks is worked out once for every value there can be, in
 double precision, and looked up for each pixel.
@@ -10,32 +10,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammolens.images.dicom.header import numbers, text, values_of
-from mammolens.images.dicom.padding import CLOSE, beyond, distance, is_lossy, padding_of, smeared
-from mammolens.images.raster import COLOUR_SHARE, COLOUR_TOLERANCE
+from mammolens.images.dicom.header import number, numbers, text, values_of
 from mammolens.records import ImageWarning, Warned, warnings_that_hold
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 Integers = NDArray[np.integer[Any]]
-_Pixels = NDArray[np.float32]
+Ends = tuple[int, int]
 _Values = NDArray[np.float64]
-
-_LUMA = (0.299, 0.587, 0.114)
 
 _RESCALING = ("RescaleSlope", "RescaleIntercept")
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 _FUNCTIONS = ("LINEAR", "LINEAREXACT", "SIGMOID")
-_DARK = 2 / CLOSE
+
+_CLOSE = 64
+"""Values nearer than this part of all there can be are alike, after lossy compression."""
+
+_DARK = 2 / _CLOSE
+
+_REACH = 12
+"""How many pixels from an edge lossy compression smears visibly: a block of JPEG and a half."""
+
+_LOSSY = frozenset({
+    *("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81"),
+    *("1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"),
+})  # fmt: skip
+"""JPEG Baseline and Extended, JPEG-LS Near-Lossless, JPEG 2000 and HTJ2K."""
 
 
-def shown(dataset: "Dataset", stored: Integers) -> _Pixels:
+def shown(dataset: "Dataset", stored: Integers) -> NDArray[np.float32]:
     """Return how a grey image looks: (height, width) in [0, 1]."""
     span = 2**dataset.BitsStored
     least = -span // 2 if dataset.PixelRepresentation else 0
     levels = np.arange(least, least + span, dtype=np.float64)
-    looks = _voi(dataset, *_modality(dataset, levels))
+    looks = _windowed(dataset, *_modality(dataset, levels))
     inverse = text(dataset, "PresentationLUTShape") == "INVERSE"
     if inverse or dataset.PhotometricInterpretation == "MONOCHROME1":
         looks = 1 - looks
@@ -48,19 +57,10 @@ def shown(dataset: "Dataset", stored: Integers) -> _Pixels:
     pixels = np.where(away, looks, 0).astype(np.float32).take(places, mode="clip")
     if beyond(dataset):
         pixels[distance(stored, ends) == 0] = 0
-    stands_out = looks[away <= span // CLOSE].max(initial=0) > _DARK
+    stands_out = looks[away <= span // _CLOSE].max(initial=0) > _DARK
     if stands_out and is_lossy(dataset):
         pixels[smeared(stored, ends, span)] = 0
     return pixels
-
-
-def luma(stored: Integers, white: int) -> tuple[_Pixels, bool]:
-    """Return an RGB image (height, width, 3) as luma in [0, 1], and whether colour is real."""
-    red, green, blue = np.moveaxis(stored, 2, 0)
-    pixels = stored @ (np.asarray(_LUMA, dtype=np.float32) / np.float32(white))
-    spread = [np.maximum(one, green) - np.minimum(one, green) for one in (red, blue)]
-    differs = np.maximum(*spread) > COLOUR_TOLERANCE / 255 * white
-    return np.clip(pixels, 0, 1), bool(differs.mean() > COLOUR_SHARE)
 
 
 def _modality(dataset: "Dataset", levels: _Values) -> tuple[_Values, float, float]:
@@ -69,12 +69,12 @@ def _modality(dataset: "Dataset", levels: _Values) -> tuple[_Values, float, floa
         values, white = _looked_up(dataset, table, levels)
         return values, 0, white
     # Some files write 0 for a slope that they do not mean: it would leave nothing to see.
-    slope, intercept = (next(iter(numbers(dataset, each)), 0) for each in _RESCALING)
+    slope, intercept = (number(dataset, each, 0) for each in _RESCALING)
     values = levels * (slope or 1) + intercept
     return values, float(values.min()), float(values.max())
 
 
-def _voi(dataset: "Dataset", values: _Values, least: float, largest: float) -> _Values:
+def _windowed(dataset: "Dataset", values: _Values, least: float, largest: float) -> _Values:
     """Return modality values as shades in [0, 1], before any inversion (PS3.3 C.11.2.1)."""
     if table := _table(dataset, "VOILUTSequence"):
         shades, white = _looked_up(dataset, table, values)
@@ -93,19 +93,18 @@ def _voi(dataset: "Dataset", values: _Values, least: float, largest: float) -> _
 
 def ignored(dataset: "Dataset") -> tuple[Warned, ...]:
     """Return what the header says of shades that cannot be meant and is not heeded."""
-    pairs, table = _windows(dataset), _table(dataset, "VOILUTSequence")
+    windows, heeded = _windows(dataset), _table(dataset, "VOILUTSequence") is None
     said = values_of(dataset, "WindowCenter") or values_of(dataset, "WindowWidth")
     items = [dataset[each][0] for each in _TABLES if dataset.get(each)]
-    used = filter(None, (_table(dataset, each) for each in _TABLES))
+    used = [table for each in _TABLES if (table := _table(dataset, each))]
+    rescaling = [value for each in _RESCALING for value in values_of(dataset, each)]
     return warnings_that_hold(
         {
             ImageWarning.TABLE_EMPTY: not all(map(_is_table, items)),
             ImageWarning.TABLE_SHORT: any(len(_entries(dataset, each)[0]) < _entry_count(each) for each in used),
-            ImageWarning.RESCALING: np.isnan(
-                [value for each in _RESCALING for value in values_of(dataset, each)]
-            ).any(),
-            ImageWarning.WINDOW: said and table is None and (not pairs or pairs[0] is None),
-            ImageWarning.VOI_FUNCTION: any(pairs) and table is None and _function(dataset) not in _FUNCTIONS,
+            ImageWarning.RESCALING: np.isnan(rescaling).any(),
+            ImageWarning.WINDOW: heeded and said and not any(windows[:1]),
+            ImageWarning.VOI_FUNCTION: heeded and any(windows) and _function(dataset) not in _FUNCTIONS,
         }
     )
 
@@ -181,3 +180,60 @@ def _first_value(written: int, count: int, values: _Values) -> int:
     low, high = values.min(), values.max()
     meanings = (written, written % 2**16, written % 2**16 - 2**16)
     return max(meanings, key=lambda first: min(first + count - 1, high) - max(first, low))
+
+
+def padding_of(dataset: "Dataset") -> Ends | None:
+    """Return the least and the largest stored value that is padding (PS3.3 C.7.5.1.1.2)."""
+    values = numbers(dataset, "PixelPaddingValue")[:1]
+    values += values and numbers(dataset, "PixelPaddingRangeLimit")[:1]
+    # A value written as unsigned where pixels are signed, or the other way round, is mended.
+    span = 2**dataset.BitsAllocated
+    least = -span // 2 if dataset.PixelRepresentation else 0
+    ends = [(int(each) - least) % span + least for each in values]
+    return (min(ends), max(ends)) if ends else None
+
+
+def beyond(dataset: "Dataset") -> Ends | None:
+    """Return the ends of padding that lies outside of what Bits Stored can hold; None elsewhere."""
+    ends, span = padding_of(dataset), 2**dataset.BitsStored
+    least = -span // 2 if dataset.PixelRepresentation else 0
+    return ends if ends and (ends[1] < least or ends[0] >= least + span) else None
+
+
+def distance(values: NDArray[Any], ends: Ends) -> NDArray[Any]:
+    """Return how far `values` are from padding: 0 within."""
+    wide = values.astype(np.int32)
+    return np.maximum(np.maximum(ends[0] - wide, wide - ends[1]), 0)
+
+
+def is_lossy(dataset: "Dataset") -> bool:
+    """Tell whether pixels may have changed in compression, now or earlier (PS3.3 C.7.6.1.1.5)."""
+    told = (text(dataset, "LossyImageCompression") or "").upper().lstrip("0")
+    flagged = told in ("1", "YES", "Y") or text(dataset, "LossyImageCompressionRatio") is not None
+    return flagged or dataset.file_meta.TransferSyntaxUID in _LOSSY
+
+
+def smeared(stored: NDArray[Any], ends: Ends, span: int) -> NDArray[np.bool_]:
+    """Tell which pixels are padding that lossy compression has changed.
+
+    The standard tells padding by its value, which no other pixel has (PS3.3 C.7.5.1.1.2, note 3),
+    and does not say what is left of that after lossy compression. Here it is what is connected with
+    the picture's border through values that are close to padding or, within reach of such, nearer
+    to padding than to the farthest value around: bright tissue inside the breast stays.
+
+    Args:
+        stored: (height, width) as stored.
+        ends: of padding.
+        span: how many values a pixel can have.
+    """
+    from scipy import ndimage  # noqa: PLC0415 - few images need it
+
+    away, window = distance(stored, ends), 2 * _REACH + 1
+    close = away <= span // _CLOSE
+    edge = ndimage.maximum_filter(close, window) & (2 * away < ndimage.maximum_filter(away, window))
+    parts, _ = ndimage.label(close | edge)
+    border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    outside = np.zeros(parts.max() + 1, dtype=bool)
+    outside[border] = True
+    outside[0] = False
+    return np.asarray(outside[parts])

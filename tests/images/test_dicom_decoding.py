@@ -11,8 +11,8 @@ from pydicom.uid import JPEG2000, JPEGBaseline8Bit, JPEGLSLossless
 from test_dicom import gradient, mammogram, save_frame
 from test_dicom_frames import FRAMES, JPEG_LS, height_after_scan, jpeg_2000_of, segments
 
-from mammolens.images.dicom import decoding
-from mammolens.images.dicom.decoding import decoded, decoded_apart
+from mammolens.images.dicom import pixels
+from mammolens.images.dicom.pixels import decoded, decoded_apart
 
 DEEP = gradient(12)
 FRAME = jpeg_2000_of(DEEP)
@@ -29,10 +29,10 @@ def test_apart_is_as_here() -> None:
 def test_what_goes_wrong_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="Unable to decode"):
         decoded_apart(b"\xff\xd8\xff" * 9, JPEG2000, OPTIONS)
-    monkeypatch.setattr(decoding, "MEMORY", 2**20)
+    monkeypatch.setattr(pixels, "MEMORY", 2**20)
     with pytest.raises(ValueError, match=r"broke off|[Mm]emory|failed to map"):
         decoded_apart(FRAME, JPEG2000, OPTIONS)
-    monkeypatch.setattr(decoding, "SECONDS", 0.01)
+    monkeypatch.setattr(pixels, "SECONDS", 0.01)
     with pytest.raises(ValueError, match="takes too long"):
         decoded_apart(FRAME, JPEG2000, OPTIONS)
 
@@ -41,7 +41,7 @@ def test_a_decoder_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -
     """The decoder at hand takes a height of 0 in JPEG-LS for very many rows."""
     place = next(each for each in segments(JPEG_LS) if JPEG_LS[each + 1] == 0xF7)
     endless = JPEG_LS[: place + 5] + b"\0\0" + JPEG_LS[place + 7 :]
-    monkeypatch.setattr(decoding, "SECONDS", 1)
+    monkeypatch.setattr(pixels, "SECONDS", 1)
     with pytest.raises(ValueError, match=r"takes too long|broke off"):
         decoded_apart(endless, JPEGLSLossless, OPTIONS)
 
