@@ -13,7 +13,7 @@ from PIL import Image
 pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
 pytest.importorskip("plotly", reason="pip install 'mammolens[app]'")
 
-from mammolens.app.cases import LONGEST, Case, case_report, exam_of, hung, look, side_and_view
+from mammolens.app.cases import LONGEST, case_report, exam_of, hung, look, side_and_view
 from mammolens.app.examples import EXAMPLES, drawn
 from mammolens.app.server import serve
 from mammolens.app.uploads import MAX_IMAGES, Upload, admitted, as_inputs, safe_name
@@ -22,7 +22,7 @@ from mammolens.errors import MammolensError
 from mammolens.measures.metrics import Estimate
 from mammolens.model.rules import FIXED
 from mammolens.records import Laterality, Level, Prediction, View
-from mammolens.reports.case import blocks, interval, share
+from mammolens.reports.case import Case, blocks, interval, share
 from mammolens.serving.overlay import LOOKED
 from mammolens.serving.predictor import Predictor
 
@@ -155,7 +155,7 @@ def test_a_bug_with_one_file_becomes_its_error(predictor: Predictor, monkeypatch
     def stumble(*_: object) -> None:
         raise ValueError("Patient DOE^JANE")
 
-    monkeypatch.setattr("mammolens.serving.predictor.read_image", stumble)
+    monkeypatch.setattr("mammolens.serving.pictures.read_image", stumble)
     found = looked_at(predictor, Upload("1", "x.png", b"x"))
     assert found.answer.error == "x.png: could not be looked at (ValueError). Export it anew."
 

@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,5 +161,5 @@ def table_row(case: Case) -> dict[str, str]:
 
 _SAID = (point_name, class_name, probability, share, interval, subject, warnings, uncertainty)
 _RULES = (at_prevalence, predictive_value)
-blocks = template("blocks.html.j2", **{said.__name__: said for said in (*_SAID, *_RULES)}).module
+blocks: Any = template("blocks.html.j2", **{said.__name__: said for said in (*_SAID, *_RULES)}).module
 """The macros of ``blocks.html.j2``, which the page and the report of a case share; each returns HTML."""

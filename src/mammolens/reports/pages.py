@@ -9,7 +9,7 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, pass_eval_context
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, pass_eval_context
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
@@ -110,7 +110,7 @@ def data(name: str) -> dict[str, Any]:
     return tomllib.loads(resources.files("mammolens.reports").joinpath(name).read_text("utf-8"))
 
 
-def template(name: str, **known: object) -> Any:  # noqa: ANN401 - the macros of a template are not typed
+def template(name: str, **known: object) -> Template:
     """Return a template that knows some functions; what it shows is escaped, unless it is Markdown."""
     return (_MARKDOWN if name.endswith(".md.j2") else _HTML).get_template(name, globals=known)
 
