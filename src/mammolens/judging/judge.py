@@ -238,7 +238,7 @@ def _decision(subjects: Subjects, threshold: float, weights: PatientWeights) -> 
 
     def at_prevalence(prevalence: float) -> schema.PredictiveValues:
         both = curves.predictive_values(labels, values, threshold, prevalence)
-        positive, negative = (estimate(one, weights) for one in both)
+        positive, negative = (estimate(value, weights) for value in both)
         return schema.PredictiveValues(prevalence=prevalence, positive=positive, negative=negative)
 
     return schema.Decision(

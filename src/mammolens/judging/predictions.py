@@ -170,8 +170,8 @@ def _row(mammogram: Mammogram, answer: Prediction) -> dict[str, object]:
 
 
 def _mammogram(row: Mapping[Any, Any]) -> Mammogram:
-    known: dict[str, Any] = {name: str(row[name]) for name in _KNOWN if not pd.isna(row[name])}
-    return Mammogram(path=Path(str(row["path"])), label=int(row["label"]), **known)  # type: ignore[arg-type]  # pydantic checks it
+    cells: dict[str, Any] = {name: str(row[name]) for name in _KNOWN if not pd.isna(row[name])}
+    return Mammogram(path=Path(str(row["path"])), label=int(row["label"]), **cells)  # type: ignore[arg-type]  # pydantic checks it
 
 
 def _matches(path: Path, names: Sequence[Sequence[str]], manifest: Manifest) -> dict[Path, tuple[int, int]]:

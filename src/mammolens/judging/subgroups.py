@@ -37,6 +37,7 @@ _CHANCE = 0.05
 _LEAST_P = 1 / (metrics.RESAMPLES + 1)  # so many resamples can tell no less
 
 Mask = NDArray[np.bool_]
+Group = tuple[str, Mask, Mask]
 
 
 def references(table: pd.DataFrame) -> dict[str, Estimate]:
@@ -61,10 +62,10 @@ def subgroups(table: pd.DataFrame, probabilities: Array) -> tuple[Subgroup, ...]
     labels = table["label"].to_numpy()
     weights = metrics.patient_weights(table["patient"].tolist())
     judged = [
-        _subgroup(variable, value, inside, rest, table, probabilities, weights)
+        _subgroup(variable, group, table, probabilities, weights)
         for variable in VARIABLES
-        for value, inside, rest in _groups(table, variable)
-        if _enough(labels[inside]) and _enough(labels[rest])
+        for group in _groups(table, variable)
+        if all(_enough(labels[members]) for members in group[1:])
     ]
     adjusted = metrics.holm([group.p_value for group in judged])
     return tuple(
@@ -79,17 +80,17 @@ def _ages(table: pd.DataFrame) -> "pd.Series[float]":
     return pd.to_numeric(ages, errors="coerce").replace([np.inf, -np.inf], np.nan)
 
 
-def _groups(table: pd.DataFrame, variable: str) -> Iterator[tuple[str, Mask, Mask]]:
+def _groups(table: pd.DataFrame, variable: str) -> Iterator[Group]:
     """Yield each value with who has it and who has another; unknown is neither."""
     values = table.get(variable, pd.Series("", table.index))
     if variable == "age":
         values = pd.cut(_ages(table), _AGES, right=False, labels=_AGE_NAMES)
-    known = (values.notna() & (values != "")).to_numpy()
+    is_known = (values.notna() & (values != "")).to_numpy()
     labels = table["label"].to_numpy()
     other_class = labels == 1 - KNOWN_OF[variable] if variable in KNOWN_OF else np.zeros(len(table), dtype=bool)
-    for value in sorted(set(values[known])):
+    for value in sorted(set(values[is_known])):
         inside = (values == value).to_numpy()
-        yield str(value), inside | other_class, (known & ~inside) | other_class
+        yield str(value), inside | other_class, (is_known & ~inside) | other_class
 
 
 def _enough(labels: Array) -> bool:
@@ -97,22 +98,16 @@ def _enough(labels: Array) -> bool:
 
 
 def _subgroup(
-    variable: str,
-    value: str,
-    inside: Mask,
-    rest: Mask,
-    table: pd.DataFrame,
-    probabilities: Array,
-    weights: PatientWeights,
+    variable: str, group: Group, table: pd.DataFrame, probabilities: Array, weights: PatientWeights
 ) -> Subgroup:
-    labels = table["label"].to_numpy()
+    labels, (value, inside, rest) = table["label"].to_numpy(), group
     here = metrics.roc_auc(labels[inside], probabilities[inside])
     there = metrics.roc_auc(labels[rest], probabilities[rest])
 
     def difference(drawn: Array) -> Array:
         return np.asarray(here(drawn[:, inside]) - there(drawn[:, rest]))
 
-    found = metrics.estimate(difference, weights)
+    less = metrics.estimate(difference, weights)
     spread = float(np.nanstd(difference(weights.drawn)))
     return Subgroup(
         variable=variable,
@@ -121,8 +116,8 @@ def _subgroup(
         patients=table["patient"][inside].nunique(),
         tumors=int(labels[inside].sum()),
         roc_auc=metrics.estimate(here, weights.of(inside)),
-        difference=found,
-        p_value=max(_LEAST_P, float(2 * norm.sf(abs(found.value) / spread))) if spread > 0 else 1.0,
+        difference=less,
+        p_value=max(_LEAST_P, float(2 * norm.sf(abs(less.value) / spread))) if spread > 0 else 1.0,
         adjusted=1.0,
         stands_out=False,
     )

@@ -136,9 +136,7 @@ def decision_measures(labels: ArrayLike, scores: ArrayLike, threshold: float) ->
     }
 
 
-def predictive_values(
-    labels: ArrayLike, scores: ArrayLike, threshold: float, prevalence: float
-) -> tuple[OfRates, OfRates]:
+def predictive_values(labels: ArrayLike, scores: ArrayLike, threshold: float, prevalence: float) -> list[OfRates]:
     """Return the positive and negative predictive value at another prevalence, by Bayes' rule.
 
     What a decision at `threshold` would mean were sensitivity and specificity as they are here and
@@ -155,7 +153,7 @@ def predictive_values(
         return divide(true, true + (1 - sensitivity) * prevalence)
 
     here = [np.asarray(rate.value) for rate in rates]
-    return OfRates(float(positive(*here)), positive, *rates), OfRates(float(negative(*here)), negative, *rates)
+    return [OfRates(float(formula(*here)), formula, *rates) for formula in (positive, negative)]
 
 
 def calibration(labels: ArrayLike, probabilities: ArrayLike, weights: PatientWeights) -> CalibrationReport:

@@ -143,11 +143,11 @@ def partial_auc(labels: ArrayLike, scores: ArrayLike, lowest_specificity: float)
 
     def measure(weights: Array) -> Array:
         positive, negative = counts(weights)
-        found = np.cumsum(positive, axis=1) - positive
-        called = np.cumsum(negative, axis=1) - negative
+        true_calls = np.cumsum(positive, axis=1) - positive
+        false_calls = np.cumsum(negative, axis=1) - negative
         others = negative.sum(axis=1)
-        inside = np.clip(width * others[:, None] - called, 0, negative)
-        height = found + positive * divide(inside, negative, 0) / 2
+        inside = np.clip(width * others[:, None] - false_calls, 0, negative)
+        height = true_calls + positive * divide(inside, negative, 0) / 2
         area = divide((inside * height).sum(axis=1), positive.sum(axis=1) * others)
         chance = width**2 / 2
         return (1 + (area - chance) / (width - chance)) / 2
@@ -165,11 +165,11 @@ def sensitivity_at_specificity(labels: ArrayLike, scores: ArrayLike, target: flo
 
     def measure(weights: Array) -> Array:
         positive, negative = counts(weights)
-        called = np.cumsum(negative, axis=1)
+        false_calls = np.cumsum(negative, axis=1)
         others = negative.sum(axis=1)
-        allowed = called <= (1 - target + _ROUNDING) * others[:, None]
-        found = divide((positive * allowed).sum(axis=1), positive.sum(axis=1))
-        return np.where(others > 0, found, np.nan)
+        allowed = false_calls <= (1 - target + _ROUNDING) * others[:, None]
+        sensitivity = divide((positive * allowed).sum(axis=1), positive.sum(axis=1))
+        return np.where(others > 0, sensitivity, np.nan)
 
     return Ranking(measure, np.asarray(labels, dtype=np.float64))
 
@@ -189,9 +189,9 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> Measure:
 
     def measure(weights: Array) -> Array:
         positive, negative = counts(weights)
-        found = np.cumsum(positive, axis=1)
-        called = found + np.cumsum(negative, axis=1)
-        terms = divide(found, called, 0) * positive
+        true_calls = np.cumsum(positive, axis=1)
+        precision = divide(true_calls, true_calls + np.cumsum(negative, axis=1), 0)
+        terms = precision * positive
         return divide(terms[:, ::-1].sum(axis=1), positive.sum(axis=1))
 
     return Ranking(measure, np.asarray(labels, dtype=np.float64))

@@ -56,17 +56,17 @@ def metadata_auc(table: pd.DataFrame) -> Estimate | None:
 
     Here and below, of an `image_table` of labelled images; None where all images are alike.
     """
-    known = table[[name for name in (*NUMBERS, *CATEGORIES) if name in table]]
-    known = known.loc[:, known.nunique() > 1]
-    if known.empty:
+    metadata = table[[name for name in (*NUMBERS, *CATEGORIES) if name in table]]
+    metadata = metadata.loc[:, metadata.nunique() > 1]
+    if metadata.empty:
         return None
-    numbers, categories = ([name for name in names if name in known] for names in (NUMBERS, CATEGORIES))
+    numbers, categories = ([name for name in names if name in metadata] for names in (NUMBERS, CATEGORIES))
     columns = make_column_transformer(
         (make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()), numbers),
         (OneHotEncoder(handle_unknown="ignore"), categories),
     )
-    known = known.assign(**known[numbers].apply(pd.to_numeric, errors="coerce"))
-    return _judged(table, known, make_pipeline(columns, LogisticRegression(max_iter=1000)))
+    metadata = metadata.assign(**metadata[numbers].apply(pd.to_numeric, errors="coerce"))
+    return _judged(table, metadata, make_pipeline(columns, LogisticRegression(max_iter=1000)))
 
 
 def file_name_auc(table: pd.DataFrame) -> Estimate | None:
