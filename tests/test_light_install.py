@@ -53,6 +53,45 @@ def test_predict_answers_as_the_full_install_does(light: Path, phantoms: Path, t
     assert all(row["probability"] for row in answers[0])
 
 
+SCRIPT = """
+import sys
+import numpy, pydicom
+from PIL import Image
+import mammolens
+
+folder, picture = sys.argv[1:]
+model = mammolens.load()
+data_set = pydicom.Dataset()
+for answer in model.predict([picture, folder, numpy.zeros((640, 480)), Image.open(picture), data_set]):
+    print(answer.path, answer.probability, answer.error)
+print(mammolens.predict(picture).to_frame()["probability"][0])
+print(mammolens.examine(folder).images)
+try:
+    mammolens.train(folder, recipe="baseline", out="runs/x")
+except mammolens.MammolensError as error:
+    print(error)
+print(mammolens.judge([0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], "abcd").images.discrimination["roc_auc"].value)
+"""
+
+
+def test_a_plain_script_loads_predicts_examines_and_judges(light: Path, phantoms: Path, tmp_path: Path) -> None:
+    """More pictures than one process works on, and no guard."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    picture = min(phantoms.rglob("*.jpg"))
+    command = [light / "python", tmp_path / "script.py", phantoms, picture]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    *answers, again, images, missing, auc = done.stdout.splitlines()
+    assert [line.split()[0] for line in answers[:2]] == [str(picture), str(min(phantoms.rglob("*.jpg")))]
+    assert len(answers) == 124
+    first = answers[0].split()[1]
+    assert answers[-2].split()[1] == again == first
+    assert "data set 123" in answers[-1]
+    assert "None None" not in answers[-1], "it has an error"
+    assert (images, auc) == ("120", "1.0")
+    assert "pip install 'mammolens[train]'" in missing
+
+
 def test_the_page_is_served(light: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))

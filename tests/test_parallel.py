@@ -3,7 +3,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from mammolens import parallel
 from mammolens.parallel import map_in_order, tracked
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
 
 
 def square(number: int) -> int:
@@ -22,17 +28,17 @@ def refuse(number: int) -> int:
 
 @pytest.mark.parametrize("count", [0, 3, 200])
 def test_results_come_in_order(count: int) -> None:
-    assert list(map_in_order(square, range(count), workers=2)) == [n * n for n in range(count)]
+    assert list(map_in_order(square, range(count))) == [n * n for n in range(count)]
 
 
 def test_many_items_are_spread_over_processes_and_few_are_not() -> None:
-    assert os.getpid() not in set(map_in_order(process, range(100), workers=2))
-    assert set(map_in_order(process, range(5), workers=2)) == {os.getpid()}
+    assert os.getpid() not in set(map_in_order(process, range(100)))
+    assert set(map_in_order(process, range(5))) == {os.getpid()}
 
 
 def test_an_error_reaches_the_caller() -> None:
     with pytest.raises(ValueError, match="sixty"):
-        list(map_in_order(refuse, range(100), workers=2))
+        list(map_in_order(refuse, range(100)))
 
 
 def test_only_a_few_items_are_ahead_of_what_was_taken() -> None:
@@ -45,7 +51,7 @@ def test_only_a_few_items_are_ahead_of_what_was_taken() -> None:
                 yield item
 
     items = Counted(range(1000))
-    results = map_in_order(square, items, workers=2)
+    results = map_in_order(square, items)
     next(results)
     assert items.asked <= 20
     results.close()  # type: ignore[attr-defined]

@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from mammolens import parallel
 from mammolens.errors import MammolensError
 from mammolens.parallel import map_in_order
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+
 
 LONG = 120  # seconds after which a command counts as hanging
 
@@ -41,20 +48,20 @@ def print_loudly(number: int) -> int:
 
 def test_a_worker_that_dies_is_an_error_not_a_hang() -> None:
     with pytest.raises(MammolensError, match=r"a worker process ended \(SIGKILL, as systems do"):
-        list(map_in_order(die, range(100), workers=2))
+        list(map_in_order(die, range(100)))
 
 
 def test_an_error_that_cannot_travel_is_told_in_words() -> None:
     with pytest.raises(RuntimeError, match="Unpackable: 0 and 0"):
-        list(map_in_order(raise_unpackable, range(100), workers=2))
+        list(map_in_order(raise_unpackable, range(100)))
 
 
 def test_what_libraries_print_does_not_disturb() -> None:
-    assert list(map_in_order(print_loudly, range(50), workers=2)) == list(range(50))
+    assert list(map_in_order(print_loudly, range(50))) == list(range(50))
 
 
 def test_a_function_that_cannot_travel_stays() -> None:
-    assert list(map_in_order(lambda number: number + 1, range(50), workers=2))[-1] == 50
+    assert list(map_in_order(lambda number: number + 1, range(50)))[-1] == 50
 
 
 def test_a_plain_script_needs_no_guard(phantoms: Path, tmp_path: Path) -> None:

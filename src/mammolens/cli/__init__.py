@@ -29,22 +29,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-VERBS: dict[str, Callable[..., None]] = {
-    "phantom": data.phantom,
-    "download": data.download,
-    "manifest": data.manifest,
-    "doctor": data.doctor,
-    "preview": data.preview,
-    "train": learning.train,
-    "crossvalidate": learning.crossvalidate,
-    "evaluate": learning.evaluate,
-    "compare": learning.compare,
-    "export": learning.export,
-    "predict": serving.predict,
-    "show": serving.show,
-    "app": serving.page,
-    "demo": learning.demo,
-}
+VERBS: tuple[Callable[..., None], ...] = (
+    *(data.phantom, data.download, data.manifest, data.doctor, data.preview),
+    *(learning.train, learning.crossvalidate, learning.evaluate, learning.compare, learning.export),
+    *(serving.predict, serving.show, serving.app, learning.demo),
+)
+"""In the order in which --help lists them, each by its name."""
 
 
 def interruptible(verb: Callable[..., None]) -> Callable[..., None]:
@@ -78,8 +68,8 @@ def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
     return error
 
 
-for _name, _verb in VERBS.items():  # the order in which --help lists them
-    app.command(_name)(interruptible(_verb))
+for _verb in VERBS:
+    app.command(_verb.__name__)(interruptible(_verb))
 
 
 def main() -> NoReturn:

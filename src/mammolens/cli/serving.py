@@ -85,7 +85,7 @@ def show(
     screen.print(f"Written to {picture}", markup=False)
 
 
-def page(
+def app(
     model: Model = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8501,
     address: Annotated[str, typer.Option(help="Who may connect: 0.0.0.0 lets other machines in.")] = "localhost",

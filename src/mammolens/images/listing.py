@@ -11,31 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from mammolens.images.reading import FOREIGN, IMAGE_SUFFIXES, PART, ZIP, Kind, first_bytes, foreign_kind, is_picture
-
-LITTER = frozenset(
-    {
-        *("__macosx", "icon\r", "lost+found"),  # macOS, Unix
-        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
-        *("@eadir", "#recycle", "@recycle", "#snapshot"),  # network storages
-        "dicomdir",  # the table of contents of a DICOM disc
-    }
-)
-"""Names, in lower case, that hold no images of the user's; names that begin with a dot neither."""
-
-NO_IMAGES = frozenset({".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".css", ".js", ".py", ".log"})
-"""Suffixes of tables and texts: these files are not looked into."""
-
-_DOCUMENTS = frozenset(
-    {
-        *(".docx", ".docm", ".xlsx", ".xlsm", ".xlsb", ".pptx", ".pptm", ".vsdx"),
-        *(".odt", ".ods", ".odp", ".odg", ".pages", ".numbers", ".key", ".epub"),
-        *(".jar", ".apk", ".whl", ".npz", ".keras", ".pt", ".pth"),
-    }
-)
-"""Suffixes of files that are ZIP archives inside, and not meant to be unpacked."""
-
-_FOREIGN_SUFFIXES = {suffix: kind for kind in FOREIGN for suffix in kind.suffixes}
+from mammolens.images.reading import IMAGE_SUFFIXES, NAMES, ZIP, first_bytes, foreign_kind, is_picture
 
 
 class Role(Enum):
@@ -91,7 +67,7 @@ class Listing:
 
 def is_litter(name: str) -> bool:
     """Tell whether a file or folder of this name is hidden, or made by a system for itself."""
-    return name.startswith(".") or name.lower() in LITTER
+    return name.startswith(".") or name.lower() in NAMES["litter"]
 
 
 def role_of(name: str, start: bytes | None) -> Role:
@@ -99,31 +75,25 @@ def role_of(name: str, start: bytes | None) -> Role:
 
     Args:
         name: its name, whose suffix counts.
-        start: its first `file_kinds.START` bytes, or None where they cannot be read: then a file
+        start: its first `reading.START` bytes, or None where they cannot be read: then a file
             without a suffix, or with a number for one as DICOM often has, counts as an image.
     """
     suffix = Path(name).suffix.lower()
     nameless = not suffix or suffix[1:].isdecimal()
-    if suffix in NO_IMAGES:
+    if suffix in NAMES["texts"]:
         return Role.OTHER
     if suffix in IMAGE_SUFFIXES or (start is None and nameless) or is_picture(start or b""):
         return Role.IMAGE
-    kind = _kind(suffix, start or b"")
+    kind = foreign_kind(start or b"", suffix)
     if kind is ZIP:
-        return Role.OTHER if suffix in _DOCUMENTS else Role.ARCHIVE
+        return Role.OTHER if suffix in NAMES["documents"] else Role.ARCHIVE
     return Role.FOREIGN if kind and kind.pictures else Role.OTHER
 
 
 def why_foreign(name: str, start: bytes | None) -> str:
     """Say why a file whose role is `Role.FOREIGN` is not read."""
-    kind = _kind(Path(name).suffix.lower(), start or b"")
+    kind = foreign_kind(start or b"", Path(name).suffix.lower())
     return kind.refusal() if kind else "is not read here."
-
-
-def _kind(suffix: str, start: bytes) -> Kind | None:
-    """Tell by content before the name; the first part of an archive looks like a whole one."""
-    named = _FOREIGN_SUFFIXES.get(suffix)
-    return named if named is PART else foreign_kind(start) or named
 
 
 def list_folder(folder: Path) -> Listing:
@@ -176,7 +146,7 @@ def _role_on_disk(path: Path) -> Role | LeftOut:
     """Return what a file is to us, or why it is left out."""
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
-        known = path.suffix.lower() in IMAGE_SUFFIXES | NO_IMAGES
+        known = path.suffix.lower() in IMAGE_SUFFIXES | NAMES["texts"]
         start = first_bytes(path) if regular and not known else b""
     except OSError as error:
         # Path.is_symlink raises where one may not look.

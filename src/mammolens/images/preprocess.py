@@ -20,7 +20,6 @@ from mammolens.images.breast import (
     Breast,
     Mask,
     Pixels,
-    Polarity,
     anatomy,
     dilated,
     eroded,
@@ -105,13 +104,11 @@ class Prepared:
     Attributes:
         pixels: uint16 of shape (height, width); divide by 65535 for [0, 1] (`as_float`).
         geometry: where the pixels came from.
-        polarity: what was found, or None where the settings do not look.
         warnings: what a user should know before trusting an answer.
     """
 
     pixels: NDArray[np.uint16]
     geometry: Geometry
-    polarity: Polarity | None = None
     warnings: tuple[Warned, ...] = ()
 
 
@@ -178,7 +175,13 @@ class Preprocess(BaseModel):
         if inverted:
             pixels = 1 - pixels
         breast = seen.breast if self.mend_polarity else find_breast(seen.small)
-        warnings = _warnings(breast, seen.polarity, inverted=inverted)
+        warnings = warnings_that_hold(
+            {
+                ImageWarning.INVERTED: inverted,
+                ImageWarning.POLARITY: seen.polarity.margin < UNCERTAIN,
+                ImageWarning.NO_BREAST: breast.area < LEAST_AREA,
+            }
+        )
         breast = breast.or_everything()
         shape = height, width = pixels.shape
         crop = _crop_box(breast, shape) if self.crop else (0, 0, width, height)
@@ -195,9 +198,8 @@ class Preprocess(BaseModel):
         if flipped:
             cropped = cropped[:, ::-1]
         canvas, content = self._place(cropped)
-        return Prepared(
-            _to_levels(canvas), Geometry(shape, self.shape, crop, flipped, content), seen.polarity, warnings
-        )
+        geometry = Geometry(shape, self.shape, crop, flipped, content)
+        return Prepared(_to_levels(canvas), geometry, warnings)
 
     def _place(self, pixels: Pixels) -> tuple[Pixels, tuple[int, int, int, int]]:
         """Resize onto the canvas; a letterbox keeps the chest wall (left) at the canvas's left."""
@@ -226,16 +228,6 @@ def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
     """Resize with a triangle filter whose support grows with the shrinking (no aliasing)."""
     picture = Pillow.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(picture.resize((width, height), Pillow.Resampling.BILINEAR))
-
-
-def _warnings(breast: Breast, found: Polarity, *, inverted: bool) -> tuple[Warned, ...]:
-    return warnings_that_hold(
-        {
-            ImageWarning.INVERTED: inverted,
-            ImageWarning.POLARITY: found.margin < UNCERTAIN,
-            ImageWarning.NO_BREAST: breast.area < LEAST_AREA,
-        }
-    )
 
 
 def _crop_box(breast: Breast, shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -44,21 +44,21 @@ class Kind:
         return f"is {self.name}, which is not read here. {self.remedy}"
 
 
-def _kinds() -> tuple[Kind, ...]:
-    told = tomllib.loads(Path(__file__).with_name("kinds.toml").read_text(encoding="utf-8"))
-    return tuple(
-        Kind(
-            row["name"],
-            told["remedies"].get(row["remedy"], row["remedy"]),
-            tuple((place, bytes_.encode("latin-1")) for place, bytes_ in row.get("signatures", ())),
-            tuple(row.get("suffixes", ())),
-            row.get("pictures", True),
-        )
-        for row in told["kinds"]
+_TABLE = tomllib.loads(Path(__file__).with_name("kinds.toml").read_text(encoding="utf-8"))
+
+NAMES = {what: frozenset(names) for what, names in _TABLE["names"].items()}
+"""Names that are litter, suffixes of texts, suffixes of documents: files that are not looked into."""
+
+FOREIGN = tuple(
+    Kind(
+        row["name"],
+        _TABLE["remedies"].get(row["remedy"], row["remedy"]),
+        tuple((place, bytes_.encode("latin-1")) for place, bytes_ in row.get("signatures", ())),
+        tuple(row.get("suffixes", ())),
+        row.get("pictures", True),
     )
-
-
-FOREIGN = _kinds()
+    for row in _TABLE["kinds"]
+)
 """Every kind that is told by name."""
 
 ZIP, PART = (next(kind for kind in FOREIGN if suffix in kind.suffixes) for suffix in (".zip", ".z01"))
@@ -134,7 +134,10 @@ def is_picture(start: bytes) -> bool:
     return start.startswith(_PICTURES) or holds_dicom(start) or webp or bmp or pnm
 
 
-def foreign_kind(start: bytes) -> Kind | None:
-    """Return which kind of `FOREIGN` a file's first bytes show, or None."""
+def foreign_kind(start: bytes, suffix: str = "") -> Kind | None:
+    """Return which kind of `FOREIGN` a file is by its first bytes, else by its suffix, or None."""
+    named = next((kind for kind in FOREIGN if suffix in kind.suffixes), None)
+    if named is PART:  # the first part of an archive looks like a whole one
+        return named
     shown = (kind for kind in FOREIGN if any(start.startswith(bytes_, place) for place, bytes_ in kind.signatures))
-    return next(shown, None)
+    return next(shown, named)

@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -43,7 +42,6 @@ MOST_ROWS = 50
 _CHUNK = 1000  # rows of Parquet that are held in memory
 
 Row = dict[str, Any]
-Write = Callable[[Row], None]
 
 
 class Predictions(Sequence[Prediction]):
@@ -114,10 +112,8 @@ def written(answers: Iterable[Prediction], out: Path) -> Iterator[Prediction]:
         DataError: the ending of `out` names no format, or it cannot be written.
     """
     check_new_file(out, FORMATS)
-    with written_whole(out) as temporary, FORMATS[out.suffix.lower()](temporary) as write:
-        for answer in answers:
-            write(row_of(answer))
-            yield answer
+    with written_whole(out) as temporary:
+        yield from FORMATS[out.suffix.lower()](answers, temporary)
 
 
 def write_answers(answers: Iterable[Prediction], out: Path) -> None:
@@ -149,59 +145,45 @@ def _decision(answer: Prediction) -> str:
     """Return what is decided, whether it is to be relied on, and why not."""
     if answer.error is not None:
         return answer.error
-    doubt = " (uncertain)" if answer.decision and answer.uncertain else ""
+    uncertain = " (uncertain)" if answer.decision and answer.uncertain else ""
     why = f": {answer.reason}" if answer.reason else ""
-    return f"{answer.decision or 'none'}{doubt}{why}"
+    return f"{answer.decision or 'none'}{uncertain}{why}"
 
 
-@contextmanager
-def _csv(path: Path) -> Iterator[Write]:
+def _csv(answers: Iterable[Prediction], path: Path) -> Iterator[Prediction]:
     with path.open("w", encoding="utf-8", newline="") as stream:
         write_row(stream, COLUMNS)
-        yield lambda row: write_row(stream, row.values())
+        for answer in answers:
+            write_row(stream, row_of(answer).values())
+            yield answer
 
 
-@contextmanager
-def _json(path: Path) -> Iterator[Write]:
+def _json(answers: Iterable[Prediction], path: Path) -> Iterator[Prediction]:
     with path.open("w", encoding="utf-8") as stream:
         before = "[\n"
-
-        def write(row: Row) -> None:
-            nonlocal before
-            stream.write(before + json.dumps(row, ensure_ascii=False))
+        for answer in answers:
+            stream.write(before + json.dumps(row_of(answer), ensure_ascii=False))
             before = ",\n"
-
-        yield write
+            yield answer
         stream.write("[]\n" if before == "[\n" else "\n]\n")
 
 
-@contextmanager
-def _parquet(path: Path) -> Iterator[Write]:
+def _parquet(answers: Iterable[Prediction], path: Path) -> Iterator[Prediction]:
     import pyarrow as pa  # noqa: PLC0415 - takes longer to load than an answer takes
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    kinds = {"probability": pa.float64(), "threshold": pa.float64()}
-    kinds["uncertain"] = pa.bool_()
+    kinds = {"probability": pa.float64(), "threshold": pa.float64(), "uncertain": pa.bool_()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     rows: list[Row] = []
     with pq.ParquetWriter(path, schema) as writer:
-
-        def write(row: Row) -> None:
-            rows.append(row)
+        for answer in answers:
+            rows.append(row_of(answer))
             if len(rows) == _CHUNK:
-                flush()
-
-        def flush() -> None:
-            writer.write_table(pa.Table.from_pylist(rows, schema))
-            rows.clear()
-
-        yield write
-        flush()
+                writer.write_table(pa.Table.from_pylist(rows, schema))
+                rows = []
+            yield answer
+        writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
-FORMATS: dict[str, Callable[[Path], AbstractContextManager[Write]]] = {
-    ".csv": _csv,
-    ".json": _json,
-    ".parquet": _parquet,
-}
-"""How a file of predictions is written, by its ending."""
+FORMATS = {".csv": _csv, ".json": _json, ".parquet": _parquet}
+"""How a file of predictions is written while they pass through, by its ending."""

@@ -7,7 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -147,7 +147,7 @@ def _from_memory(given: "Dataset", name: Path) -> tuple["Dataset", Integers, tup
         dataset.set_original_encoding(is_implicit_vr=True, is_little_endian=True)
     syntax = _checked(name, dataset, dataset.file_meta.get("TransferSyntaxUID"))
     if "PixelData" in given:
-        dataset["PixelData"] = given["PixelData"]
+        dataset["PixelData"] = copy(given["PixelData"])
     return dataset, *stored_pixels(name, dataset, syntax)
 
 
