@@ -159,6 +159,20 @@ def test_items_in_memory_go_to_other_processes(model: Predictor, files: Path) ->
     assert [a.probability for a in model.predict(given)] == pytest.approx([0.8, 0.25, 0.4] * 12, abs=1e-3)
 
 
+def test_what_cannot_go_to_another_process_stops_no_other(model: Predictor, files: Path) -> None:
+    whole = (files / "a.png").read_bytes()
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8)
+    Image.fromarray(noise).save(files / "noise.png")
+    cut = Image.open(BytesIO((files / "noise.png").read_bytes()[:5000]))
+    with (files / "a.png").open("rb") as opened:
+        given: list[Any] = [cut, opened, lambda: whole, {"a": opened}, *[brightness.flat(204)] * 30]
+        answers = model.predict(given)
+    assert [answer.error is None for answer in answers] == [False] * 4 + [True] * 30
+    assert all(str(answer.path) in str(answer.error) for answer in answers[:4])
+    few = model.predict(given[:6])
+    assert [answer.error is None for answer in few] == [False] * 4 + [True] * 2
+
+
 def test_answers_are_those_of_the_command_line(mammolens: Typed, model: Predictor, files: Path, tmp_path: Path) -> None:
     paths = [files, tmp_path / "gone.png", tmp_path / "d.dcm"]
     words = ["--model", model.bundle.folder, "--level", "breast", "--point", "sensitivity-90", "--quiet"]

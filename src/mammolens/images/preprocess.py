@@ -188,11 +188,11 @@ class Preprocess(BaseModel):
         left, top, right, bottom = crop
         cropped = pixels[top:bottom, left:right]
         if self.percentiles:
-            inside = _full_size(_interior(breast.mask), pixels.shape)[top:bottom, left:right]
+            inside = full_size(_interior(breast.mask), pixels.shape)[top:bottom, left:right]
             cropped = _stretch_contrast(cropped, inside, self.percentiles)
         if self.crop:
             grown = dilated(breast.mask, _SKIN)
-            outside = ~_full_size(grown, pixels.shape)[top:bottom, left:right]
+            outside = ~full_size(grown, pixels.shape)[top:bottom, left:right]
             cropped = np.where(outside, np.float32(0), cropped)
         flipped = self.orient and breast.chest_wall_right
         if flipped:
@@ -247,7 +247,8 @@ def _interior(mask: Mask) -> Mask:
     return inner if inner.any() else mask
 
 
-def _full_size(mask: Mask, shape: tuple[int, ...]) -> Mask:
+def full_size(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    """Return a thumbnail's mask for a picture of `shape`, (height, width)."""
     picture = Pillow.fromarray(mask).resize((shape[1], shape[0]), Pillow.Resampling.NEAREST)
     return np.asarray(picture, dtype=bool)
 

@@ -1,6 +1,7 @@
 """What people have in hand → pictures, one by one, each with the name that its answer goes by."""
 
 import os
+import pickle
 import sys
 from collections.abc import Iterable, Sequence
 from io import IOBase
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mammolens.errors import ImageError
+from mammolens.errors import ImageError, reason
 from mammolens.images.archives import Input, find_inputs
 from mammolens.images.image import Image
 from mammolens.images.reading import image_of, read_image
@@ -38,6 +39,15 @@ class Named(NamedTuple):
 
     name: Path
     picture: Picture
+
+    def __reduce__(self) -> "tuple[type[Named], tuple[Path, Picture]]":
+        """Travel to another process; what cannot, such as an open file, goes as why not: it stops no batch."""
+        picture = self.picture
+        try:
+            pickle.dumps(picture)
+        except Exception as error:  # noqa: BLE001 - whatever an odd object, or a file that is read only now, trips over
+            picture = Input(self.name, self.name, problem=f"cannot be read ({reason(error)}).")
+        return Named, (self.name, picture)
 
 
 def named(pictures: Sequence[Picture]) -> list[Named]:

@@ -20,7 +20,7 @@ from scipy import ndimage
 from mammolens.data.manifest import Manifest
 from mammolens.errors import BundleError, DataError, ImageError
 from mammolens.images.breast import Mask, Pixels, anatomy, dilated
-from mammolens.images.preprocess import Preprocess
+from mammolens.images.preprocess import Preprocess, full_size
 from mammolens.images.reading import read_image
 from mammolens.judging.schema import Robustness
 from mammolens.measures.metrics import auc_difference, called, estimate, patient_weights, roc_auc, share_of
@@ -95,7 +95,7 @@ def _marked(pixels: Pixels) -> Pixels:
     """
     seen = anatomy(pixels)
     breast = seen.breast
-    mask = _enlarged(dilated(breast.mask, _SKIN), pixels.shape)
+    mask = full_size(dilated(breast.mask, _SKIN), pixels.shape)
     marks = (_letters(pixels.shape, at_right=not breast.chest_wall_right, at_top=at_top) for at_top in (True, False))
     letters = min(marks, key=lambda ink: int((ink & mask).sum()))
     marked = pixels.copy()
@@ -246,11 +246,6 @@ def _letters(shape: tuple[int, ...], *, at_right: bool, at_top: bool) -> Mask:
     anchor = ("r" if at_right else "l") + ("t" if at_top else "b")
     ImageDraw.Draw(sheet).text(place, _MARKER, fill=1, font=font, anchor=anchor)
     return np.asarray(sheet)
-
-
-def _enlarged(mask: Mask, shape: tuple[int, ...]) -> Mask:
-    picture = Pillow.fromarray(mask).resize((shape[1], shape[0]), Pillow.Resampling.NEAREST)
-    return np.asarray(picture, dtype=bool)
 
 
 def _picture(pixels: Pixels) -> Pillow.Image:
