@@ -89,7 +89,7 @@ def find_inputs(paths: Iterable[Path]) -> list[Input]:
     What does not exist, a folder or archive without images, and whatever may be an image and is not
     read, stays in the list and fails with its reason when read.
     """
-    return [found for path in paths for found in _below(path)]
+    return [row for path in paths for row in _below(path)]
 
 
 def close_archives() -> None:
@@ -108,9 +108,9 @@ def _below(path: Path) -> list[Input]:
         return [Input(path, path, problem=nothing)]
     archives = set(listing.archives)
     return [
-        found
+        one
         for row in sorted(rows, key=lambda row: row.name)
-        for found in (_unpacked(row) if row.file in archives else [row])
+        for one in (_unpacked(row) if row.file in archives else [row])
     ]
 
 
@@ -141,9 +141,9 @@ def _unpacked(outer: Input) -> list[Input]:
         except Exception as error:  # noqa: BLE001 - zipfile has no one error for what makes no sense
             return [replace(one, problem=_damaged(error))]
         rows = _members(one, archive, listed)
-        found = [x for role, row in rows for x in (inside(row) if role is Role.ARCHIVE else [row])]
-        if found:
-            return found
+        images = [image for role, row in rows for image in (inside(row) if role is Role.ARCHIVE else [row])]
+        if images:
+            return images
         others = f"others: {len(listed)}" if listed else "nothing is in it"
         return [replace(one, problem=f"the archive holds no image ({others}). {_EXPECTED}")]
 

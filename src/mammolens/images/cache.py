@@ -94,20 +94,20 @@ def prepared_pixels(paths: Sequence[Path], preprocess: Preprocess, *, progress: 
     folder = cache_folder() / "pixels" / _key(preprocess)
     with ThreadPoolExecutor(cores()) as pool:
         hashed = list(pool.map(_hash_or_reason, paths))
-    known = read_shards(folder, {digest for digest, _ in hashed})
+    places = read_shards(folder, {digest for digest, _ in hashed})
     wanted = {
         digest: path
         for path, (digest, error) in zip(paths, hashed, strict=True)
-        if error is None and digest not in known
+        if error is None and digest not in places
     }
     failed: dict[str, str] = {}
     if wanted:
         check_writable(folder)
         failed = _fill(folder, wanted, preprocess, progress=progress)
-        known |= read_shards(folder, wanted.keys())
+        places |= read_shards(folder, wanted.keys())
     errors = tuple(error or failed.get(digest) for digest, error in hashed)
     digests = tuple(digest for digest, _ in hashed)
-    return CachedPixels(errors, digests, preprocess.shape, tuple(map(known.get, digests)))
+    return CachedPixels(errors, digests, preprocess.shape, tuple(map(places.get, digests)))
 
 
 def prepare(path: Path, preprocess: Preprocess) -> Prepared | str:
@@ -184,12 +184,7 @@ def write_shards(folder: Path, made: Iterable[tuple[str, NDArray[Any]]], size: i
 def _fill(folder: Path, wanted: dict[str, Path], preprocess: Preprocess, *, progress: bool) -> dict[str, str]:
     """Prepare what is wanted, write it, and return why some could not be."""
     work = map_in_order(partial(prepare, preprocess=preprocess), list(wanted.values()))
-    results = tracked(
-        zip(wanted, work, strict=True),
-        "Preparing images",
-        len(wanted),
-        visible=progress and bool(wanted),
-    )
+    results = tracked(zip(wanted, work, strict=True), "Preparing images", len(wanted), visible=progress)
     failed: dict[str, str] = {}
 
     def readable() -> Iterator[tuple[str, NDArray[np.uint16]]]:

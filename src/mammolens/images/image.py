@@ -5,6 +5,9 @@ Knows nothing of breasts: what the pixels show is `breast.py`'s business.
 
 import os
 import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammolens.errors import ImageError
+from mammolens.errors import ImageError, reason
 from mammolens.files import why_not_opened
 from mammolens.records import Laterality, Special, View, Warned
 
@@ -107,6 +110,19 @@ def grey_of(samples: NDArray[Any], white: float) -> tuple[NDArray[np.float32], b
     return np.clip(samples @ (_LUMA / np.float32(white)), 0, 1), bool(colour)
 
 
+@contextmanager
+def damage_told(path: Path, sentence: str) -> Iterator[None]:
+    """Turn whatever a parser trips over into an ImageError: `sentence`, with the reason in its braces."""
+    try:
+        # Parsers remark on oddities of files that they read all the same; the rest raises.
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"{path}: {sentence.format(reason(error))}") from error
+
+
 def check_file(path: Path) -> None:
     """Refuse a file that should not be opened.
 
@@ -114,20 +130,20 @@ def check_file(path: Path) -> None:
         ImageError: it is missing, no file, locked, empty or too large.
     """
     try:
-        found = path.stat()
-        if stat.S_ISREG(found.st_mode):  # to open a pipe would be to wait for ever
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):  # to open a pipe would be to wait for ever
             os.close(os.open(path, os.O_RDONLY))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise ImageError(f"{path}: {why_not_opened(path, error)}") from error
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise ImageError(f"{path}: is a folder; one image was expected. Name a file in it.")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise ImageError(f"{path}: is a pipe or a device; a file was expected.")
-    if found.st_size == 0:
+    if status.st_size == 0:
         raise ImageError(f"{path}: the file is empty. Copy it anew.")
-    if found.st_size > MAX_BYTES:
+    if status.st_size > MAX_BYTES:
         raise ImageError(
-            f"{path}: {found.st_size / 2**20:.0f} MiB is over the limit of {MAX_BYTES // 2**20} MiB a file."
+            f"{path}: {status.st_size / 2**20:.0f} MiB is over the limit of {MAX_BYTES // 2**20} MiB a file."
         )
 
 

@@ -98,19 +98,19 @@ def why_foreign(name: str, start: bytes | None) -> str:
 
 def list_folder(folder: Path) -> Listing:
     """List what is below `folder`, links followed; what cannot be looked at is in `left_out`."""
-    found: dict[Role, list[Path]] = {role: [] for role in Role}
+    by_role: dict[Role, list[Path]] = {role: [] for role in Role}
     left_out = []
     for path in _files(folder, ()):
         role = path if isinstance(path, LeftOut) else _role_on_disk(path)
         if isinstance(role, LeftOut):
             left_out.append(role)
         elif isinstance(path, Path):
-            found[role].append(path)
+            by_role[role].append(path)
     return Listing(
-        tuple(sorted(found[Role.IMAGE])),
-        tuple(sorted(found[Role.ARCHIVE])),
+        tuple(sorted(by_role[Role.IMAGE])),
+        tuple(sorted(by_role[Role.ARCHIVE])),
         tuple(sorted(left_out, key=lambda one: one.path)),
-        tuple(sorted(found[Role.OTHER])),
+        tuple(sorted(by_role[Role.OTHER])),
     )
 
 
@@ -121,8 +121,8 @@ def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path | 
         key = here.st_dev, here.st_ino
         if key in above:
             return
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(folder) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
     except OSError as error:
         yield LeftOut(folder, f"this folder cannot be looked into ({error.strerror}).")
         return

@@ -2,8 +2,6 @@
 
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,16 @@ from PIL import Image as Pillow
 from PIL import ImageChops, UnidentifiedImageError
 
 from mammolens.errors import ImageError
-from mammolens.images.image import COLOUR_SHARE, COLOUR_TOLERANCE, FAINT, MAX_PIXELS, Image, check_size, grey_of
+from mammolens.images.image import (
+    COLOUR_SHARE,
+    COLOUR_TOLERANCE,
+    FAINT,
+    MAX_PIXELS,
+    Image,
+    check_size,
+    damage_told,
+    grey_of,
+)
 from mammolens.images.tiff import SIGNATURES, read_tiff
 from mammolens.records import ImageWarning, Warned, warnings_that_hold
 
@@ -43,6 +50,8 @@ _FRAMES = {0xC3: "lossless JPEG", 0xF7: "JPEG-LS"} | dict.fromkeys(
 """JPEG that is not for viewers, by its start of frame (ISO/IEC 10918-1 table B.1, 14495-1 C.1)."""
 _HEAD = 2**16  # bytes that it is looked for in
 
+_DAMAGED = "the image data is damaged or cut short ({}). Copy the file anew."
+
 _Grey = NDArray[np.float32]
 
 
@@ -59,7 +68,7 @@ def read_raster(path: Path) -> Image:
         ImageError: the file is too large or small, truncated, animated, not an image, of numbers
             without a known black and white, or its content contradicts its name.
     """
-    with _damage_told(path):
+    with damage_told(path, _DAMAGED):
         with path.open("rb") as file:
             start = file.read(4)
         return _warned(_read_tiff(path) if start in SIGNATURES else _read_others(path))
@@ -71,7 +80,7 @@ def image_of_picture(picture: Pillow.Image, name: Path) -> Image:
     Raises:
         ImageError: it is too large or small, damaged, animated, or of numbers without a known black and white.
     """
-    with _damage_told(name):
+    with damage_told(name, _DAMAGED):
         said = _check_frames(name, picture)
         return _warned(_assembled(picture, *_to_grey(name, picture), _alpha(picture), said))
 
@@ -102,19 +111,6 @@ def image_of_array(array: NDArray[Any], name: Path) -> Image:
     samples = array if whole else array.astype(np.float32)
     pixels, colour = grey_of(samples, 2**bits - 1 if whole else 1)
     return _warned(Image(pixels, "array", bits if whole else 1 if kind == "b" else 16, colour))
-
-
-@contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    """Turn whatever a parser raises into one error."""
-    try:
-        # Pillow remarks on odd tags of files that it reads all the same; the rest raises.
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    except ImageError:
-        raise
-    except Exception as error:  # parsers raise whatever they trip over
-        raise ImageError(f"{path}: the image data is damaged or cut short ({error}). Copy the file anew.") from error
 
 
 def _warned(image: Image) -> Image:

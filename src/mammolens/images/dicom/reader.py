@@ -3,10 +3,7 @@
 Nothing is decoded before its header is checked.
 """
 
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import copy, deepcopy
 from io import BytesIO
 from pathlib import Path
@@ -15,11 +12,11 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mammolens.errors import ImageError, reason
+from mammolens.errors import ImageError
 from mammolens.images.dicom.header import add_frame_groups, complete, header_of, image_type, text, whole
 from mammolens.images.dicom.pixels import check_storage, stored_pixels
 from mammolens.images.dicom.values import Integers, ignored, shown
-from mammolens.images.image import FAINT, MAX_BYTES, Header, Image, grey_of
+from mammolens.images.image import FAINT, MAX_BYTES, Header, Image, damage_told, grey_of
 from mammolens.records import ImageWarning, View, Warned, warnings_that_hold
 
 if TYPE_CHECKING:
@@ -39,6 +36,7 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # 0002 or 0008; the las
 _TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"
 _SYNTHETIC = "GENERATED_2D"
 
+_DAMAGED = "the DICOM data is damaged or of an unknown form ({}). Copy the file anew, or export it uncompressed."
 _UNTOLD = (None, "OT")
 _CONTRADICTIONS = {("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")}
 _LEARNT = {None, View.CC, View.MLO}
@@ -79,7 +77,7 @@ def read_dicom(path: Path) -> Image:
             cannot be decoded here; or it shows something other than one mammogram: another
             modality, tomosynthesis, several frames, no picture at all.
     """
-    with _damage_told(path):
+    with damage_told(path, _DAMAGED):
         return _shown(*_from_file(path))
 
 
@@ -89,24 +87,8 @@ def image_of_dataset(dataset: "Dataset", name: Path) -> Image:
     Raises:
         ImageError: as for a file.
     """
-    with _damage_told(name):
+    with damage_told(name, _DAMAGED):
         return _shown(*_from_memory(dataset, name))
-
-
-@contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    """Turn whatever pydicom and its decoders raise into one error."""
-    try:
-        # pydicom remarks on odd values of files that it reads all the same; the rest raises.
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    except ImageError:
-        raise
-    except Exception as error:  # whatever they trip over
-        raise ImageError(
-            f"{path}: the DICOM data is damaged or of an unknown form ({reason(error)}). "
-            "Copy the file anew, or export it uncompressed."
-        ) from error
 
 
 def _shown(dataset: "Dataset", stored: Integers, doubts: tuple[Warned, ...]) -> Image:
