@@ -156,12 +156,12 @@ def test_what_is_judged_is_what_is_served(folder: Path, pictures: list[Path], po
 def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], point: str) -> None:
     """Looked at once, at the default point, and decided anew, as the page does."""
     pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
-    from mammolens.app.cases import case_report, decided, look  # noqa: PLC0415
+    from mammolens.app.cases import answered, case_report, decided  # noqa: PLC0415
 
     predictor = Predictor.load(folder)
     record = predictor.bundle.record
     for path, source in zip(pictures, find_inputs(pictures), strict=True):
-        other = decided(look(predictor, source), "sensitivity-90", record.rules())
+        other = decided(answered(predictor, source), "sensitivity-90", record.rules())
         case = decided(other, point, record.rules())
         said = by_hand(Level.IMAGE, point, GREYS.get(path.name), sets=bool(record.conformal))
         assert (case.answer.decision, case.answer.uncertain, case.answer.reason) == said

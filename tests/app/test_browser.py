@@ -28,7 +28,7 @@ pytest.importorskip("playwright", reason="pip install 'mammolens[dev]'")
 
 from playwright.sync_api import Browser, FilePayload, Page, Response, expect, sync_playwright
 
-from mammolens.app.examples import EXAMPLES, drawn
+from mammolens.app.uploads import EXAMPLES, drawn
 from mammolens.cli import app as command_line
 from mammolens.model.bundle import packaged_bundles
 from mammolens.reports.case import blocks

@@ -1,14 +1,18 @@
-"""`Case`s: pictures read and answered for, how views hang side by side, the report of one."""
+"""`Case`s: pictures read and answered for, how views hang side by side, how one is drawn, the report of one."""
 
+import base64
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from mammolens.app.uploads import png
 from mammolens.errors import ImageError, reason
 from mammolens.images.archives import Input
 from mammolens.images.breast import LEAST_AREA, Pixels, anatomy
@@ -19,29 +23,32 @@ from mammolens.model.rules import Rules
 from mammolens.model.rules import decided as decided_at
 from mammolens.records import Laterality, Level, Prediction, View
 from mammolens.reports.case import Case, case_page
-from mammolens.serving.overlay import caption, overlay
+from mammolens.serving.overlay import caption, heat_of_size, overlay
 from mammolens.serving.predictor import Predictor
 
 LONGEST = 1400
 """Pixels of the longer side of a picture as it is kept and shown."""
 
-_SIDES = {
-    "L": Laterality.LEFT,
-    "R": Laterality.RIGHT,
-    "LEFT": Laterality.LEFT,
-    "RIGHT": Laterality.RIGHT,
+CONFIG: dict[str, Any] = {
+    "scrollZoom": True,
+    "doubleClick": "reset",
+    "displaylogo": False,
+    "modeBarButtons": [["zoomIn2d", "zoomOut2d", "resetScale2d"]],
 }
-_VIEWS = {str(view): view for view in View if view is not View.AT}  # "at" is a word, too
+"""Of figures: the wheel or two fingers zoom, dragging moves, a double click shows the whole picture."""
+
+_MODE_BAR = {"bgcolor": "rgba(20,26,32,0.6)", "color": "#e4e8ec", "activecolor": "#ffffff", "orientation": "v"}
+_HEAT_LONGEST = 700  # pixels; the map itself has 256 at most, and browsers smooth
+_VIEWS = "|".join(view for view in View if view is not View.AT)  # "at" is a word, too
+_PLACE = re.compile(rf"(?P<side>LEFT|RIGHT)|(?P<letter>[LR])?(?P<view>{_VIEWS})?")
 
 
-def look(predictor: Predictor, source: Input) -> Case:
+def answered(predictor: Predictor, source: Input) -> Case:
     """Read one picture and answer for it. What goes wrong becomes the case's error."""
     try:
         with source.on_disk() as path:
             answer = next(predictor.answers([Input(source.name, path)]))
-            if answer.error is not None:
-                return Case(answer)
-            return _seen(answer, read_image(path))
+            return Case(answer) if answer.error is not None else _with_picture(answer, read_image(path))
     except ImageError as error:
         told = reason(error)
     except Exception as error:  # noqa: BLE001 - one file stops no other, and reaches no log
@@ -54,25 +61,48 @@ def decided(case: Case, point: str, rules: Rules) -> Case:
     return replace(case, answer=decided_at(case.answer, Level.IMAGE, point, rules))
 
 
+def _with_picture(answer: Prediction, image: Image) -> Case:
+    side, view = side_and_view(str(answer.path))
+    breast = anatomy(image.pixels).breast
+    height, width = image.pixels.shape
+    small = image.pixels
+    if max(height, width) > LONGEST:
+        small = np.asarray(Pillow.fromarray(small).resize(_fitting(small.shape, LONGEST), Pillow.Resampling.BOX))
+    return Case(
+        answer=answer,
+        picture=np.rint(np.clip(small, 0, 1) * 65535).astype(np.uint16),
+        facts=f"{image.format}, {width} × {height} pixels, {image.bit_depth} bits",
+        laterality=answer.laterality or side,
+        view=answer.view or view,
+        told_by_name=(answer.laterality is None and side is not None) or (answer.view is None and view is not None),
+        chest_wall_right=breast.chest_wall_right if breast.area >= LEAST_AREA else None,
+    )
+
+
+def _fitting(shape: tuple[int, ...], longest: int) -> tuple[int, int]:
+    """Return the (width, height) of a picture whose longer side is made no longer than `longest`."""
+    scale = min(1.0, longest / max(shape))
+    height, width = (max(1, round(side * scale)) for side in shape)
+    return width, height
+
+
 def side_and_view(name: str) -> tuple[Laterality | None, View | None]:
     """Return what a file's name says: ``L_CC``, ``RMLO``, ``left-mlo``. A contradiction is None.
 
     A lone L or R counts only beside a view: many names have one for other reasons.
     """
-    sides: set[Laterality] = set()
-    lone: set[Laterality] = set()
-    views: set[View] = set()
-    for token in _tokens(name):
-        if token in _SIDES:
-            (lone if len(token) == 1 else sides).add(_SIDES[token])
-        elif token in _VIEWS:
-            views.add(_VIEWS[token])
-        elif token[:1] in _SIDES and token[1:] in _VIEWS:
-            sides.add(_SIDES[token[0]])
-            views.add(_VIEWS[token[1:]])
+    places = [place for token in _tokens(name) if (place := _PLACE.fullmatch(token))]
+    views = {place["view"] for place in places if place["view"]}
+    sides = {place["side"][0] for place in places if place["side"]}
     if views:
-        sides |= lone
-    return (sides.pop() if len(sides) == 1 else None, views.pop() if len(views) == 1 else None)
+        sides |= {place["letter"] for place in places if place["letter"]}
+    side, view = (only.pop() if len(only) == 1 else None for only in (sides, views))
+    return Laterality(side) if side else None, View(view) if view else None
+
+
+def _tokens(name: str) -> list[str]:
+    stem = re.sub(r"\.[A-Za-z]+$", "", name)
+    return re.findall(r"[A-Z0-9]+", stem.upper())
 
 
 def exam_of(case: Case, cases: Sequence[Case]) -> list[Case]:
@@ -83,13 +113,15 @@ def exam_of(case: Case, cases: Sequence[Case]) -> list[Case]:
     """
     if case.place is None:
         return [case]
-    known = [one for one in cases if one.place]
-    if case.answer.patient_id is not None:
-        return [one for one in known if one.answer.patient_id == case.answer.patient_id]
-    nameless = [one for one in known if one.answer.patient_id is None]
-    if len({one.place for one in nameless}) == len(nameless):
-        return nameless
-    return [one for one in nameless if _rest(one.name) == _rest(case.name)]
+    same_patient = [one for one in cases if one.place and one.answer.patient_id == case.answer.patient_id]
+    if case.answer.patient_id is not None or len({one.place for one in same_patient}) == len(same_patient):
+        return same_patient
+    return [one for one in same_patient if _rest(one.name) == _rest(case.name)]
+
+
+def _rest(name: str) -> list[str]:
+    """Return what is left of a name without side and view."""
+    return [token for token in _tokens(name) if not _PLACE.fullmatch(token)]
 
 
 def hung(case: Case, cases: Sequence[Case]) -> list[tuple[Case | None, Case | None]]:
@@ -106,6 +138,69 @@ def hung(case: Case, cases: Sequence[Case]) -> list[tuple[Case | None, Case | No
     return list(zip_longest(one_side[::2], one_side[1::2]))
 
 
+def shown(picture: NDArray[np.uint16], window: tuple[float, float], *, inverted: bool) -> NDArray[np.uint8]:
+    """Return the picture in grey levels 0 to 255 through a contrast window.
+
+    Args:
+        picture: (height, width).
+        window: what is shown black and white, as shares of the picture's own range from dark to
+            bright: ascending, each in [0, 1].
+        inverted: whether black and white change places afterwards.
+    """
+    low, high = float(picture.min()), float(picture.max())
+    black, white = (low + share * (high - low) for share in window)
+    levels = np.clip((picture.astype(np.float32) - black) / max(white - black, 1.0), 0, 1)
+    return np.rint(255 * (1 - levels if inverted else levels)).astype(np.uint8)
+
+
+def figure(
+    picture: NDArray[np.uint8],
+    score_map: Pixels | None = None,
+    *,
+    opacity: float = 0.0,
+    mirrored: bool = False,
+    identity: str = "",
+) -> go.Figure:
+    """Draw a picture and, over it, where the network looked: Plotly zooms and pans it in the browser alone.
+
+    Args:
+        picture: (height, width), as `shown` returns it.
+        score_map: of any size, over the whole picture, in [0, 1]; None draws none.
+        opacity: of the hottest places, in [0, 1].
+        mirrored: left and right change places.
+        identity: zoom is kept for as long as this stays the same.
+    """
+    height, width = picture.shape
+    layers = [_layer(picture, picture.shape, mirrored=mirrored)]
+    if score_map is not None and opacity > 0:
+        heat = heat_of_size(score_map, _fitting(picture.shape, _HEAT_LONGEST))
+        # Plotly draws one image a place and layer.
+        layers.append(_layer(heat, picture.shape, mirrored=mirrored) | {"opacity": opacity, "layer": "above"})
+    # Without a trace there are no axes to zoom.
+    drawing = go.Figure(go.Scatter(x=[0, width], y=[0, height], mode="markers", marker_opacity=0, hoverinfo="skip"))
+    hidden = {"visible": False, "constrain": "domain"}
+    drawing.update_layout(
+        images=layers,
+        xaxis={"range": [0, width], **hidden},
+        yaxis={"range": [height, 0], "scaleanchor": "x", "constraintoward": "top", **hidden},
+        dragmode="pan",
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        modebar=_MODE_BAR,
+        uirevision=f"{identity} {mirrored}",
+    )
+    return drawing
+
+
+def _layer(pixels: NDArray[np.uint8], shape: tuple[int, ...], *, mirrored: bool) -> dict[str, Any]:
+    """Return pixels of any size as an image over the whole of a picture of `shape`."""
+    content = png(np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels)
+    height, width = shape
+    place = {"xref": "x", "yref": "y", "x": 0, "y": 0, "sizex": width, "sizey": height, "sizing": "stretch"}
+    return {"source": f"data:image/png;base64,{base64.b64encode(content).decode()}", "layer": "below", **place}
+
+
 def case_report(case: Case, record: BundleRecord) -> str:
     """Return the report of a case as one self-contained page of HTML, A4 when printed."""
     pictures = []
@@ -115,38 +210,3 @@ def case_report(case: Case, record: BundleRecord) -> str:
         if case.answer.score_map is not None:
             pictures.append((overlay(pixels, case.answer.score_map), caption([case.answer.score_map])))
     return case_page(case, record, pictures)
-
-
-def _seen(answer: Prediction, image: Image) -> Case:
-    side, view = side_and_view(str(answer.path))
-    breast = anatomy(image.pixels).breast
-    height, width = image.pixels.shape
-    return Case(
-        answer=answer,
-        picture=_shrunk(image.pixels),
-        facts=f"{image.format}, {width} × {height} pixels, {image.bit_depth} bits",
-        laterality=answer.laterality or side,
-        view=answer.view or view,
-        told_by_name=(answer.laterality is None and side is not None) or (answer.view is None and view is not None),
-        chest_wall_right=breast.chest_wall_right if breast.area >= LEAST_AREA else None,
-    )
-
-
-def _shrunk(pixels: Pixels) -> NDArray[np.uint16]:
-    scale = min(1.0, LONGEST / max(pixels.shape))
-    width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
-    small = pixels
-    if scale < 1:
-        small = np.asarray(Pillow.fromarray(pixels).resize((width, height), Pillow.Resampling.BOX))
-    return np.rint(np.clip(small, 0, 1) * 65535).astype(np.uint16)
-
-
-def _tokens(name: str) -> list[str]:
-    stem = re.sub(r"\.[A-Za-z]+$", "", name)
-    return [token for token in re.split(r"[^A-Z0-9]+", stem.upper()) if token]
-
-
-def _rest(name: str) -> tuple[str, ...]:
-    """Return what is left of a name without side and view."""
-    placed = {*_SIDES, *_VIEWS, *(side + view for side in "LR" for view in _VIEWS)}
-    return tuple(token for token in _tokens(name) if token not in placed)

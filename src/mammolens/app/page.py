@@ -6,6 +6,7 @@ Answers are kept in the session alone: two people at one page never see each oth
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -13,10 +14,8 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mammolens.app.cases import case_report, decided, hung, look
-from mammolens.app.examples import EXAMPLES, drawn
-from mammolens.app.uploads import MAX_FILE, MAX_IMAGES, Upload, admitted, as_inputs
-from mammolens.app.viewer import CONFIG, figure, shown
+from mammolens.app.cases import CONFIG, answered, case_report, decided, figure, hung, shown
+from mammolens.app.uploads import EXAMPLES, MAX_FILE, MAX_IMAGES, Upload, admitted, as_inputs, drawn
 from mammolens.errors import MammolensError
 from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.model.bundle import BundleRecord
@@ -36,7 +35,11 @@ def page(model: str | None) -> None:
     style = resources.files("mammolens.app").joinpath("streamlit.css").read_text("utf-8")
     st.html(f"{blocks.style()}<style>{style}</style>")
     st.html(blocks.banner())
-    predictor = _opened(model)
+    try:
+        predictor = _predictor(model)
+    except MammolensError as error:
+        st.error(_literal(str(error)))
+        st.stop()
     record = predictor.bundle.record
     st.html(blocks.title() + blocks.limits(record))
     complaints = st.container()
@@ -54,17 +57,23 @@ def page(model: str | None) -> None:
     st.html(blocks.footer(record))
 
 
+@st.cache_resource(show_spinner="Opening the model")
+def _predictor(model: str | None) -> Predictor:
+    return Predictor.load(model)
+
+
 def _results(record: BundleRecord, cases: Sequence[Case], columns: Sequence[DeltaGenerator]) -> None:
     """Show the pictures, the answer for the one that is chosen, and all answers."""
     choice, picture, answer = columns
     with choice:
         number = _number_of_shown(cases)
+    points = list(record.operating_points[Level.IMAGE])
     with answer:
         verdict = st.container()
         point = st.selectbox(
             "Operating point",
-            list(record.operating_points[Level.IMAGE]),
-            index=list(record.operating_points[Level.IMAGE]).index(record.default_operating_point),
+            points,
+            index=points.index(record.default_operating_point),
             format_func=point_name,
             key="point",
             help="Where the line between tumor and no tumor is drawn.",
@@ -77,20 +86,9 @@ def _results(record: BundleRecord, cases: Sequence[Case], columns: Sequence[Delt
     with picture:
         _pictures(cases[number], cases)
     if len(cases) > 1:
-        _all_answers(cases)
-
-
-@st.cache_resource(show_spinner="Opening the model")
-def _predictor(model: str | None) -> Predictor:
-    return Predictor.load(model)
-
-
-def _opened(model: str | None) -> Predictor:
-    try:
-        return _predictor(model)
-    except MammolensError as error:
-        st.error(_literal(str(error)))
-        st.stop()
+        st.html(blocks.heading(f"All {len(cases)} pictures"))
+        rows, told = pd.DataFrame([table_row(case) for case in cases]), "Answers for all pictures"
+        st.dataframe(rows, hide_index=True, key="table", on_select=_clicked, selection_mode="single-row", alt=told)
 
 
 def _chosen() -> list[Upload]:
@@ -119,13 +117,19 @@ def _chosen() -> list[Upload]:
 
 
 def _dropped() -> None:
-    """Let go of the example."""
+    """Take the example away."""
     st.session_state.update({"example": None, "shown": None})
 
 
 def _picked() -> None:
-    """Let go of the files: an uploader under another key is an empty one."""
+    """Take the files away: an uploader under another key is an empty one."""
     st.session_state.update({"round": st.session_state.get("round", 0) + 1, "shown": None})
+
+
+def _clicked() -> None:
+    """Show the picture whose row was clicked."""
+    if rows := st.session_state["table"].selection.rows:
+        st.session_state["shown"] = rows[0]
 
 
 def _looked_at(predictor: Predictor, uploads: Sequence[Upload]) -> tuple[list[Case], list[str]]:
@@ -133,25 +137,21 @@ def _looked_at(predictor: Predictor, uploads: Sequence[Upload]) -> tuple[list[Ca
 
     Only new uploads are looked at. Those that were taken away are forgotten.
     """
-    known: dict[str, tuple[list[Case], list[str]]] = st.session_state.get("looked at", {})
-    kept = {upload.key: known[upload.key] for upload in uploads if upload.key in known}
+    before: dict[str, tuple[list[Case], list[str]]] = st.session_state.get("looked at", {})
+    kept = {upload.key: before[upload.key] for upload in uploads if upload.key in before}
     st.session_state["looked at"] = kept
     for number, upload in enumerate(uploads, start=1):
-        if upload.key not in kept:
-            with st.spinner(f"Looking at file {number} of {len(uploads)}"):
-                kept[upload.key] = _look_at(predictor, upload)
-    cases = [case for found, _ in kept.values() for case in found]
-    return cases[:MAX_IMAGES], [text for _, cut in kept.values() for text in cut]
-
-
-def _look_at(predictor: Predictor, upload: Upload) -> tuple[list[Case], list[str]]:
-    with as_inputs(upload) as found:
-        cases = [look(predictor, source) for source in found[:MAX_IMAGES]]
-    cut = (
-        f"{upload.name}: of its {len(found):,} images the first {MAX_IMAGES} are shown. For the others use "
-        "`mammolens predict` on the command line."
-    )
-    return cases, [cut] if len(found) > MAX_IMAGES else []
+        if upload.key in kept:
+            continue
+        with st.spinner(f"Looking at file {number} of {len(uploads)}"), as_inputs(upload) as sources:
+            cases = [answered(predictor, source) for source in sources[:MAX_IMAGES]]
+        cut = (
+            f"{upload.name}: of its {len(sources):,} images the first {MAX_IMAGES} are shown. For the others use "
+            "`mammolens predict` on the command line."
+        )
+        kept[upload.key] = cases, [cut] if len(sources) > MAX_IMAGES else []
+    all_cases = [case for cases, _ in kept.values() for case in cases]
+    return all_cases[:MAX_IMAGES], [text for _, cut in kept.values() for text in cut]
 
 
 def _complain(cases: Sequence[Case], refused: Sequence[str]) -> None:
@@ -159,8 +159,7 @@ def _complain(cases: Sequence[Case], refused: Sequence[str]) -> None:
     errors = [case.answer.error for case in cases if case.answer.error is not None]
     said = [_literal(text) for text in (*refused, *errors)]
     if len(said) > _MOST_COMPLAINTS:
-        more = f"And {len(said) - _MOST_COMPLAINTS} more: see the table."
-        said = [*said[:_MOST_COMPLAINTS], more]
+        said[_MOST_COMPLAINTS:] = [f"And {len(said) - _MOST_COMPLAINTS} more: see the table."]
     if said:
         st.error("\n\n".join(said))
 
@@ -194,87 +193,54 @@ def _meaning(case: Case, record: BundleRecord, point: str) -> None:
 
 def _pictures(case: Case, cases: Sequence[Case]) -> None:
     """Show the chosen picture, or its exam as it hangs, and below it what can be turned."""
-    exam = [one for row in hung(case, cases) for one in row if one is not None]
+    rows = hung(case, cases)
+    exam = [one for row in rows for one in row if one is not None]
     place = st.container()
     with st.container(key="controls"):
         left, right = st.columns(2, gap="medium")
     low, high = left.slider("Contrast window, % of the picture's range", 0, 100, (0, 100), key="window")
     opacity = right.slider("Heatmap opacity, %", 0, 100, 50, 5, key="opacity")
     inverted = left.toggle("Exchange black and white", key="inverted")
-    together = False
-    if len(exam) > 1:
-        together = right.toggle("Views side by side", value=True, key="together")
+    together = len(exam) > 1 and right.toggle("Views side by side", value=True, key="together")
     window = (low / 100, max(high, low + 1) / 100)
+    show = partial(_picture, window=window, inverted=inverted, opacity=opacity / 100)
     with place:
-        if together:
-            for row in hung(case, cases):
-                _row(row, case, window, inverted=inverted, opacity=opacity / 100)
-        else:
-            _picture(case, "one", window, inverted=inverted, opacity=opacity / 100)
+        if not together:
+            show(case, "one", mirrored=False)
+        for row in rows if together else []:
+            # Chest walls meet in the middle where a row has both sides.
+            with st.container(key=f"row {next(one.view for one in row if one)}"):
+                columns = st.columns(2, gap="xxsmall")
+            for column, one in zip(columns, row, strict=True):
+                if one is not None:
+                    with column:
+                        st.html(blocks.caption(one, mirrored=one.hangs_mirrored, chosen=one is case))
+                        show(one, " ".join(one.place or ()), mirrored=one.hangs_mirrored)
         maps = [one.answer.score_map for one in (exam if together else [case]) if one.answer.score_map is not None]
         if opacity and maps:
             st.caption(caption(maps))
 
 
-def _row(
-    row: Sequence[Case | None],
-    chosen: Case,
-    window: tuple[float, float],
-    *,
-    inverted: bool,
-    opacity: float,
+def _picture(
+    case: Case, key: str, *, window: tuple[float, float], inverted: bool, opacity: float, mirrored: bool
 ) -> None:
-    """Show two pictures beside each other, chest walls in the middle if they are of two sides."""
-    with st.container(key=f"row {next(one.view for one in row if one)}"):
-        columns = st.columns(2, gap="xxsmall")
-    for column, case in zip(columns, row, strict=True):
-        if case is not None:
-            with column:
-                st.html(blocks.caption(case, mirrored=case.hangs_mirrored, chosen=case is chosen))
-                key = " ".join(case.place or ())
-                _picture(case, key, window, inverted=inverted, opacity=opacity)
-
-
-def _picture(case: Case, key: str, window: tuple[float, float], *, inverted: bool, opacity: float) -> None:
     if case.picture is None:
         return
-    drawn_picture = figure(
-        shown(case.picture, window, inverted=inverted),
-        case.answer.score_map,
-        opacity=opacity,
-        mirrored=case.hangs_mirrored and key != "one",
-        identity=case.name,
-    )
+    grey = shown(case.picture, window, inverted=inverted)
+    drawing = figure(grey, case.answer.score_map, opacity=opacity, mirrored=mirrored, identity=case.name)
+    told = f"{subject(case)}. {class_name(case)}."
     st.html(blocks.shape_of(f"picture-{key.replace(' ', '-')}", case.picture.shape))
     with st.container(key=f"picture {key}", height=400, border=False):
-        st.plotly_chart(
-            drawn_picture,
-            key=f"figure {key}",
-            config=CONFIG,
-            theme=None,
-            height="stretch",
-            alt=f"{subject(case)}. {class_name(case)}.",
-        )
+        st.plotly_chart(drawing, key=f"figure {key}", config=CONFIG, theme=None, height="stretch", alt=told)
 
 
 def _downloads(cases: Sequence[Case], number: int, record: BundleRecord) -> None:
-    case = cases[number]
-    st.download_button(
-        "Report of this picture (HTML, prints on A4)",
-        lambda: case_report(case, record),
-        f"mammolens-report-{number + 1}.html",
-        "text/html",
-        on_click="ignore",
-        width="stretch",
-    )
-    st.download_button(
-        "All answers (CSV)" if len(cases) > 1 else "The answer (CSV)",
-        lambda: _csv(cases),
-        "mammolens-answers.csv",
-        "text/csv",
-        on_click="ignore",
-        width="stretch",
-    )
+    report, answers = "Report of this picture (HTML, prints on A4)", "All answers (CSV)"
+    for label, content, name, kind in (
+        (report, lambda: case_report(cases[number], record), f"mammolens-report-{number + 1}.html", "text/html"),
+        (answers if len(cases) > 1 else "The answer (CSV)", lambda: _csv(cases), "mammolens-answers.csv", "text/csv"),
+    ):
+        st.download_button(label, content, name, kind, on_click="ignore", width="stretch")
 
 
 def _csv(cases: Sequence[Case]) -> bytes:
@@ -283,26 +249,6 @@ def _csv(cases: Sequence[Case]) -> bytes:
         path = Path(folder) / "answers.csv"
         write_answers((case.answer for case in cases), path)
         return path.read_bytes()
-
-
-def _all_answers(cases: Sequence[Case]) -> None:
-    """Show a row a picture; a click shows it above."""
-    st.html(blocks.heading(f"All {len(cases)} pictures"))
-    rows = pd.DataFrame([table_row(case) for case in cases])
-    st.dataframe(
-        rows,
-        hide_index=True,
-        key="table",
-        on_select=_clicked,
-        selection_mode="single-row",
-        alt="Answers for all pictures",
-    )
-
-
-def _clicked() -> None:
-    rows = st.session_state["table"].selection.rows
-    if rows:
-        st.session_state["shown"] = rows[0]
 
 
 def _literal(text: str) -> str:

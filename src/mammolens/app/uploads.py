@@ -1,17 +1,25 @@
-"""What someone drops on the page: how much of it is taken, and how it gets to the reader.
+"""What someone drops on the page, or the example chosen instead: how much is taken, and how it gets to the reader.
 
 A dropped file is on disk only while it is read, in a folder of its own that is deleted at once.
 """
 
+import io
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from mammolens.images import archives
 from mammolens.images.archives import Input, find_inputs
+from mammolens.phantoms.drawing import VIEWS, draw_patient, draw_view
+from mammolens.records import Laterality
 
 MAX_FILE = 200 * 2**20
 """Bytes of one file; the largest mammograms are below 100 MB."""
@@ -23,6 +31,7 @@ MAX_IMAGES = 100
 """Images on the page at one time, those in archives included."""
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
+_POPULATION = 2026  # of synthetic patients: no model that ships has learnt from one of it
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,12 @@ def as_inputs(upload: Upload) -> Iterator[list[Input]]:
     They are named as their owner names them: the folder that holds them is never told.
     """
     name = safe_name(upload.name)
+    suffix = PurePosixPath(name).suffix
     with tempfile.TemporaryDirectory(prefix="mammolens-") as folder:
-        path = Path(folder) / f"file{_suffix(name)}"
+        path = Path(folder) / f"file{suffix if _SUFFIX.fullmatch(suffix) else ''}"
         path.write_bytes(upload.content)
         try:
-            found = find_inputs([path])
-            yield [replace(one, name=Path(name) / one.name.relative_to(path)) for one in found]
+            yield [replace(one, name=Path(name) / one.name.relative_to(path)) for one in find_inputs([path])]
         finally:
             archives.close_archives()
 
@@ -62,16 +71,22 @@ def admitted(uploads: Sequence[Upload]) -> tuple[list[Upload], list[str]]:
     taken: list[Upload] = []
     refused = []
     for upload in uploads:
-        total = len(upload.content) + sum(len(one.content) for one in taken)
-        if len(upload.content) > MAX_FILE:
-            refused.append(_too_much(upload, f"it is over {MAX_FILE // 2**20} MB"))
-        elif total > MAX_TOTAL:
-            refused.append(_too_much(upload, f"all files together pass {MAX_TOTAL // 2**20} MB"))
-        elif len(taken) == MAX_IMAGES:
-            refused.append(_too_much(upload, f"the page takes {MAX_IMAGES} images at a time"))
+        if why := _too_much(upload, taken):
+            refused.append(
+                f"{safe_name(upload.name)}: not looked at, because {why}. Remove other files, or use "
+                "`mammolens predict` on the command line, which has no such limit."
+            )
         else:
             taken.append(upload)
     return taken, refused
+
+
+def _too_much(upload: Upload, taken: Sequence[Upload]) -> str | None:
+    if len(upload.content) > MAX_FILE:
+        return f"it is over {MAX_FILE // 2**20} MB"
+    if sum(len(one.content) for one in (upload, *taken)) > MAX_TOTAL:
+        return f"all files together pass {MAX_TOTAL // 2**20} MB"
+    return f"the page takes {MAX_IMAGES} images at a time" if len(taken) == MAX_IMAGES else None
 
 
 def safe_name(name: str) -> str:
@@ -79,13 +94,50 @@ def safe_name(name: str) -> str:
     return PurePosixPath(name.replace("\\", "/")).name or "unnamed"
 
 
-def _suffix(name: str) -> str:
-    suffix = PurePosixPath(name).suffix
-    return suffix if _SUFFIX.fullmatch(suffix) else ""
+@dataclass(frozen=True)
+class Example:
+    """Which synthetic images stand under one title.
+
+    Attributes:
+        title: as it is listed; says what there is to see.
+        patient: number of the synthetic patient.
+        sides: of which all views are shown.
+        inverted: dark tissue on white, as some machines store it.
+    """
+
+    title: str
+    patient: int
+    sides: tuple[Laterality, ...]
+    inverted: bool = False
 
 
-def _too_much(upload: Upload, why: str) -> str:
-    return (
-        f"{safe_name(upload.name)}: not looked at, because {why}. Remove other files, or use "
-        "`mammolens predict` on the command line, which has no such limit."
+EXAMPLES = (
+    Example("A mass, left breast, CC and MLO", 114, (Laterality.LEFT,)),
+    Example("Microcalcifications, left breast, CC and MLO", 46, (Laterality.LEFT,)),
+    Example("No lesion, right breast, CC and MLO", 8, (Laterality.RIGHT,)),
+    Example("Black and white exchanged, a mass", 42, (Laterality.LEFT,), inverted=True),
+    Example("Four views, a mass on the right", 54, (Laterality.RIGHT, Laterality.LEFT)),
+)
+
+
+@cache
+def drawn(example: Example) -> tuple[Upload, ...]:
+    """Draw the images of an example: PNG files whose names say synthetic, side and view."""
+    patient = draw_patient(example.patient, _POPULATION)
+    breasts = {breast.laterality: breast for breast in (patient.left, patient.right)}
+    return tuple(
+        Upload(
+            key=f"example {example.title} {side} {view}",
+            name=f"synthetic-{patient.patient_id}-{side}-{view}.png",
+            content=png(draw_view(breasts[side], view, inverted=example.inverted).pixels),
+        )
+        for side in example.sides
+        for view in VIEWS
     )
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return a grey or RGBA picture as a PNG file, packed fast rather than small."""
+    file = io.BytesIO()
+    Pillow.fromarray(pixels).save(file, format="PNG", compress_level=1)
+    return file.getvalue()

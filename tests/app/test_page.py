@@ -21,8 +21,8 @@ pytest.importorskip("plotly", reason="pip install 'mammolens[app]'")
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from mammolens.app.examples import EXAMPLES, Example, drawn
 from mammolens.app.server import PAGE
+from mammolens.app.uploads import EXAMPLES, Example, drawn
 from mammolens.cli import app as command_line
 from mammolens.model.bundle import Bundle, open_bundle, packaged_bundles, write_bundle
 from mammolens.model.rules import at_prevalence
@@ -214,7 +214,7 @@ def test_nothing_is_decided_about_what_is_no_mammogram(page: AppTest, bundle: Bu
     assert "No decision" not in answer(page)
 
 
-def test_inverted_pictures_are_mended_and_it_is_said(page: AppTest) -> None:
+def test_inverted_pictures_are_set_right_and_it_is_said(page: AppTest) -> None:
     assert "Black and white are exchanged in this file." in answer(with_example(page, INVERTED))
 
 

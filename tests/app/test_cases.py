@@ -13,11 +13,9 @@ from PIL import Image
 pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
 pytest.importorskip("plotly", reason="pip install 'mammolens[app]'")
 
-from mammolens.app.cases import LONGEST, case_report, exam_of, hung, look, side_and_view
-from mammolens.app.examples import EXAMPLES, drawn
+from mammolens.app.cases import LONGEST, Case, answered, case_report, exam_of, figure, hung, shown, side_and_view
 from mammolens.app.server import serve
-from mammolens.app.uploads import MAX_IMAGES, Upload, admitted, as_inputs, safe_name
-from mammolens.app.viewer import figure, shown
+from mammolens.app.uploads import EXAMPLES, MAX_IMAGES, Upload, admitted, as_inputs, drawn, safe_name
 from mammolens.errors import MammolensError
 from mammolens.measures.metrics import Estimate
 from mammolens.model.rules import FIXED
@@ -36,7 +34,7 @@ def predictor() -> Predictor:
 
 def looked_at(predictor: Predictor, upload: Upload) -> Case:
     with as_inputs(upload) as (source,):
-        return look(predictor, source)
+        return answered(predictor, source)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +131,7 @@ def test_the_figure_zooms_in_the_browser_and_keeps_its_shape() -> None:
 
 
 def test_uploads_are_named_as_their_owner_names_them_and_deleted_at_once() -> None:
-    with as_inputs(Upload("1", "C:\\patients\\DOE JANE.png", b"x")) as found:
-        (one,) = found
+    with as_inputs(Upload("1", "C:\\patients\\DOE JANE.png", b"x")) as (one,):
         assert one.name == Path("DOE JANE.png")
         assert "DOE" not in str(one.file)
         folder = one.file.parent
@@ -156,8 +153,8 @@ def test_a_bug_with_one_file_becomes_its_error(predictor: Predictor, monkeypatch
         raise ValueError("Patient DOE^JANE")
 
     monkeypatch.setattr("mammolens.serving.pictures.read_image", stumble)
-    found = looked_at(predictor, Upload("1", "x.png", b"x"))
-    assert found.answer.error == "x.png: could not be looked at (ValueError). Export it anew."
+    seen = looked_at(predictor, Upload("1", "x.png", b"x"))
+    assert seen.answer.error == "x.png: could not be looked at (ValueError). Export it anew."
 
 
 def test_shares_have_the_digits_they_need() -> None:
@@ -184,45 +181,45 @@ def test_a_port_that_is_taken_is_named() -> None:
 def test_examples_are_what_they_say(predictor: Predictor) -> None:
     for example in EXAMPLES:
         for upload in drawn(example):
-            found = looked_at(predictor, upload)
-            assert found.answer.error is None
-            assert found.place is not None
-            assert found.told_by_name
-            assert found.name.startswith("synthetic-")
-            assert not found.hangs_mirrored, "phantoms hang as they are drawn"
+            seen = looked_at(predictor, upload)
+            assert seen.answer.error is None
+            assert seen.place is not None
+            assert seen.told_by_name
+            assert seen.name.startswith("synthetic-")
+            assert not seen.hangs_mirrored, "phantoms hang as they are drawn"
 
 
 def test_large_pictures_are_kept_small(predictor: Predictor) -> None:
     file = io.BytesIO()
     Image.fromarray(np.zeros((3000, 1500), np.uint8)).save(file, format="PNG")
-    found = looked_at(predictor, Upload("1", "large.png", file.getvalue()))
-    assert found.picture is not None
-    assert found.picture.shape == (LONGEST, LONGEST // 2)
-    assert "1500 × 3000 pixels" in found.facts
+    seen = looked_at(predictor, Upload("1", "large.png", file.getvalue()))
+    assert seen.picture is not None
+    assert seen.picture.shape == (LONGEST, LONGEST // 2)
+    assert "1500 × 3000 pixels" in seen.facts
 
 
 def test_the_report_is_one_page_without_scripts_or_links(predictor: Predictor) -> None:
     example = drawn(EXAMPLES[0])[0]
-    found = looked_at(predictor, replace(example, name="<b>DOE L CC.png"))
-    text = case_report(found, predictor.bundle.record)
+    seen = looked_at(predictor, replace(example, name="<b>DOE L CC.png"))
+    text = case_report(seen, predictor.bundle.record)
     assert "<script" not in text
     assert not re.search(r'(?:src|href)="(?!data:)', text)
     assert "<b>DOE" not in text
     assert "&lt;b&gt;DOE" in text
     assert text.count(blocks.disclaimer()) == 2
     assert text.count("<img ") == 2, "as read, and with the heatmap"
-    assert f"{found.answer.probability:.4f}" in text
+    assert f"{seen.answer.probability:.4f}" in text
     for wanted in ("drawn, synthetic mammograms only", LOOKED, "Sensitivity", "Screening", "SHA-256", "@page"):
         assert wanted in text
     assert len(text) < 1_000_000
 
 
 def test_the_report_claims_of_a_model_what_is_recorded(predictor: Predictor) -> None:
-    found = looked_at(predictor, drawn(EXAMPLES[0])[0])
+    seen = looked_at(predictor, drawn(EXAMPLES[0])[0])
     record = predictor.bundle.record
     assert record.training_data is not None
     data = record.training_data.model_copy(update={"calibration_only": True})
-    text = case_report(found, record.model_copy(update={"training_data": data}))
+    text = case_report(seen, record.model_copy(update={"training_data": data}))
     assert "This model learnt from" not in text
     assert "calibrated on drawn, synthetic mammograms only" in text
     assert "The threshold was chosen on them" in blocks.figures_of(record, "balanced")
@@ -232,8 +229,8 @@ def test_the_report_claims_of_a_model_what_is_recorded(predictor: Predictor) -> 
 
 
 def test_the_report_of_a_failure_says_why(predictor: Predictor) -> None:
-    found = looked_at(predictor, Upload("1", "note.png", b"no picture"))
-    text = case_report(found, predictor.bundle.record)
+    seen = looked_at(predictor, Upload("1", "note.png", b"no picture"))
+    text = case_report(seen, predictor.bundle.record)
     assert "No answer" in text
     assert "note.png" in text
     assert "<img " not in text
