@@ -13,7 +13,7 @@ from PIL import Image
 pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
 pytest.importorskip("plotly", reason="pip install 'mammolens[app]'")
 
-from mammolens.app.cases import LONGEST, Case, answered, case_report, exam_of, figure, hung, shown, side_and_view
+from mammolens.app.cases import LONGEST, answered, case_report, exam_of, figure, hung, shown, side_and_view
 from mammolens.app.server import serve
 from mammolens.app.uploads import EXAMPLES, MAX_IMAGES, Upload, admitted, as_inputs, drawn, safe_name
 from mammolens.errors import MammolensError
