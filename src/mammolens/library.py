@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from mammolens.doctor.findings import Diagnosis
+    from mammolens.images.archives import Picture
     from mammolens.judging.schema import Report
     from mammolens.learning.runs import Run
     from mammolens.records import Level
     from mammolens.reports.answers import Predictions
-    from mammolens.serving.pictures import Picture
     from mammolens.serving.predictor import Predictor
 
 

@@ -152,7 +152,7 @@ def test_a_bug_with_one_file_becomes_its_error(predictor: Predictor, monkeypatch
     def stumble(*_: object) -> None:
         raise ValueError("Patient DOE^JANE")
 
-    monkeypatch.setattr("mammolens.serving.pictures.read_image", stumble)
+    monkeypatch.setattr("mammolens.images.archives.read_image", stumble)
     seen = looked_at(predictor, Upload("1", "x.png", b"x"))
     assert seen.answer.error == "x.png: could not be looked at (ValueError). Export it anew."
 

@@ -8,11 +8,10 @@ from sklearn.metrics import roc_auc_score
 
 from mammolens.data.manifest import Manifest
 from mammolens.errors import DataError
-from mammolens.judging.comparison import compare
+from mammolens.judging.comparison import compare, subgroups
 from mammolens.judging.judge import EvaluationSet, judge, judge_scores
 from mammolens.judging.predictions import write_predictions
 from mammolens.judging.schema import Model, Report
-from mammolens.judging.subgroups import subgroups
 from mammolens.measures.shortcuts import image_table
 from mammolens.model.rules import FIXED, Rules, fit_conformal, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split

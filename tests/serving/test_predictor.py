@@ -11,14 +11,13 @@ from PIL import Image
 
 from brightness import HEIGHT, WIDTH, bundle, flat
 from mammolens.errors import BundleError
-from mammolens.images.archives import Input, find_inputs
+from mammolens.images.archives import Input, Picture, find_inputs, named
 from mammolens.images.cache import prepared_pixels
 from mammolens.images.preprocess import as_float
 from mammolens.learning.runs import Run
 from mammolens.model.bundle import Outputs
 from mammolens.model.calibration import Calibration
 from mammolens.records import ImageWarning, Level, Reason, Split
-from mammolens.serving.pictures import Picture, named
 from mammolens.serving.predictor import Predictor, prepared_or_reason
 
 

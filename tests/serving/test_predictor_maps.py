@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from brightness import HEIGHT, WIDTH, bundle, centre
+from mammolens.images.archives import Named
 from mammolens.images.preprocess import Preprocess
 from mammolens.images.reading import read_image
 from mammolens.learning.runs import Run
-from mammolens.serving.pictures import Named
 from mammolens.serving.predictor import Predictor, Seen, prepared_or_reason
 
 ROWS, COLUMNS = 6, 4

@@ -37,8 +37,8 @@ def predict(
 
     What does not look like a mammogram gets no decision and no probability; that is no failure.
     """
+    from mammolens.images.archives import pictures_in
     from mammolens.reports.answers import FORMATS, MOST_ROWS, answers_table, written
-    from mammolens.serving.pictures import pictures_in
     from mammolens.serving.predictor import Predictor
 
     check_new_file(out, FORMATS)

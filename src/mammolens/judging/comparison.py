@@ -1,14 +1,20 @@
-"""Two reports on the same images: is one model better than the other, or is it chance?"""
+"""Is one better than the other, or is it chance: two models on the same images, one model on groups of them?"""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm
 
 from mammolens.errors import DataError
 from mammolens.judging.predictions import read_predictions
+from mammolens.judging.schema import Subgroup
 from mammolens.measures import metrics
-from mammolens.measures.metrics import Array, Estimate, Figures
+from mammolens.measures.metrics import Array, Estimate, Figures, PatientWeights
+from mammolens.measures.shortcuts import can_be_judged, metadata_auc
 from mammolens.model.rules import Subjects, by_level
 from mammolens.records import Level
 
@@ -91,4 +97,115 @@ def _difference(subjects: Subjects, other: Array) -> Difference:
         difference=metrics.auc_difference(labels, other, one, weights),
         delong=delong,
         p_value=p_value,
+    )
+
+
+VARIABLES = (
+    "view",
+    "laterality",
+    "age",
+    "density",
+    "machine_id",
+    "manufacturer",
+    "site_id",
+    "implant",
+    "invasive",
+    "difficult_negative_case",
+    "polarity",
+)
+"""Metadata that images are grouped by, where a data set has it."""
+
+KNOWN_OF = {"invasive": 1, "difficult_negative_case": 0}
+"""Known of one class only: a subgroup is then held against all images of the other class."""
+
+_FEWEST = 20  # tumors and non-tumors below which a subgroup is not judged on its own
+_AGES = (0, 50, 60, 70, 200)
+_AGE_NAMES = ("under 50", "50 to 59", "60 to 69", "70 and over")
+_CHANCE = 0.05
+_LEAST_P = 1 / (metrics.RESAMPLES + 1)  # so many resamples can tell no less
+
+Mask = NDArray[np.bool_]
+Group = tuple[str, Mask, Mask]
+
+
+def references(table: pd.DataFrame) -> dict[str, Estimate]:
+    """Return the AUC of age alone, and of all metadata alone, of an `image_table` of labelled images."""
+    estimates = {}
+    aged = table.assign(age=_ages(table)).dropna(subset="age")
+    if 0 < aged["label"].sum() < len(aged):
+        weights = metrics.patient_weights(aged["patient"].tolist())
+        estimates["age"] = metrics.estimate(metrics.roc_auc(aged["label"], aged["age"]), weights)
+    if can_be_judged(table) and (by_metadata := metadata_auc(table)) is not None:
+        estimates["metadata"] = by_metadata
+    return estimates
+
+
+def subgroups(table: pd.DataFrame, probabilities: Array) -> tuple[Subgroup, ...]:
+    """Judge each subgroup that has enough images, against all others.
+
+    Args:
+        table: an `image_table` of labelled images.
+        probabilities: of tumor, (images,).
+    """
+    labels = table["label"].to_numpy()
+    weights = metrics.patient_weights(table["patient"].tolist())
+    judged = [
+        _subgroup(variable, group, table, probabilities, weights)
+        for variable in VARIABLES
+        for group in _groups(table, variable)
+        if all(_enough(labels[members]) for members in group[1:])
+    ]
+    adjusted = metrics.holm([group.p_value for group in judged])
+    return tuple(
+        group.model_copy(update={"adjusted": float(p), "stands_out": bool(p < _CHANCE)})
+        for group, p in zip(judged, adjusted, strict=True)
+    )
+
+
+def _ages(table: pd.DataFrame) -> "pd.Series[float]":
+    """Return ages in years; NaN where they are not known, or no numbers."""
+    ages = table.get("age", pd.Series(np.nan, table.index))
+    return pd.to_numeric(ages, errors="coerce").replace([np.inf, -np.inf], np.nan)
+
+
+def _groups(table: pd.DataFrame, variable: str) -> Iterator[Group]:
+    """Yield each value with who has it and who has another; unknown is neither."""
+    values = table.get(variable, pd.Series("", table.index))
+    if variable == "age":
+        values = pd.cut(_ages(table), _AGES, right=False, labels=_AGE_NAMES)
+    is_known = (values.notna() & (values != "")).to_numpy()
+    labels = table["label"].to_numpy()
+    other_class = labels == 1 - KNOWN_OF[variable] if variable in KNOWN_OF else np.zeros(len(table), dtype=bool)
+    for value in sorted(set(values[is_known])):
+        inside = (values == value).to_numpy()
+        yield str(value), inside | other_class, (is_known & ~inside) | other_class
+
+
+def _enough(labels: Array) -> bool:
+    return bool(min((labels == 1).sum(), (labels == 0).sum()) >= _FEWEST)
+
+
+def _subgroup(
+    variable: str, group: Group, table: pd.DataFrame, probabilities: Array, weights: PatientWeights
+) -> Subgroup:
+    labels, (value, inside, rest) = table["label"].to_numpy(), group
+    here = metrics.roc_auc(labels[inside], probabilities[inside])
+    there = metrics.roc_auc(labels[rest], probabilities[rest])
+
+    def difference(drawn: Array) -> Array:
+        return np.asarray(here(drawn[:, inside]) - there(drawn[:, rest]))
+
+    less = metrics.estimate(difference, weights)
+    spread = float(np.nanstd(difference(weights.drawn)))
+    return Subgroup(
+        variable=variable,
+        value=value,
+        images=int(inside.sum()),
+        patients=table["patient"][inside].nunique(),
+        tumors=int(labels[inside].sum()),
+        roc_auc=metrics.estimate(here, weights.of(inside)),
+        difference=less,
+        p_value=max(_LEAST_P, float(2 * norm.sf(abs(less.value) / spread))) if spread > 0 else 1.0,
+        adjusted=1.0,
+        stands_out=False,
     )

@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from mammolens.data.manifest import Manifest
 from mammolens.errors import DataError
 from mammolens.judging import schema
+from mammolens.judging.comparison import references, subgroups
 from mammolens.judging.predictions import ScoredImages, scored_images
 from mammolens.judging.schema import Model, Report
-from mammolens.judging.subgroups import references, subgroups
 from mammolens.measures import curves, metrics
 from mammolens.measures.localisation import Localisation
 from mammolens.measures.metrics import Array, Estimate, PatientWeights, estimate

@@ -11,13 +11,13 @@ from PIL import ImageDraw, ImageFont
 
 from mammolens.errors import ImageError, reason
 from mammolens.files import written_whole
+from mammolens.images.archives import Picture, image_in
 from mammolens.images.breast import UNCERTAIN, Pixels, anatomy, thumbnail
 from mammolens.images.image import Header
 from mammolens.images.preprocess import Preprocess, as_float
 from mammolens.images.reading import read_image
 from mammolens.model.gate import Gate, is_admitted
 from mammolens.records import ImageWarning, Prediction, Warned
-from mammolens.serving.pictures import Picture, image_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

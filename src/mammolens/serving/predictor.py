@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mammolens.errors import BundleError, ImageError, reason
 from mammolens.files import check_writable
+from mammolens.images.archives import Named, Picture, image_in, named, pictures_in
 from mammolens.images.breast import Pixels
 from mammolens.images.image import Header
 from mammolens.images.preprocess import Geometry, Preprocess, as_float
@@ -21,7 +22,6 @@ from mammolens.parallel import FEW, cores, map_in_order, tracked
 from mammolens.records import ImageWarning, Level, Mammogram, Prediction, Warned
 from mammolens.reports.answers import Predictions
 from mammolens.serving.overlay import write_overlays
-from mammolens.serving.pictures import Named, Picture, image_in, named, pictures_in
 
 
 @dataclass(frozen=True, eq=False)
