@@ -5,8 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from mammolens.data.sources import read_source
-from mammolens.data.sources.download import download
+from mammolens.data.sources import download, read_source
 from mammolens.errors import DataError, MissingExtra
 
 HANDLE = "hayder17/breast-cancer-detection"

@@ -150,8 +150,7 @@ def shown(picture: NDArray[np.uint16], window: tuple[float, float], *, inverted:
     low, high = float(picture.min()), float(picture.max())
     black, white = (low + share * (high - low) for share in window)
     levels = np.clip((picture.astype(np.float32) - black) / max(white - black, 1.0), 0, 1)
-    shown = np.rint(255 * (1 - levels if inverted else levels))
-    return np.asarray(shown, dtype=np.uint8)
+    return np.asarray(np.rint(255 * (1 - levels if inverted else levels)), dtype=np.uint8)
 
 
 def figure(

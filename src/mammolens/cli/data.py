@@ -54,7 +54,7 @@ def download(
     out: Annotated[Path, typer.Argument(help="Folder to make.", metavar="OUT")],
 ) -> None:
     """Fetch a public data set; needs kagglehub, a network and an account there."""
-    from mammolens.data.sources.download import download as fetch
+    from mammolens.data.sources import download as fetch
 
     screen.print(f"Written to {fetch(name, out)}. Next: mammolens doctor {out}", markup=False)
 

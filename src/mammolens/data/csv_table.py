@@ -3,8 +3,9 @@
 import codecs
 import csv
 import io
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +14,7 @@ from mammolens.files import why_not_opened
 from mammolens.images.reading import START, ZIP, foreign_kind, is_picture
 
 _DELIMITERS = (",", ";", "\t", "|")
+_SEPARATOR_LINE = re.compile(r"\Asep=[^\r\n]*(?:\r\n?|\n|\Z)", re.IGNORECASE)  # as Excel has it
 _SURPLUS = "\0"  # where csv puts cells beyond the header
 _BYTE_ORDER_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     *((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
@@ -27,18 +29,27 @@ _WORKBOOKS = {
 """What is in the ZIP archives that spreadsheets are."""
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, ours: Collection[str] = ()) -> list[dict[str, str]]:
     """Read a CSV as one dict a row, all values text; empty rows at its end are no rows.
 
     What parts the cells is told by the header: the one of comma, semicolon, tab and bar that makes
     most columns. A first line ``sep=;``, as Excel has it, is passed over.
 
+    Args:
+        path: of the table.
+        ours: names in lower case of columns that are given as we write them, such as Path for path.
+
     Raises:
         DataError: the file is missing, empty, no text, or ragged, or two columns have one name.
     """
     reader = _reader(path)
-    if twice := _first_twice(reader.fieldnames or ()):
+    columns = list(reader.fieldnames or ())
+    if twice := _first_twice(columns):
         raise DataError(f"{path}: has two columns '{twice}'; remove one, or give it another name.")
+    reader.fieldnames = [name.lower() if name.lower() in ours else name for name in columns]
+    if twice := _first_twice(reader.fieldnames):
+        names = " and ".join(name for name in columns if name.lower() == twice)
+        raise DataError(f"{path}: columns {names} differ in case alone; remove or rename one.")
     try:
         rows = [{key: value or "" for key, value in row.items()} for row in reader]
     except csv.Error as error:
@@ -47,12 +58,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         rows.pop()
     if not rows:
         raise DataError(f"{path}: the table has no rows; expected a header and a row an image.")
-    for line, row in enumerate(rows, start=2):
-        if _SURPLUS in row:
-            raise DataError(
-                f"{path}, row {line}: has more cells than the header has columns; cells that hold "
-                f"'{reader.reader.dialect.delimiter}' need quotes."
-            )
+    if line := next((line for line, row in enumerate(rows, start=2) if _SURPLUS in row), None):
+        raise DataError(
+            f"{path}, row {line}: has more cells than the header has columns; cells that hold "
+            f"'{reader.reader.dialect.delimiter}' need quotes."
+        )
     return rows
 
 
@@ -65,34 +75,11 @@ def read_header(path: Path) -> list[str]:
     return list(_reader(path).fieldnames or ())
 
 
-def in_our_case(rows: Iterable[Mapping[str, str]], ours: Sequence[str], path: Path) -> list[dict[str, str]]:
-    """Return rows with the names of our columns as we write them, such as Path for path.
-
-    Args:
-        rows: of the table, at least one.
-        ours: names in lower case.
-        path: of the table.
-
-    Raises:
-        DataError: two columns could be the same of ours.
-    """
-    found = list(rows)
-    named = {name: name.lower() for name in found[0] if name.lower() in ours}
-    if twice := _first_twice(list(named.values())):
-        names = " and ".join(name for name in named if name.lower() == twice)
-        raise DataError(f"{path}: columns {names} differ in case alone; remove or rename one.")
-    return [{named.get(name, name): value for name, value in row.items()} for row in found]
-
-
 def write_row(stream: TextIO, cells: Iterable[object]) -> None:
     """Write one row; before Python 3.13, csv leaves a lone carriage return without quotes."""
     row = list(cells)
-    everything = any("\r" in cell for cell in row if isinstance(cell, str))
-    csv.writer(
-        stream,
-        lineterminator="\n",
-        quoting=csv.QUOTE_ALL if everything else csv.QUOTE_MINIMAL,
-    ).writerow(row)
+    lone = any("\r" in cell for cell in row if isinstance(cell, str))
+    csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL).writerow(row)
 
 
 def _first_twice(names: Sequence[str]) -> str | None:
@@ -101,22 +88,12 @@ def _first_twice(names: Sequence[str]) -> str | None:
 
 
 def _reader(path: Path) -> "csv.DictReader[str]":
-    text = _text(path)
-    first, rest = _first_line(text)
-    if first.lower().startswith("sep="):
-        text, first = rest, _first_line(rest)[0]
-    columns = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in _DELIMITERS}
-    delimiter = max(_DELIMITERS, key=lambda mark: columns[mark])
-    lines = io.StringIO(text, newline="")
-    reader = csv.DictReader(lines, restkey=_SURPLUS, delimiter=delimiter)
+    text = _SEPARATOR_LINE.sub("", _text(path))
+    first = next(iter(text.splitlines()), "")
+    delimiter = max(_DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey=_SURPLUS, delimiter=delimiter)
     reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     return reader
-
-
-def _first_line(text: str) -> tuple[str, str]:
-    """Return a text's first line and the rest; lines end as on any system."""
-    line = text.splitlines(keepends=True)[0] if text else ""
-    return line.rstrip("\r\n"), text[len(line) :]
 
 
 def _text(path: Path) -> str:

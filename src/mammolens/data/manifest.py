@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mammolens.data.csv_table import in_our_case, read_rows, write_row
+from mammolens.data.csv_table import read_rows, write_row
 from mammolens.data.meanings import UNKNOWN, labels_by_name, split_named
 from mammolens.errors import DataError
 from mammolens.files import written_whole
@@ -22,10 +22,8 @@ from mammolens.records import Laterality, Mammogram, Split, View
 COLUMNS = ("path", "label", "split", "patient_id", "image_id", "laterality", "view", "boxes")
 """Columns with a meaning of their own; any other column of the CSV is metadata."""
 
-_LATERALITIES = {"l": Laterality.LEFT, "left": Laterality.LEFT} | {
-    "r": Laterality.RIGHT,
-    "right": Laterality.RIGHT,
-}
+_BOX = ("x", "y", "width", "height")
+_LATERALITIES = {name: side for side in Laterality for name in (side.name, side.value)}
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,10 @@ class Manifest:
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
-        for mammogram in self.mammograms:
-            place = os.path.abspath(mammogram.path)  # noqa: PTH100 - as it is saved
+        for path in self.paths:
+            place = os.path.abspath(path)  # noqa: PTH100 - as it is saved
             if place in seen:
-                raise DataError(f"{mammogram.path}: stands twice in the data set; remove one row.")
+                raise DataError(f"{path}: stands twice in the data set; remove one row.")
             seen.add(place)
 
     def __len__(self) -> int:
@@ -66,8 +64,7 @@ class Manifest:
     @cached_property
     def labels(self) -> NDArray[np.float32]:
         """Labels in order, float32 of shape (images,): 0, 1, or NaN where unknown."""
-        known = [np.nan if m.label is None else m.label for m in self]
-        return np.array(known, dtype=np.float32)
+        return np.array([np.nan if m.label is None else m.label for m in self], dtype=np.float32)
 
     @property
     def patients(self) -> list[str]:
@@ -90,14 +87,15 @@ class Manifest:
         """Return the images whose label is known."""
         return self.where(lambda mammogram: mammogram.label is not None)
 
+    def with_splits(self, split_of: Callable[[Mammogram], Split]) -> "Manifest":
+        """Return the images with the split that `split_of` gives each."""
+        return Manifest(tuple(replace(mammogram, split=split_of(mammogram)) for mammogram in self))
+
     def save(self, path: Path) -> None:
         """Write the manifest as CSV; files inside the CSV's folder get relative paths."""
         extra = sorted({name for mammogram in self for name in mammogram.metadata})
         folder = path.parent.resolve()
-        with (
-            written_whole(path) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as stream,
-        ):
+        with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             write_row(stream, (*COLUMNS, *extra))
             for mammogram in self:
                 write_row(stream, _to_row(mammogram, folder, extra))
@@ -123,7 +121,7 @@ class Manifest:
         Raises:
             DataError: the file, a column or a value is wrong; the message names the row.
         """
-        rows = in_our_case(read_rows(path), COLUMNS, path)
+        rows = read_rows(path, COLUMNS)
         named = "path" if files or "path" in rows[0] else "image_id"
         if missing := {named, "label"} - rows[0].keys():
             raise DataError(
@@ -167,28 +165,27 @@ def mammogram_from_row(row: Mapping[str, str], origin: str, path: Path, label: i
     Raises:
         DataError: a value cannot be what its column says; the message starts with `origin`.
     """
-    known = {
+    cells = {
         name: value.strip()
         for name, value in row.items()
         if name and value.strip() and not (name in COLUMNS and value.strip().lower() in UNKNOWN)
     }
-    metadata = {name: value for name, value in known.items() if name not in COLUMNS}
-    view = known.get("view", "").upper()
+    ours = {name: cells.get(name) for name in COLUMNS}
+    metadata = {name: value for name, value in cells.items() if name not in COLUMNS}
+    view, split = (ours["view"] or "").upper(), ours["split"]
     if view and view not in View.__members__:
-        metadata["view"] = known["view"]
+        metadata["view"] = cells["view"]
     try:
-        boxes = [
-            dict(zip(("x", "y", "width", "height"), box, strict=True)) for box in json.loads(known.get("boxes", "[]"))
-        ]
+        boxes = json.loads(ours["boxes"] or "[]")
         return Mammogram(
             path=path,
             label=label,  # type: ignore[arg-type]  # pydantic checks it
-            split=(split_named(known["split"]) or Split(known["split"])) if "split" in known else None,
-            patient_id=known.get("patient_id"),
-            image_id=known.get("image_id"),
-            laterality=_LATERALITIES.get(known.get("laterality", "").lower()),
+            split=(split_named(split) or Split(split)) if split else None,
+            patient_id=ours["patient_id"],
+            image_id=ours["image_id"],
+            laterality=_LATERALITIES.get((ours["laterality"] or "").upper()),
             view=View.__members__.get(view),
-            boxes=boxes,  # type: ignore[arg-type]  # pydantic turns dicts into boxes
+            boxes=[dict(zip(_BOX, box, strict=True)) for box in boxes],  # type: ignore[arg-type]  # likewise
             metadata=metadata,
         )
     except ValidationError as error:

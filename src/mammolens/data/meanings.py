@@ -56,11 +56,10 @@ def labels_by_name(names: set[str], positive: str | None, origin: Path) -> dict[
     """
     if positive is not None:
         return _chosen(names, positive, origin)
-    found = {name: label_named(name) for name in names}
-    known = {name: label for name, label in found.items() if label is not None}
-    apart = {(plain(name), label) for name, label in known.items()}
-    if len(known) == len(names) and len(apart) == len(set(known.values())):
-        return known
+    labels = {name: label for name in names if (label := label_named(name)) is not None}
+    classes = {(plain(name), label) for name, label in labels.items()}
+    if len(labels) == len(names) and len(classes) == len(set(labels.values())):
+        return labels
     raise DataError(f"{origin}: {_question(names)}")
 
 

@@ -1,8 +1,8 @@
 """Splits that patients never cross, and the count of those that do where a data set came split."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,10 +32,7 @@ class Leakage:
 
 
 def split_by_patient(
-    manifest: Manifest,
-    fractions: Sequence[float] = FRACTIONS,
-    seed: int = 0,
-    strata: Sequence[str] = (),
+    manifest: Manifest, fractions: Sequence[float] = FRACTIONS, seed: int = 0, strata: Sequence[str] = ()
 ) -> Manifest:
     """Return `manifest` with new splits: a patient is in one split only, classes keep their shares.
 
@@ -55,7 +52,7 @@ def split_by_patient(
     if len(fractions) != len(Split) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:  # noqa: PLR2004
         raise DataError(f"split fractions must be three shares adding up to 1, not {fractions}.")
     part = _parts(manifest, fractions, seed, strata)
-    return Manifest(tuple(replace(m, split=list(Split)[part[m.patient_key]]) for m in manifest))
+    return manifest.with_splits(lambda m: list(Split)[part[m.patient_key]])
 
 
 def split_off_validation(manifest: Manifest, share: float = 0.15, seed: int = 0) -> Manifest:
@@ -73,9 +70,9 @@ def split_off_validation(manifest: Manifest, share: float = 0.15, seed: int = 0)
         DataError: a class of the training split has fewer than two patients.
     """
     rest = manifest.where(lambda m: m.split is not Split.TEST)
-    part = _parts(rest, (1 - share, share), seed, ())
+    part = _parts(rest, (1 - share, share), seed)
     new = (Split.TRAIN, Split.VALID)
-    return Manifest(tuple(m if m.split is Split.TEST else replace(m, split=new[part[m.patient_key]]) for m in manifest))
+    return manifest.with_splits(lambda m: m.split if m.split is Split.TEST else new[part[m.patient_key]])
 
 
 def folds_by_patient(manifest: Manifest, folds: int = 5, seed: int = 0) -> list[Manifest]:
@@ -88,14 +85,12 @@ def folds_by_patient(manifest: Manifest, folds: int = 5, seed: int = 0) -> list[
     """
     if folds < 2:  # noqa: PLR2004 - one to learn from, one to judge
         raise DataError(f"cross-validation takes at least 2 folds, not {folds}.")
-    part = _parts(manifest, [1 / folds] * folds, seed, ())
+    part = _parts(manifest, [1 / folds] * folds, seed)
 
-    def dealt(fold: int) -> Iterator[Mammogram]:
-        for mammogram in manifest:
-            held_out = part[mammogram.patient_key] == fold
-            yield replace(mammogram, split=Split.VALID if held_out else Split.TRAIN)
+    def held_out(fold: int) -> Manifest:
+        return manifest.with_splits(lambda m: Split.VALID if part[m.patient_key] == fold else Split.TRAIN)
 
-    return [Manifest(tuple(dealt(fold))) for fold in range(folds)]
+    return [held_out(fold) for fold in range(folds)]
 
 
 def with_training_images(manifest: Manifest, other: Manifest) -> Manifest:
@@ -115,67 +110,49 @@ def with_training_images(manifest: Manifest, other: Manifest) -> Manifest:
             f"patient {shared[0]} would be learnt from in one data set and judged in the other. "
             "Leave her out of one, or, if these are two people, change one patient_id."
         )
-    return Manifest((*manifest, *(replace(m, split=Split.TRAIN) for m in taken)))
+    return Manifest((*manifest, *taken.with_splits(lambda _: Split.TRAIN)))
 
 
-def _parts(manifest: Manifest, fractions: Sequence[float], seed: int, strata: Sequence[str]) -> dict[str, int]:
+def _parts(manifest: Manifest, fractions: Sequence[float], seed: int, strata: Sequence[str] = ()) -> dict[str, int]:
     """Deal patients to parts of these shares; return the part of each."""
-    by_patient = _by_patient(manifest)
-    classes: dict[int, list[str]] = defaultdict(list)
-    for patient, images in by_patient.items():
-        classes[_class(images)].append(patient)
-    chosen: dict[str, int] = {}
-    generator = np.random.default_rng(seed)
-    for label in sorted(classes):
-        patients = sorted(classes[label])
-        _check_class(label, len(patients), fractions)
-        generator.shuffle(patients)
-        patients.sort(key=lambda patient: _stratum(by_patient[patient], strata))
-        chosen |= _assign({p: len(by_patient[p]) for p in patients}, fractions)
-    return chosen
-
-
-def leakage(manifest: Manifest, learnt: Split, judged: Split) -> Leakage:
-    """Count the images and patients of split `judged` whose patient is in split `learnt` too."""
-    known = set(manifest.of_split(learnt).patients)
-    counts = Counter(manifest.of_split(judged).patients)
-    shared = {patient: images for patient, images in counts.items() if patient in known}
-    return Leakage(sum(shared.values()), sum(counts.values()), len(shared), len(counts))
-
-
-def _by_patient(manifest: Manifest) -> dict[str, list[Mammogram]]:
-    groups: dict[str, list[Mammogram]] = defaultdict(list)
+    by_patient: dict[str, list[Mammogram]] = defaultdict(list)
     for mammogram in manifest:
-        groups[mammogram.patient_key].append(mammogram)
-    return groups
-
-
-def _class(images: list[Mammogram]) -> int:
-    """1 where any image shows a tumor, 0 where none does, -1 where nothing is known."""
-    return max(-1 if mammogram.label is None else mammogram.label for mammogram in images)
-
-
-def _stratum(images: list[Mammogram], names: Sequence[str]) -> tuple[str, ...]:
-    """What the first image says of each name: a patient rarely changes the machine."""
-    return tuple(images[0].metadata.get(name, "") for name in names)
-
-
-def _check_class(label: int, patients: int, fractions: Sequence[float]) -> None:
+        by_patient[mammogram.patient_key].append(mammogram)
+    by_class: dict[int, list[str]] = defaultdict(list)
+    for patient, images in by_patient.items():
+        by_class[max(-1 if m.label is None else m.label for m in images)].append(patient)
+    parts: dict[str, int] = {}
+    generator = np.random.default_rng(seed)
     needed = sum(fraction > 0 for fraction in fractions)
-    if label >= 0 and patients < needed:
-        raise DataError(
-            f"only {patients} patients have label {label}; at least {needed} are needed to put one in each split."
-        )
+    for label, patients in sorted(by_class.items()):
+        if label >= 0 and len(patients) < needed:
+            raise DataError(
+                f"only {len(patients)} patients have label {label}; "
+                f"at least {needed} are needed to put one in each split."
+            )
+        shuffled = sorted(patients)
+        generator.shuffle(shuffled)
+        # By what the first image says of each name: a patient rarely changes the machine.
+        shuffled.sort(key=lambda patient: [by_patient[patient][0].metadata.get(name, "") for name in strata])
+        parts |= _assign({patient: len(by_patient[patient]) for patient in shuffled}, fractions)
+    return parts
 
 
 def _assign(sizes: dict[str, int], fractions: Sequence[float]) -> dict[str, int]:
     """Give each patient, in order, the part furthest behind its share of images."""
     targets = np.array(fractions) * sum(sizes.values())
     filled = np.zeros(len(fractions))
-    chosen = {}
+    parts = {}
     for patient, size in sizes.items():
         behind = np.where(targets > 0, (targets - filled) / np.maximum(targets, 1e-9), -np.inf)
-        best = int(behind.argmax())
-        filled[best] += size
-        chosen[patient] = best
-    return chosen
+        parts[patient] = int(behind.argmax())
+        filled[parts[patient]] += size
+    return parts
+
+
+def leakage(manifest: Manifest, learnt: Split, judged: Split) -> Leakage:
+    """Count the images and patients of split `judged` whose patient is in split `learnt` too."""
+    patients = set(manifest.of_split(learnt).patients)
+    images = Counter(manifest.of_split(judged).patients)
+    shared = [count for patient, count in images.items() if patient in patients]
+    return Leakage(sum(shared), images.total(), len(shared), len(images))

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mammolens.data.csv_table import in_our_case, read_rows
+from mammolens.data.csv_table import read_rows
 from mammolens.data.manifest import Manifest
 from mammolens.data.meanings import UNKNOWN
 from mammolens.errors import DataError
@@ -134,7 +134,7 @@ def scores_from(path: Path, manifest: Manifest) -> Scores:
         DataError: a column is missing, a probability is not a number in [0, 1], a name may mean
             several images, an image has two rows, or no row is of an image of `manifest`.
     """
-    cells = in_our_case(read_rows(path), (*_NAMED_BY, "probability"), path)
+    cells = read_rows(path, (*_NAMED_BY, "probability"))
     rows = [{name: value.strip() for name, value in row.items()} for row in cells]
     named_by = [name for name in _NAMED_BY if name in rows[0]]
     lacks = [] if named_by else ["path"]

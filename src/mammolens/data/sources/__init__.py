@@ -1,41 +1,40 @@
-"""Data sets: each file here turns one layout on disk into a `Manifest`; `read_source` tells which it is."""
+"""Data sets: each file here turns one layout on disk into a `Manifest`; `read_source` tells which it is.
 
+Some are fetched by name into a new folder; kagglehub is asked for only here.
+"""
+
+import importlib
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from mammolens.data.csv_table import read_header
 from mammolens.data.manifest import Manifest
-from mammolens.data.sources import cbis_ddsm, class_folders, inbreast, mini_mias, phantom, rsna, vindr_mammo
-from mammolens.errors import DataError
-from mammolens.files import why_not_opened
+from mammolens.data.sources import cbis_ddsm, class_folders, phantom
+from mammolens.data.sources.inbreast import INBREAST
+from mammolens.data.sources.mini_mias import MINI_MIAS
+from mammolens.data.sources.rsna import RSNA
+from mammolens.data.sources.vindr_mammo import VINDR_MAMMO
+from mammolens.errors import DataError, MissingExtra, reason
+from mammolens.files import folder_written_whole, why_not_opened
 
+_Read = Callable[..., Manifest]
+"""Lists the images of a published data set, below a folder; it says itself which of them show a tumor."""
 
-class Published(Protocol):
-    """Lists the images of a published data set, which itself says which of them show a tumor."""
-
-    def __call__(self, root: Path, *, files: bool = True) -> Manifest:
-        """List the images below the folder `root`; without `files`, what is known of them will do."""
-
-
-PUBLISHED: dict[str, Published] = {
-    "cbis_ddsm": cbis_ddsm.read,
-    "mini_mias": mini_mias.read,
-    "inbreast": inbreast.read,
-    "rsna": rsna.read,
-    "vindr_mammo": vindr_mammo.read,
-}
-
-_TELL_TALES = (
-    # what is all there, a column that the first of these must have, the source
-    (("breast-level_annotations.csv",), "", "vindr_mammo"),
-    (("INbreast.csv",), "", "inbreast"),
-    ((cbis_ddsm.TABLES,), "", "cbis_ddsm"),
-    (("labels.csv",), "malignant", "cbis_ddsm"),
-    (("Info.txt", "**/mdb*.pgm"), "", "mini_mias"),
-    (("train.csv", "train_images"), "", "rsna"),
-    (("train.csv",), "cancer", "rsna"),
+_TELL_TALES: tuple[tuple[tuple[str, ...], str, _Read], ...] = (
+    # what is all there, a column that the first of these must have, what reads it
+    ((VINDR_MAMMO.table,), "", VINDR_MAMMO.read),
+    ((INBREAST.table,), "", INBREAST.read),
+    ((cbis_ddsm.TABLES,), "", cbis_ddsm.read),
+    (("labels.csv",), "malignant", cbis_ddsm.read),
+    ((MINI_MIAS.table, "**/mdb*.pgm"), "", MINI_MIAS.read),
+    ((RSNA.table, "train_images"), "", RSNA.read),
+    ((RSNA.table,), "cancer", RSNA.read),
 )
+
+_KAGGLE_HANDLES = {"kaggle-breast": "hayder17/breast-cancer-detection"}
+"""Names for `download` and the Kaggle data sets behind them."""
 
 
 def read_source(data: str, *, positive: str | None = None, files: bool = True) -> Manifest:
@@ -60,7 +59,7 @@ def read_source(data: str, *, positive: str | None = None, files: bool = True) -
     if drawn:
         return phantom.read(data)
     if published:
-        return PUBLISHED[published](path if folder else path.parent, files=files)
+        return published(path if folder else path.parent, files=files)
     if folder:
         return class_folders.read(path, positive)
     try:
@@ -74,20 +73,20 @@ def read_source(data: str, *, positive: str | None = None, files: bool = True) -
     return Manifest.load(path, positive, files=files)
 
 
-def _of_folder(folder: Path) -> str | None:
-    for names, column, source in _TELL_TALES:
+def _of_folder(folder: Path) -> _Read | None:
+    for names, column, read in _TELL_TALES:
         if all(any(folder.glob(name)) for name in names) and _has_column(folder / names[0], column):
-            return source
+            return read
     return None
 
 
-def _of_table(table: Path) -> str | None:
-    """Return the source whose published table this is, unless it lists path and label itself."""
+def _of_table(table: Path) -> _Read | None:
+    """Return what reads this published table, unless it lists path and label itself."""
     if _has_column(table, "path") and _has_column(table, "label"):
         return None
-    for names, column, source in _TELL_TALES:
+    for names, column, read in _TELL_TALES:
         if table.match(names[0]) and len(names) == 1 and _has_column(table, column):
-            return source
+            return read
     return None
 
 
@@ -96,3 +95,46 @@ def _has_column(table: Path, column: str) -> bool:
         return not column or column in read_header(table)
     except DataError:  # whoever needs the table says what is wrong with it
         return False
+
+
+def download(name: str, out: Path) -> Path:
+    """Fetch the data set `name` into the new or empty folder `out`, whole or not at all.
+
+    Returns:
+        The folder, to be read with `read_source`.
+
+    Raises:
+        MissingExtra: kagglehub is not installed.
+        DataError: the name is unknown, `out` is in the way or cannot be written, or Kaggle did
+            not give the files.
+    """
+    if name not in _KAGGLE_HANDLES:
+        raise DataError(f"no download is called '{name}'; known are {', '.join(_KAGGLE_HANDLES)}.")
+    handle = _KAGGLE_HANDLES[name]
+    by_hand = f"download https://www.kaggle.com/datasets/{handle} by hand and unzip it into {out}"
+    with folder_written_whole(out) as temporary:
+        shutil.copytree(_fetched(handle, by_hand), temporary)
+    return out
+
+
+def _fetched(handle: str, by_hand: str) -> Path:
+    """Return kagglehub's own copy of the data set."""
+    try:
+        kagglehub = importlib.import_module("kagglehub")
+    except ImportError as error:
+        raise MissingExtra(
+            f"kagglehub is needed to download {handle} and is not installed. Install it with "
+            f"'pip install kagglehub', or {by_hand}."
+        ) from error
+    try:
+        folder = Path(kagglehub.dataset_download(handle))
+    except Exception as error:  # its own errors, those of requests, and ValueError on bad tokens
+        raise DataError(
+            f"{handle}: Kaggle did not give the files ({reason(error)}). If the network is there, "
+            "create an API token in your Kaggle account settings and put it in "
+            "~/.kaggle/kaggle.json, or set KAGGLE_USERNAME and KAGGLE_KEY; "
+            f"or {by_hand}."
+        ) from error
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise DataError(f"{folder}: kagglehub left no files there. Delete it and try again, or {by_hand}.")
+    return folder

@@ -32,10 +32,11 @@ from pathlib import Path
 
 from mammolens.data.manifest import Manifest, located
 from mammolens.data.sources.published import (
-    Below,
-    images_by_key,
-    join,
+    Described,
+    PublishedSet,
+    Row,
     joined,
+    joined_with_files,
     read_table,
     require_columns,
 )
@@ -66,28 +67,20 @@ def read(root: Path, *, files: bool = True) -> Manifest:
         DataError: no table is there, it is wrong, or none of its images is there.
     """
     prepared = root / "labels.csv"
-    if prepared.exists():
-        return _read_prepared(prepared, files=files)
-    tables = sorted(root.glob(TABLES))
-    if not tables:
-        raise DataError(
-            f"{root}: neither labels.csv nor mass_ or calc_case_description_train_set.csv or "
-            "_test_set.csv is there. Put the official tables beside the images."
-        )
-    return _read_official(root, tables, files=files)
+    return _read_prepared(prepared, files=files) if prepared.exists() else _OFFICIAL.read(root, files=files)
 
 
 def _read_prepared(table: Path, *, files: bool) -> Manifest:
     rows = read_table(table, _PREPARED_COLUMNS)
     paths = [located(table.parent, row["path"]) for row in rows]
-    pairs = (
+    pairs = [
         (path if not files or os.path.isfile(path) else None, _prepared_words(row))  # noqa: PTH113
         for path, row in zip(paths, rows, strict=True)
-    )
-    return join(pairs, table, f"its column path says, such as {paths[0]}", files=files)
+    ]
+    return joined_with_files(pairs, table, f"its column path says, such as {paths[0]}", files=files)
 
 
-def _prepared_words(row: dict[str, str]) -> dict[str, str]:
+def _prepared_words(row: Row) -> Row:
     return {
         "label": row["malignant"],
         "split": row["split"],
@@ -102,44 +95,46 @@ def _prepared_words(row: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _read_official(root: Path, tables: list[Path], *, files: bool) -> Manifest:
-    films: dict[str, list[dict[str, str]]] = defaultdict(list)
-    cases: dict[str, dict[str, str]] = {}
-    for row in _abnormalities(tables):
+def _described(root: Path) -> Iterator[Described]:
+    """Describe each image by its own row and by all abnormalities of the film."""
+    films: dict[str, list[Row]] = defaultdict(list)
+    images: dict[str, Row] = {}
+    for row in _abnormalities(root):
         films[row["film"]].append(row)
-        cases.setdefault(row["image file path"], row)
-    images = images_by_key(root, _keys)
-    pairs = ((_image(file_path, images), _official_words(row, films[row["film"]])) for file_path, row in cases.items())
-    expected = "Mass-Training_P_00001_LEFT_CC.png or .jpg, or in a folder of that name"
-    return join(pairs, root / TABLES, expected, images, files=files)
+        images.setdefault(row["image file path"], row)
+    for file_path, row in images.items():
+        abnormalities = films[row["film"]]
+        folders = file_path.split("/")[:-1]
+        words = {
+            "label": _label({one["pathology"] for one in abnormalities}),
+            "split": row["split"],
+            "patient_id": row["patient id"],
+            "image_id": file_path.partition("/")[0],
+            "laterality": row["left or right breast"],
+            "view": row["image view"],
+            "pathology": joined(one["pathology"] for one in abnormalities),
+            "BIRADS": joined(one["assessment"] for one in abnormalities),
+            "density": _density(row["breast density"]),
+            "abnormality": joined(one["abnormality type"] for one in abnormalities),
+        }
+        yield folders, words
 
 
-def _abnormalities(tables: list[Path]) -> Iterator[dict[str, str]]:
+def _abnormalities(root: Path) -> Iterator[Row]:
     """Yield rows of all tables with names in one spelling, the split and the film's name."""
+    tables = sorted(root.glob(TABLES))
+    if not tables:
+        raise DataError(
+            f"{root}: neither labels.csv nor mass_ or calc_case_description_train_set.csv or "
+            "_test_set.csv is there. Put the official tables beside the images."
+        )
     for table in tables:
         split = Split.TEST if "_test_" in table.name else Split.TRAIN
         for row in read_table(table, ()):
             named = {name.replace("_", " "): value for name, value in row.items()}
             require_columns(_OFFICIAL_COLUMNS, named, table)
-            pieces = ("patient id", "left or right breast", "image view")
-            film = "_".join(named[piece] for piece in pieces)
+            film = f"{named['patient id']}_{named['left or right breast']}_{named['image view']}"
             yield named | {"split": split, "film": film}
-
-
-def _official_words(row: dict[str, str], film: list[dict[str, str]]) -> dict[str, str]:
-    """Describe an image by its own row and by all abnormalities of the film."""
-    return {
-        "label": _label({other["pathology"] for other in film}),
-        "split": row["split"],
-        "patient_id": row["patient id"],
-        "image_id": row["image file path"].partition("/")[0],
-        "laterality": row["left or right breast"],
-        "view": row["image view"],
-        "pathology": joined(other["pathology"] for other in film),
-        "BIRADS": joined(other["assessment"] for other in film),
-        "density": _density(row["breast density"]),
-        "abnormality": joined(other["abnormality type"] for other in film),
-    }
 
 
 def _label(pathologies: set[str]) -> str:
@@ -153,14 +148,17 @@ def _density(category: str) -> str:
     return "" if category == "0" else category
 
 
-def _keys(path: Path) -> list[str]:
+def _names(path: Path) -> list[str]:
     """Return the names by which an image file may be found: its case, and its folders."""
-    named = _CASE.match(path.stem)
-    if _CUT_OUT.search(str(path)) or (named and _LESION_NUMBER.match(named[2])):
+    case = _CASE.match(path.stem)
+    if _CUT_OUT.search(str(path)) or (case and _LESION_NUMBER.match(case[2])):
         return []
-    return [*([named[1]] if named else []), *path.parts[:-1]]
+    return [*([case[1]] if case else []), *path.parts[:-1]]
 
 
-def _image(file_path: str, images: Below) -> Path | None:
-    pieces = file_path.split("/")[:-1]
-    return next((image for piece in pieces if (image := images.get(piece))), None)
+_OFFICIAL = PublishedSet(
+    table=TABLES,
+    described=_described,
+    names=_names,
+    expected="Mass-Training_P_00001_LEFT_CC.png or .jpg, or in a folder of that name",
+)

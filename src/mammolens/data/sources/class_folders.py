@@ -9,13 +9,13 @@ joined on them.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from mammolens.data.csv_table import read_rows
 from mammolens.data.manifest import Manifest, mammogram_from_row
 from mammolens.data.meanings import label_named, labels_by_name, split_named
-from mammolens.data.sources.published import list_data_set, named_some
+from mammolens.data.sources.published import list_data_set
 from mammolens.errors import DataError
 from mammolens.images.listing import LeftOut, Listing
 from mammolens.records import Split
@@ -24,13 +24,8 @@ _RSNA_NAME = re.compile(r"(?P<patient_id>\d+)_(?P<image_id>\d+)(?:_png\.rf\.[0-9
 _EXPECTED = "Expected train/, valid/, test/ with a folder for each class in each, or the class folders alone."
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """An image in a class folder."""
-
-    path: Path
-    split: Split | None
-    class_name: str
+_Placed = tuple[Path, Split | None, str]
+"""An image in a class folder: its split and class."""
 
 
 def read(root: Path, positive: str | None = None) -> Manifest:
@@ -40,10 +35,11 @@ def read(root: Path, positive: str | None = None) -> Manifest:
         DataError: no class folders or no images are there, or which class means tumor is unclear.
     """
     listing = list_data_set(root)
-    placed, left_out = _placed(root, listing)
+    placed, unplaced = _placed(root, listing)
+    left_out = (*listing.left_out, *unplaced)
     if not placed:
-        raise DataError(f"{root}: {_nothing(root, listing, left_out)}")
-    names = {one.class_name for one in placed}
+        raise DataError(f"{root}: {_nothing(root, listing, left_out)} {_EXPECTED}")
+    names = {name for _, _, name in placed}
     if positive is None and len(names) == 1 and label_named(only := min(names)) is None:
         raise DataError(
             f"{root}: which of the classes {only} means tumor? All images lie below it: name the "
@@ -53,43 +49,39 @@ def read(root: Path, positive: str | None = None) -> Manifest:
     labels = labels_by_name(names, positive, root)
     metadata = _read_metadata(root / "metadata.csv")
     mammograms = []
-    for one in placed:
-        row = _ids_from_name(one.path) | ({"split": one.split} if one.split else {})
-        row = metadata.get(row.get("image_id", ""), {}) | row
-        label = labels[one.class_name]
-        mammograms.append(mammogram_from_row(row, str(one.path), one.path, label))
-    return Manifest(tuple(mammograms), (*listing.left_out, *left_out))
+    for path, split, name in placed:
+        ids = _RSNA_NAME.fullmatch(path.stem)
+        told = (ids.groupdict() if ids else {}) | ({"split": split} if split else {})
+        row = metadata.get(told.get("image_id", ""), {}) | told
+        mammograms.append(mammogram_from_row(row, str(path), path, labels[name]))
+    return Manifest(tuple(mammograms), left_out)
 
 
 def _placed(root: Path, listing: Listing) -> tuple[list[_Placed], list[LeftOut]]:
     """Tell images in class folders from others: in split folders, if any is there."""
     below = [(path, path.relative_to(root).parts) for path in listing.images]
     split = any(len(parts) > 2 and split_named(parts[0]) for _, parts in below)  # noqa: PLR2004
-    placed, left_out = [], []
+    placed: list[_Placed] = []
+    unplaced = []
     for path, parts in below:
         named = split_named(parts[0])
         if split and named and len(parts) > 2:  # noqa: PLR2004 - split, class, file
-            placed.append(_Placed(path, named, parts[1]))
+            placed.append((path, named, parts[1]))
         elif not split and not named and len(parts) > 1:
-            placed.append(_Placed(path, None, parts[0]))
+            placed.append((path, None, parts[0]))
         else:
-            left_out.append(LeftOut(path, f"lies in no class folder{' of a split' * split}."))
-    return placed, left_out
+            unplaced.append(LeftOut(path, f"lies in no class folder{' of a split' * split}."))
+    return placed, unplaced
 
 
-def _nothing(root: Path, listing: Listing, unplaced: list[LeftOut]) -> str:
+def _nothing(root: Path, listing: Listing, left_out: Sequence[LeftOut]) -> str:
     """Say what is there instead of class folders with images."""
-    left_out = [*listing.left_out, *unplaced]
     if left_out:
-        return f"no class folders with images; {named_some(left_out)} {_EXPECTED}"
+        count = f"{len(left_out)} files were left out, such as " if len(left_out) > 1 else ""
+        return f"no class folders with images; {count}{left_out[0]}"
     if any(path.is_dir() for path in root.iterdir()):
-        return f"its class folders hold no images: {listing.contents()}. {_EXPECTED}"
-    return f"no class folders: {listing.contents()}. {_EXPECTED}"
-
-
-def _ids_from_name(path: Path) -> dict[str, str]:
-    match = _RSNA_NAME.fullmatch(path.stem)
-    return match.groupdict() if match else {}
+        return f"its class folders hold no images: {listing.contents()}."
+    return f"no class folders: {listing.contents()}."
 
 
 def _read_metadata(path: Path) -> dict[str, dict[str, str]]:

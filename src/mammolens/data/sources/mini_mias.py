@@ -19,10 +19,10 @@ Medica International Congress Series 1069 (1994) 375-378; http://peipa.essex.ac.
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
-from mammolens.data.manifest import Manifest
-from mammolens.data.sources.published import box_inside, images_by_key, join, joined
+from mammolens.data.sources.published import Described, PublishedSet, Row, box_inside, joined
 from mammolens.errors import DataError
 from mammolens.records import Laterality, View
 
@@ -39,30 +39,13 @@ _LINE = re.compile(
 )
 
 
-def read(root: Path, *, files: bool = True) -> Manifest:
-    """List the films of ``Info.txt`` that are below the folder `root`; there are no splits.
-
-    A film is labelled 1 if any of its abnormalities is malignant, 0 if all are benign or it has
-    none, and not at all if a severity is missing.
-
-    Raises:
-        DataError: ``Info.txt`` is missing or wrong, none of its films is there.
-    """
-    info = root / "Info.txt"
-    films = _films(info)
-    images = images_by_key(root, lambda path: [path.stem])
-    pairs = ((images.get(film), _in_our_words(lines)) for film, lines in films.items())
-    expected = "mdb001.pgm, mdb002.pgm and so on, in the folder or below it"
-    return join(pairs, info, expected, images, files=files)
-
-
-def _films(info: Path) -> dict[str, list[dict[str, str]]]:
+def _films(info: Path) -> dict[str, list[Row]]:
     """Return the lines of each film; text before and after the list is passed over."""
     try:
         text = info.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise DataError(f"{info}: cannot be read ({error.strerror}).") from error
-    films: dict[str, list[dict[str, str]]] = defaultdict(list)
+    films: dict[str, list[Row]] = defaultdict(list)
     for number, line in enumerate(text.splitlines(), start=1):
         if not _FILM.match(line):
             continue
@@ -78,34 +61,43 @@ def _films(info: Path) -> dict[str, list[dict[str, str]]]:
     return films
 
 
-def _in_our_words(lines: list[dict[str, str]]) -> dict[str, str]:
-    first = lines[0]
-    number = int(first["number"])
-    left = number if number % 2 else number - 1
-    boxes = [box for line in lines if (box := _box(line))]
-    return {
-        "label": _label(lines),
-        "patient_id": f"mdb{left:03}-{left + 1:03}",
-        "image_id": first["film"],
-        "laterality": Laterality.LEFT if number % 2 else Laterality.RIGHT,
-        "view": View.MLO,
-        "boxes": json.dumps(boxes),
-        "tissue": first["tissue"],
-        "abnormality": joined(line["abnormality"] for line in lines),
-        "severity": joined(line["severity"] for line in lines),
-    }
+def _described(root: Path) -> Iterator[Described]:
+    for film, lines in _films(root / MINI_MIAS.table).items():
+        number = int(lines[0]["number"])
+        left = number if number % 2 else number - 1
+        row = {
+            "label": _label(lines),
+            "patient_id": f"mdb{left:03}-{left + 1:03}",
+            "image_id": film,
+            "laterality": Laterality.LEFT if number % 2 else Laterality.RIGHT,
+            "view": View.MLO,
+            "boxes": json.dumps([box for line in lines if (box := _box(line))]),
+            "tissue": lines[0]["tissue"],
+            "abnormality": joined(line["abnormality"] for line in lines),
+            "severity": joined(line["severity"] for line in lines),
+        }
+        yield [film], row
 
 
-def _label(lines: list[dict[str, str]]) -> str:
+def _label(lines: list[Row]) -> str:
+    """Return 1 where any abnormality is malignant, 0 where all are benign or there is none; empty where one may be."""
     if any(line["severity"] == "M" for line in lines):
         return "1"
-    known = all(line["severity"] or line["abnormality"] == "NORM" for line in lines)
-    return "0" if known else ""
+    return "0" if all(line["severity"] or line["abnormality"] == "NORM" for line in lines) else ""
 
 
-def _box(line: dict[str, str]) -> list[float] | None:
+def _box(line: Row) -> list[float] | None:
     """Return the square around a circle, with y pointing down as everywhere else here."""
     if not line["radius"]:
         return None
     x, y, radius = int(line["x"]), SIDE - int(line["y"]), int(line["radius"])
     return box_inside((x - radius, y - radius, x + radius, y + radius), SIDE, SIDE)
+
+
+MINI_MIAS = PublishedSet(
+    table="Info.txt",
+    described=_described,
+    names=lambda path: [path.stem],
+    expected="mdb001.pgm, mdb002.pgm and so on, in the folder or below it",
+)
+"""Has no splits."""

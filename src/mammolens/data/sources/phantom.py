@@ -1,9 +1,9 @@
 """Synthetic patients on disk, in the Kaggle layout with a ``metadata.csv``: no download."""
 
 import csv
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +15,8 @@ from mammolens.data.sources import class_folders
 from mammolens.data.splits import split_by_patient
 from mammolens.files import cache_folder, folder_written_whole
 from mammolens.parallel import map_in_order, tracked
-from mammolens.phantoms.drawing import Breast, Patient, draw_patient, draw_view
-from mammolens.records import Mammogram, Split, View
+from mammolens.phantoms.drawing import VIEWS, Breast, Patient, draw_patient, draw_view
+from mammolens.records import Mammogram, View
 
 VERSION = 2
 """Raised whenever the same seed would draw other images or rows."""
@@ -39,6 +39,10 @@ class _Exposure:
     inverted: bool
     image_id: str
     path: Path
+
+    @property
+    def label(self) -> Literal[0, 1]:
+        return 0 if self.breast.lesion is None else 1
 
 
 def is_request(data: str) -> bool:
@@ -65,36 +69,35 @@ def write_phantoms(out: Path, patients: int, *, size: int = 640, seed: int = 0, 
     with folder_written_whole(out) as temporary:
         exposures = _planned(patients, seed)
         work = map_in_order(partial(_draw, folder=temporary, size=size), exposures)
-        shown = tracked(work, "Drawing phantoms", len(exposures), visible=progress)
-        _write_metadata(temporary / "metadata.csv", shown)
+        rows = list(tracked(work, "Drawing phantoms", len(exposures), visible=progress))
+        with (temporary / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     return class_folders.read(out)
 
 
 def _planned(patients: int, seed: int) -> list[_Exposure]:
     """Return every image with its final path, split by patient."""
-    drawn = {}
+    exposures = {}
     for number in range(patients):
         patient = draw_patient(number, seed, tumor_share=float(_has_tumor(number, seed)))
         generator = np.random.default_rng([seed, number, 2])
         inverted = bool(generator.random() < INVERTED_SHARE)
-        views = ((b, v) for b in (patient.left, patient.right) for v in (View.CC, View.MLO))
-        for (breast, view), suffix in zip(views, generator.permutation(90) + 10, strict=False):
+        suffixes = generator.permutation(90) + 10
+        for (breast, view), suffix in zip(product((patient.left, patient.right), VIEWS), suffixes, strict=False):
             image_id = f"{number + 1000}{suffix}"
             path = Path(f"{patient.patient_id}_{image_id}.jpg")
-            drawn[path] = _Exposure(patient, breast, view, inverted, image_id, path)
-    rows = (Mammogram(path=path, label=_label(e), patient_id=e.patient.patient_id) for path, e in drawn.items())
-    listed = split_by_patient(Manifest(tuple(rows)), seed=seed)
-    return [replace(drawn[m.path], path=Path(m.split or Split.TRAIN) / str(m.label) / m.path) for m in listed]
+            exposures[path] = _Exposure(patient, breast, view, inverted, image_id, path)
+    rows = (Mammogram(path=e.path, label=e.label, patient_id=e.patient.patient_id) for e in exposures.values())
+    divided = split_by_patient(Manifest(tuple(rows)), seed=seed)
+    return [replace(exposures[m.path], path=Path(m.split or "", str(m.label), m.path)) for m in divided]
 
 
 def _has_tumor(number: int, seed: int) -> bool:
     """Two patients of every five, so that small sets have enough of each kind to be split."""
     block, place = divmod(number, 5)
     return bool(np.random.default_rng([seed, block, 1]).permutation(5)[place] < 2)  # noqa: PLR2004
-
-
-def _label(exposure: _Exposure) -> Literal[0, 1]:
-    return 0 if exposure.breast.lesion is None else 1
 
 
 def _draw(exposure: _Exposure, folder: Path, size: int) -> dict[str, str]:
@@ -111,18 +114,10 @@ def _draw(exposure: _Exposure, folder: Path, size: int) -> dict[str, str]:
         "laterality": exposure.breast.laterality,
         "view": exposure.view,
         "age": str(exposure.patient.age),
-        "cancer": str(_label(exposure)),
+        "cancer": str(exposure.label),
         "density": exposure.breast.density,
         "lesion": lesion.kind if lesion else "",
         "inverted": str(int(exposure.inverted)),
         "boxes": str(boxes) if boxes else "",
         "synthetic": "1",
     }
-
-
-def _write_metadata(path: Path, rows: Iterator[dict[str, str]]) -> None:
-    listed = list(rows)
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, listed[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(listed)

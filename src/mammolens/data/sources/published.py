@@ -1,10 +1,10 @@
-"""Images somewhere below a folder, joined with the rows of the table that describes them.
+"""What the sources of published data sets share: tables that describe images somewhere below a folder.
 
-What the sources of published data sets share. Knows none of their column names.
+Knows none of their column names.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,98 @@ from mammolens.images.reading import ZIP
 
 _LABELS: dict[str, int | None] = {"": None, "0": 0, "1": 1}
 _NO_LABEL = -1  # refused by Mammogram, with the name of the field
+
+LABEL_BY_BIRADS = {"1": "0", "2": "0"} | dict.fromkeys(("4", "4a", "4b", "4c", "5", "6"), "1")
+"""Labels where there is no pathology: these categories decide, all others leave the label unknown."""
+
+Row = dict[str, str]
+"""What is known of an image, by `mammolens.data.manifest.COLUMNS`; label is 0, 1 or empty, other names are metadata."""
+
+Described = tuple[Sequence[str], Row]
+"""What an image may be called, the likeliest first, and its row, which has at least image_id and label."""
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """A data set that was published with a table of its images.
+
+    Attributes:
+        table: its name in the data set's folder.
+        described: yields what the tables in that folder say of each image.
+        names: what an image file is called, by its path below the folder; nothing where it is known
+            to be no mammogram of the set.
+        expected: where images should be, for messages.
+        told_by_name: what a file's name says where the table says nothing.
+    """
+
+    table: str
+    described: Callable[[Path], Iterator[Described]]
+    names: Callable[[Path], Sequence[str]]
+    expected: str
+    told_by_name: Callable[[Path], Row] = lambda _: {}
+
+    def read(self, root: Path, *, files: bool = True) -> Manifest:
+        """List the described images below the folder `root`; what is not there or not described is in `left_out`.
+
+        Where several files have a name in common, a raster file goes before a DICOM file, then the
+        first by path.
+
+        Args:
+            root: the folder.
+            files: whether images must be there; else one that is not is listed by its ``image_id``.
+
+        Raises:
+            DataError: a table is missing or wrong, or none of its images is there.
+        """
+        described = list(self.described(root))
+        listing = list_data_set(root)
+        names = {path: self.names(path.relative_to(root)) for path in listing.images}
+        images: dict[str, Path] = {}
+        for path in sorted(names, key=lambda path: (path.suffix.lower() not in RASTER_SUFFIXES, path)):
+            for name in names[path]:
+                images.setdefault(name, path)
+        pairs = []
+        for called, row in described:
+            image = next((images[name] for name in called if name in images), None)
+            told = self.told_by_name(image) if image else {}
+            pairs.append((image, row | {column: value for column, value in told.items() if not row.get(column)}))
+        manifest = joined_with_files(pairs, root / self.table, self.expected, files=files)
+        if not files:
+            return manifest
+        used = {name for path in manifest.paths for name in names[path]}
+        undescribed = (
+            LeftOut(path, "no row of the table describes it.")
+            for path, called in names.items()
+            if called and used.isdisjoint(called)  # other files of an image that is used are described
+        )
+        return replace(manifest, left_out=(*manifest.left_out, *listing.left_out, *undescribed))
+
+
+def joined_with_files(
+    pairs: Sequence[tuple[Path | None, Row]], table: Path, expected: str, *, files: bool = True
+) -> Manifest:
+    """List the images that are there, in order; the others are in `left_out`.
+
+    Args:
+        pairs: an image file, None where it is not there, and its row.
+        table: that describes them, for messages.
+        expected: where images should be, for messages.
+        files: as in `PublishedSet.read`.
+
+    Raises:
+        DataError: none of the images is there, or a value cannot be what its column says.
+    """
+    placed = [(path or (None if files else table.parent / row["image_id"]), row) for path, row in pairs]
+    mammograms = [
+        mammogram_from_row(row, f"{table}, {path.name}", path, _LABELS.get(row["label"], _NO_LABEL))
+        for path, row in placed
+        if path is not None
+    ]
+    if not mammograms:
+        raise DataError(f"{table}: none of the {len(pairs)} images it describes is there. Expected them as {expected}.")
+    why = f"{table.name} describes it, and it is not there."
+    missing = (LeftOut(Path(row["image_id"]), why) for path, row in placed if path is None)
+    return Manifest(tuple(mammograms), tuple(missing))
 
 
 def list_data_set(root: Path) -> Listing:
@@ -33,24 +125,22 @@ def list_data_set(root: Path) -> Listing:
     if listing.left_out and listing.left_out[0].path == root:
         raise DataError(str(listing.left_out[0]))
     packed = [LeftOut(path, f"is {ZIP.name}. {ZIP.remedy}") for path in listing.archives]
-    odd = [path for path in listing.images if str(path) != _text(path)]
-    named = [LeftOut(path, "its name is no UTF-8. Rename it.") for path in odd]
-    left_out = (LeftOut(Path(_text(one.path)), one.why) for one in (*listing.left_out, *packed, *named))
+    odd = [LeftOut(path, "its name is no UTF-8. Rename it.") for path in listing.images if str(path) != _text(path)]
+    left_out = [LeftOut(Path(_text(one.path)), one.why) for one in (*listing.left_out, *packed, *odd)]
     return replace(
         listing,
-        images=tuple(path for path in listing.images if path not in set(odd)),
+        images=tuple(path for path in listing.images if str(path) == _text(path)),
         archives=(),
         left_out=tuple(sorted(left_out, key=lambda one: one.path)),
     )
 
 
-def named_some(left_out: Sequence[LeftOut]) -> str:
-    """Count what is left out and name the first, as a sentence."""
-    more = f"{len(left_out)} files were left out, such as " if len(left_out) > 1 else ""
-    return f"{more}{left_out[0]}"
+def _text(path: Path) -> str:
+    """Return a path as text that can be written: what is no UTF-8 is told by its bytes."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
     """Read a CSV that has `columns`; names and values lose the white space around them.
 
     Raises:
@@ -61,108 +151,17 @@ def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     return rows
 
 
-def require_columns(columns: Iterable[str], found: Iterable[str], table: Path) -> None:
+def require_columns(columns: Iterable[str], row: Mapping[str, str], table: Path) -> None:
     """Refuse a table without `columns`.
 
     Raises:
         DataError: a column is missing.
     """
-    there = list(found)
-    if missing := [name for name in columns if name not in there]:
+    if missing := [name for name in columns if name not in row]:
         raise DataError(
-            f"{table}: column {' and '.join(missing)} missing; found {', '.join(there)}. "
+            f"{table}: column {' and '.join(missing)} missing; found {', '.join(row)}. "
             "Use the table as it was published."
         )
-
-
-@dataclass(frozen=True)
-class Below:
-    """Images below a folder, by what a table calls them.
-
-    Attributes:
-        listing: all that is there.
-        by_key: the image that each key means.
-        keys: of each image; none where it is known to be no mammogram of the set.
-    """
-
-    listing: Listing
-    by_key: Mapping[str, Path]
-    keys: Mapping[Path, tuple[str, ...]]
-
-    def get(self, key: str) -> Path | None:
-        """Return the image that `key` means, if it is there."""
-        return self.by_key.get(key)
-
-    def undescribed(self, used: Iterable[Path]) -> list[LeftOut]:
-        """Name the images that no row describes; other files of an image that is used are none."""
-        known = {key for path in used for key in self.keys.get(path, ())}
-        return [
-            LeftOut(path, "no row of the table describes it.")
-            for path, keys in self.keys.items()
-            if keys and known.isdisjoint(keys)
-        ]
-
-
-def images_by_key(root: Path, keys: Callable[[Path], Iterable[str]]) -> Below:
-    """Return the images below `root` by what `keys` makes of each relative path.
-
-    Where several files have a key in common, a raster file goes before a DICOM file, then the
-    first by path.
-
-    Raises:
-        DataError: `root` is no folder, or cannot be looked into.
-    """
-    listing = list_data_set(root)
-    named = {path: tuple(keys(path.relative_to(root))) for path in listing.images}
-    images: dict[str, Path] = {}
-    for path in sorted(named, key=lambda path: (path.suffix.lower() not in RASTER_SUFFIXES, path)):
-        for key in named[path]:
-            images.setdefault(key, path)
-    return Below(listing, images, named)
-
-
-def join(
-    pairs: Iterable[tuple[Path | None, Mapping[str, str]]],
-    origin: Path,
-    expected: str,
-    below: Below | None = None,
-    *,
-    files: bool = True,
-) -> Manifest:
-    """List the described images that are there, in order; the others are in `left_out`.
-
-    Args:
-        pairs: an image file, None where it is not there, and its row in the words of
-            `mammolens.data.manifest.COLUMNS`; ``label`` is 0, 1 or empty, other names are metadata.
-        origin: the table, for messages.
-        expected: where images should be, for messages.
-        below: what is in the folder, to tell what no row describes.
-        files: whether images must be there; else one that is not is listed by its ``image_id``.
-
-    Raises:
-        DataError: none of the images is there, or a value cannot be what its column says.
-    """
-    described = list(pairs)
-    missing = [
-        LeftOut(Path(row["image_id"]), f"{origin.name} describes it, and it is not there.")
-        for path, row in described
-        if path is None and files
-    ]
-    named = ((path or (None if files else origin.parent / row["image_id"]), row) for path, row in described)
-    mammograms = [
-        mammogram_from_row(row, f"{origin}, {path.name}", path, _LABELS.get(row["label"], _NO_LABEL))
-        for path, row in named
-        if path is not None
-    ]
-    if not mammograms:
-        raise DataError(
-            f"{origin}: none of the {len(described)} images it describes is there. Expected them as {expected}."
-        )
-    listed = Manifest(tuple(mammograms))
-    if below is None or not files:
-        return replace(listed, left_out=tuple(missing))
-    others = (*below.listing.left_out, *below.undescribed(listed.paths))
-    return replace(listed, left_out=(*missing, *others))
 
 
 def joined(values: Iterable[str]) -> str:
@@ -180,11 +179,4 @@ def box_inside(corners: tuple[float, float, float, float], width: float, height:
     """
     left, right = (min(max(edge, 0.0), width) for edge in corners[0::2])
     top, bottom = (min(max(edge, 0.0), height) for edge in corners[1::2])
-    if right <= left or bottom <= top:
-        return None
-    return [left, top, right - left, bottom - top]
-
-
-def _text(path: Path) -> str:
-    """Return a path as text that can be written: what is no UTF-8 is told by its bytes."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    return [left, top, right - left, bottom - top] if right > left and bottom > top else None

@@ -10,36 +10,31 @@ proven by biopsy; BI-RADS and density are blank where the site did not give them
 https://www.kaggle.com/competitions/rsna-breast-cancer-detection/data
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from mammolens.data.manifest import Manifest
-from mammolens.data.sources.published import images_by_key, join, read_table
+from mammolens.data.sources.published import Described, PublishedSet, read_table
 
 _COLUMNS = ("patient_id", "image_id", "laterality", "view", "cancer")
-_WHOLE_NUMBERS = ("age", "BIRADS")
-_EXPECTED = "train_images/<patient_id>/<image_id>.dcm, .png or .jpg, or <patient_id>_<image_id>.png"
+_WHOLE_NUMBERS = ("age", "BIRADS")  # which the table writes as 61.0
 
 
-def read(root: Path, *, files: bool = True) -> Manifest:
-    """List the images of ``train.csv`` that are below the folder `root`; there are no splits.
-
-    Raises:
-        DataError: the table is missing or wrong, or none of its images is there.
-    """
-    table = root / "train.csv"
-    rows = [_in_our_words(row) for row in read_table(table, _COLUMNS)]
-    images = images_by_key(root, _keys)
-    pairs = ((images.get(row["image_id"]), row) for row in rows)
-    return join(pairs, table, _EXPECTED, images, files=files)
+def _described(root: Path) -> Iterator[Described]:
+    for row in read_table(root / RSNA.table, _COLUMNS):
+        metadata = {name: value for name, value in row.items() if name != "cancer"}
+        whole = {name: row[name].removesuffix(".0") for name in _WHOLE_NUMBERS if name in row}
+        yield [row["image_id"]], metadata | whole | {"label": row["cancer"]}
 
 
-def _keys(path: Path) -> list[str]:
+def _names(path: Path) -> list[str]:
     """Return the image's id; of what the challenge keeps its labels to itself, nothing."""
     return [] if path.parts[0] == "test_images" else [path.stem.rpartition("_")[2]]
 
 
-def _in_our_words(row: dict[str, str]) -> dict[str, str]:
-    """Rename `cancer`; the table writes ages and categories as 61.0."""
-    kept = {name: value for name, value in row.items() if name != "cancer"}
-    whole = {name: row[name].removesuffix(".0") for name in _WHOLE_NUMBERS if name in row}
-    return kept | whole | {"label": row["cancer"]}
+RSNA = PublishedSet(
+    table="train.csv",
+    described=_described,
+    names=_names,
+    expected="train_images/<patient_id>/<image_id>.dcm, .png or .jpg, or <patient_id>_<image_id>.png",
+)
+"""Has no splits."""
