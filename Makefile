@@ -23,8 +23,8 @@ test: $(INSTALLED) browser
 
 accurate: $(INSTALLED)
 	@test -n "$(DATA)" -a -n "$(LESIONS)" || { echo "name both data sets: make accurate DATA=rsna_breast LESIONS=cbis_ddsm_mass"; exit 2; }
-	-$(BIN)/mammolens doctor $(DATA) --mend runs/mended.csv --out runs/doctor
-	$(BIN)/mammolens manifest runs/mended.csv runs/accurate.csv --splits patient --fractions 0.8 0.2 0
+	-$(BIN)/mammolens doctor $(DATA) --mend runs/corrected.csv --out runs/doctor
+	$(BIN)/mammolens manifest runs/corrected.csv runs/accurate.csv --splits patient --fractions 0.8 0.2 0
 	$(BIN)/mammolens manifest $(LESIONS) runs/lesions.csv --splits valid --fractions 0.95 0.05 0
 	test -f runs/lesions/run.json || $(BIN)/mammolens train runs/lesions.csv --recipe lesions --out runs/lesions
 	test -f runs/accurate/run.json || $(BIN)/mammolens train runs/accurate.csv --recipe accurate --set initial_weights=runs/lesions --out runs/accurate

@@ -46,11 +46,19 @@ def test_a_package_is_seen_at_one_look() -> None:
     assert not {str(package): count for package, count in packages.items() if count > 12}
 
 
-def test_every_room_is_on_the_map() -> None:
-    drawn = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for path in ROOMS:
-        name = path.relative_to(SOURCE).as_posix()
-        assert f"`{name}`" in drawn, f"{name} is not in docs/architecture.md"
+def test_the_tree_on_the_map_is_the_tree() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = page[page.index("\nmammolens/\n") + 1 :].partition("\n```")[0].splitlines()
+    drawn, folders = set(), {0: SOURCE}
+    for line in tree[1:]:
+        depth, name = len(line) - len(line.lstrip()), line.split()[0]
+        path = folders[depth - 2] / name
+        folders[depth] = path
+        if name.endswith(".py"):
+            drawn.add(path)
+    bare = {path for path in ROOMS if path.name == "__init__.py" and path not in drawn}
+    assert drawn == {*ROOMS, SOURCE / "__init__.py"} - bare
+    assert all(len(ast.parse(path.read_text(encoding="utf-8")).body) == 1 for path in bare), "more than a docstring"
 
 
 def test_every_verb_and_option_in_the_readme_exists() -> None:

@@ -72,7 +72,7 @@ def test_every_format_holds_the_same_rows(tmp_path: Path, suffix: str) -> None:
         "laterality": "L",
         "view": "MLO",
         "patient_id": "0007",
-        "warnings": "black and white were exchanged: mended; polarity is uncertain",
+        "warnings": "black and white were exchanged: corrected; polarity is uncertain",
         "error": None,
     }
     assert (rows[1]["probability"], rows[1]["decision"]) == (0.75, "tumor")
