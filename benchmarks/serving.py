@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mammolens.data.sources.phantom import write_phantoms
+from mammolens.images.archives import named
 from mammolens.images.listing import list_folder
 from mammolens.parallel import cores, map_in_order
-from mammolens.images.archives import named
 from mammolens.serving.predictor import Predictor, prepared_or_reason
 
 STARTS = 5
