@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mammolens.doctor.facts import duplicate_groups
+from mammolens.doctor.duplicates import duplicate_groups
 
 SIZES = (1000, 2000, 4000, 8000)
 VALUES = 64 * 64

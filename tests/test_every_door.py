@@ -20,7 +20,7 @@ from mammolens.data.manifest import Manifest
 from mammolens.images.archives import find_inputs
 from mammolens.judging.judge import EvaluationSet, judge
 from mammolens.judging.schema import Model
-from mammolens.model.rules import Conformal
+from mammolens.model.decisions import Conformal
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Reason
 from mammolens.reports.case import blocks, point_name, probability, table_row
 from mammolens.reports.pages import TERMS

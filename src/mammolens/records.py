@@ -76,7 +76,7 @@ class Level(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why there is no decision, or why it is not to be relied on; see `model.rules.decide`."""
+    """Why there is no decision, or why it is not to be relied on; see `model.decisions.decide`."""
 
     NOT_A_MAMMOGRAM = "does not look like a mammogram"
     BOTH = "both classes are possible"
@@ -193,7 +193,7 @@ class Mammogram:
 class Prediction:
     """The answer for one input: a probability of tumor and a decision, or why there is none.
 
-    What it decides is `model.rules.decided`'s business alone; until then nothing is decided.
+    What it decides is `model.decisions.decided`'s business alone; until then nothing is decided.
 
     Attributes:
         path: the input, as it was named.

@@ -17,8 +17,8 @@ from mammolens.app.cases import LONGEST, answered, case_report, exam_of, figure,
 from mammolens.app.server import serve
 from mammolens.app.uploads import EXAMPLES, MAX_IMAGES, Upload, admitted, as_inputs, drawn, safe_name
 from mammolens.errors import MammolensError
-from mammolens.measures.metrics import Estimate
-from mammolens.model.rules import FIXED
+from mammolens.measures.intervals import Estimate
+from mammolens.model.decisions import FIXED
 from mammolens.records import Laterality, Level, Prediction, View
 from mammolens.reports.case import Case, blocks, interval, share
 from mammolens.serving.overlay import LOOKED

@@ -25,7 +25,7 @@ from mammolens.app.server import PAGE
 from mammolens.app.uploads import EXAMPLES, Example, drawn
 from mammolens.cli import app as command_line
 from mammolens.model.bundle import Bundle, open_bundle, packaged_bundles, write_bundle
-from mammolens.model.rules import at_prevalence
+from mammolens.model.decisions import at_prevalence
 from mammolens.records import Level
 from mammolens.reports.case import blocks, interval, share
 from mammolens.reports.pages import TERMS

@@ -18,7 +18,7 @@ from pydicom.uid import (
 from test_dicom import mammogram, save, save_compressed, save_frame
 from test_dicom_frames import jpeg_2000_of
 
-from mammolens.images.dicom.values import smeared
+from mammolens.images.dicom.lut import smeared
 from mammolens.images.reading import read_image
 
 

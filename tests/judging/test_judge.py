@@ -13,7 +13,7 @@ from mammolens.judging.judge import EvaluationSet, judge, judge_scores
 from mammolens.judging.predictions import write_predictions
 from mammolens.judging.schema import Model, Report
 from mammolens.measures.shortcuts import image_table
-from mammolens.model.rules import FIXED, Rules, fit_conformal, unmeasured
+from mammolens.model.decisions import FIXED, Rules, fit_conformal, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split
 
 # Two test patients with two images each; patient "a" was trained on too.

@@ -26,9 +26,9 @@ from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.learning.runs import RECIPE, Run
 from mammolens.learning.training import train
 from mammolens.model.bundle import Bundle
+from mammolens.model.decisions import BALANCED, FIXED, SENSITIVITY_90, SPECIFICITY_90
 from mammolens.model.gate import MIN_IMAGES
 from mammolens.model.recipe import Recipe, read_recipe
-from mammolens.model.rules import BALANCED, FIXED, SENSITIVITY_90, SPECIFICITY_90
 from mammolens.records import Laterality, Level, Mammogram, Split
 from mammolens.serving.predictor import Predictor
 

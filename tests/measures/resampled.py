@@ -5,7 +5,7 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mammolens.measures.metrics import patient_weights
+from mammolens.measures.intervals import patient_weights
 
 Array = NDArray[np.float64]
 

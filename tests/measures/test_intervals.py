@@ -14,12 +14,15 @@ from mammolens.measures import metrics
 from mammolens.measures.curves import decision_measures, predictive_values
 from mammolens.measures.intervals import (
     Measure,
+    PatientWeights,
     area_bounds,
     effective_number,
+    estimate,
     melded_bounds,
+    patient_weights,
     share_bounds,
 )
-from mammolens.measures.metrics import PatientWeights, estimate, patient_weights, share_of
+from mammolens.measures.metrics import share_of
 
 Array = NDArray[np.float64]
 

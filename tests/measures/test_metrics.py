@@ -10,8 +10,7 @@ from scipy.stats import binomtest, norm
 from sklearn import metrics as sklearn_metrics
 
 from mammolens.measures import metrics
-from mammolens.measures.intervals import Measure
-from mammolens.measures.metrics import Estimate, PatientWeights, estimate, patient_weights
+from mammolens.measures.intervals import Estimate, Measure, PatientWeights, estimate, patient_weights
 
 Ranking = Callable[[Array, Array], Measure]
 

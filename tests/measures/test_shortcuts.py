@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammolens.doctor.facts import duplicate_groups
+from mammolens.doctor.duplicates import duplicate_groups
 from mammolens.measures import shortcuts
 from mammolens.measures.metrics import roc_auc
 from mammolens.measures.shortcuts import image_table

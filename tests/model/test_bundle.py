@@ -12,7 +12,7 @@ import brightness
 from mammolens.errors import BundleError, DataError
 from mammolens.images.preprocess import Preprocess
 from mammolens.learning.runs import Run
-from mammolens.measures.metrics import Estimate
+from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import (
     Bundle,
     BundleRecord,
@@ -23,7 +23,7 @@ from mammolens.model.bundle import (
     write_bundle,
 )
 from mammolens.model.calibration import Calibration
-from mammolens.model.rules import OperatingPoint
+from mammolens.model.decisions import OperatingPoint
 from mammolens.records import Level
 from mammolens.serving.predictor import Predictor
 

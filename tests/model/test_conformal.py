@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brightness import bundle, flat
 from mammolens.model.bundle import open_bundle
-from mammolens.model.rules import ALPHA, Conformal, fit_conformal
+from mammolens.model.decisions import ALPHA, Conformal, fit_conformal
 from mammolens.records import Level
 from mammolens.serving.predictor import Predictor
 

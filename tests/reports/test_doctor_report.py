@@ -12,7 +12,7 @@ from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table
 from mammolens.errors import DataError
 from mammolens.images.image import Image
 from mammolens.images.reading import read_or_reason
-from mammolens.measures.metrics import Estimate
+from mammolens.measures.intervals import Estimate
 from mammolens.reports import doctor
 from mammolens.reports.doctor import EXAMPLES, GROUPS, NAMES, PER_GROUP, write_report
 

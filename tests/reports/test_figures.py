@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mammolens.measures.metrics import Estimate
+from mammolens.measures.intervals import Estimate
 from mammolens.reports.figures import (
     Points,
     confusion_figure,

@@ -16,8 +16,8 @@ from mammolens.judging.schema import (
     Subgroup,
 )
 from mammolens.measures.curves import CalibrationReport, Curve, DecisionCurve, ReliabilityBin
+from mammolens.measures.intervals import Estimate
 from mammolens.measures.localisation import Localisation
-from mammolens.measures.metrics import Estimate
 from mammolens.records import LABEL_NAMES, Level, Split
 from mammolens.reports.evaluation import model_card
 

@@ -19,8 +19,8 @@ from mammolens.images.breast import LEAST_AREA, Pixels, anatomy
 from mammolens.images.image import Image
 from mammolens.images.reading import read_image
 from mammolens.model.bundle import BundleRecord
-from mammolens.model.rules import Rules
-from mammolens.model.rules import decided as decided_at
+from mammolens.model.decisions import Rules
+from mammolens.model.decisions import decided as decided_at
 from mammolens.records import Laterality, Level, Prediction, View
 from mammolens.reports.case import Case, case_page
 from mammolens.serving.overlay import caption, heat_of_size, overlay

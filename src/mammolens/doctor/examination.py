@@ -12,11 +12,12 @@ from scipy.stats import chi2_contingency, contingency
 from mammolens import numerals
 from mammolens.data.manifest import Manifest
 from mammolens.data.splits import leakage, split_by_patient
-from mammolens.doctor.facts import ExaminedSet, Facts, duplicate_groups
+from mammolens.doctor.duplicates import duplicate_groups
+from mammolens.doctor.facts import ExaminedSet, Facts
 from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table, finding
 from mammolens.images.breast import UNCERTAIN
 from mammolens.measures import shortcuts
-from mammolens.measures.metrics import Estimate
+from mammolens.measures.intervals import Estimate
 from mammolens.records import Mammogram, Split
 
 _BLANK = 0.05  # 1st to 99th percentile of grey levels closer than this: nothing to see

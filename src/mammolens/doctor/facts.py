@@ -1,12 +1,9 @@
 """What one look at each image tells: everything that the checks need, in a few kilobytes an image.
 
-Files are decoded once, by several processes, and forgotten; memory stays bounded. Exact and near
-duplicates, that is copies, re-compressed, resized, mirrored or inverted ones, are found among the
-facts by random projections (Charikar 2002, STOC: similarity estimation from rounding): only images
-that share a key are compared, so that the time grows with their number, not with its square.
+Files are decoded once, by several processes, and forgotten; memory stays bounded.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from mammolens.data.manifest import Manifest
 from mammolens.errors import DataError, ImageError, reason
@@ -26,16 +21,6 @@ from mammolens.images.reading import read_image
 from mammolens.parallel import map_in_order, tracked
 from mammolens.records import Mammogram
 
-ALIKE = 0.93
-"""Correlation of descriptors from which two images are one.
-
-Among 2,672 real images the pairs above are five, all the same exposure twice; the next pair is at
-0.88. A copy compressed at JPEG quality 30, at half or a quarter of its size, mirrored, inverted or
-brightened stays above 0.97 (docs/experiments.md).
-"""
-
-_TABLES = 32  # of keys
-_CROWD = 64  # images under one key: beyond this they are compared with their neighbours only
 _SIDE = 64  # pixels: height and width of what near duplicates are recognised by
 _FINE = 3  # pixels: the descriptor keeps structures finer than this, for all breasts look alike
 _STEEP = 0.15  # contrast at which the descriptor saturates, so that edges do not rule it
@@ -111,40 +96,6 @@ def collect_facts(manifest: Manifest, *, progress: bool = False) -> ExaminedSet:
         raise DataError("the data set is empty: there is nothing to examine.")
     work = map_in_order(_facts_or_reason, manifest.paths)
     return ExaminedSet(manifest, tuple(tracked(work, "Examining images", len(manifest), visible=progress)))
-
-
-def duplicate_groups(digests: Sequence[str], descriptors: NDArray[np.int8]) -> list[list[int]]:
-    """Return groups of two or more indices of images that show the same exposure.
-
-    Args:
-        digests: content hash of each file.
-        descriptors: (images, values); see `Facts`.
-    """
-    count = len(digests)
-    _, first, member = np.unique(np.asarray(digests), return_index=True, return_inverse=True)
-    pairs = np.concatenate([np.stack([first[member], np.arange(count)], axis=1), *_alike(descriptors)])
-    linked = coo_array((np.ones(len(pairs)), pairs.T), shape=(count, count))
-    _, group = connected_components(linked, directed=False)
-    groups = [np.flatnonzero(group == number).tolist() for number in np.flatnonzero(np.bincount(group) > 1)]
-    return sorted(groups)
-
-
-def _alike(descriptors: NDArray[np.int8]) -> Iterator[NDArray[np.intp]]:
-    """Yield pairs of indices, (pairs, 2), of images under one key that are alike."""
-    # Of unit length; a picture without structure is like nothing, not like every other.
-    values = descriptors.astype(np.float32)
-    lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    unit = np.where(lengths < values.shape[1] ** 0.5, 0, values / np.maximum(lengths, 1e-6))
-    bits = int(np.clip(np.log2(len(unit)) + 2, 8, 20))
-    generator = np.random.default_rng(0)
-    for _ in range(_TABLES):
-        directions = generator.standard_normal((unit.shape[1], bits), dtype=np.float32)
-        keys = (unit @ directions > 0) @ (1 << np.arange(bits))
-        order = np.argsort(keys, kind="stable")
-        for members in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
-            for begin in range(0, len(members) if len(members) > 1 else 0, _CROWD):
-                some = members[begin : begin + _CROWD]
-                yield some[np.argwhere(np.triu(unit[some] @ unit[some].T, 1) >= ALIKE)]
 
 
 def _facts_or_reason(path: Path) -> Facts | str:

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from mammolens import __version__
-from mammolens.measures.metrics import Estimate
+from mammolens.measures.intervals import Estimate
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 _SENTENCES = tomllib.loads(resources.files("mammolens.doctor").joinpath("findings.toml").read_text(encoding="utf-8"))

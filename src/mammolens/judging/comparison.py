@@ -13,9 +13,10 @@ from mammolens.errors import DataError
 from mammolens.judging.predictions import read_predictions
 from mammolens.judging.schema import Subgroup
 from mammolens.measures import metrics
-from mammolens.measures.metrics import Array, Estimate, Figures, PatientWeights
+from mammolens.measures.intervals import RESAMPLES, Estimate, Figures, PatientWeights, estimate, patient_weights
+from mammolens.measures.metrics import Array
 from mammolens.measures.shortcuts import can_be_judged, metadata_auc
-from mammolens.model.rules import Subjects, by_level
+from mammolens.model.decisions import Subjects, by_level
 from mammolens.records import Level
 
 
@@ -87,13 +88,13 @@ def compare(first: Path, second: Path) -> Comparison:
 
 def _difference(subjects: Subjects, other: Array) -> Difference:
     labels, one, patients, _ = subjects
-    weights = metrics.patient_weights(patients)
+    weights = patient_weights(patients)
     delong, p_value = metrics.delong_paired(labels, other, one)
     return Difference(
         subjects=len(labels),
         patients=len(set(patients)),
-        first=metrics.estimate(metrics.roc_auc(labels, one), weights),
-        second=metrics.estimate(metrics.roc_auc(labels, other), weights),
+        first=estimate(metrics.roc_auc(labels, one), weights),
+        second=estimate(metrics.roc_auc(labels, other), weights),
         difference=metrics.auc_difference(labels, other, one, weights),
         delong=delong,
         p_value=p_value,
@@ -122,7 +123,7 @@ _FEWEST = 20  # tumors and non-tumors below which a subgroup is not judged on it
 _AGES = (0, 50, 60, 70, 200)
 _AGE_NAMES = ("under 50", "50 to 59", "60 to 69", "70 and over")
 _CHANCE = 0.05
-_LEAST_P = 1 / (metrics.RESAMPLES + 1)  # so many resamples can tell no less
+_LEAST_P = 1 / (RESAMPLES + 1)  # so many resamples can tell no less
 
 Mask = NDArray[np.bool_]
 Group = tuple[str, Mask, Mask]
@@ -133,8 +134,8 @@ def references(table: pd.DataFrame) -> dict[str, Estimate]:
     estimates = {}
     aged = table.assign(age=_ages(table)).dropna(subset="age")
     if 0 < aged["label"].sum() < len(aged):
-        weights = metrics.patient_weights(aged["patient"].tolist())
-        estimates["age"] = metrics.estimate(metrics.roc_auc(aged["label"], aged["age"]), weights)
+        weights = patient_weights(aged["patient"].tolist())
+        estimates["age"] = estimate(metrics.roc_auc(aged["label"], aged["age"]), weights)
     if can_be_judged(table) and (by_metadata := metadata_auc(table)) is not None:
         estimates["metadata"] = by_metadata
     return estimates
@@ -148,7 +149,7 @@ def subgroups(table: pd.DataFrame, probabilities: Array) -> tuple[Subgroup, ...]
         probabilities: of tumor, (images,).
     """
     labels = table["label"].to_numpy()
-    weights = metrics.patient_weights(table["patient"].tolist())
+    weights = patient_weights(table["patient"].tolist())
     judged = [
         _subgroup(variable, group, table, probabilities, weights)
         for variable in VARIABLES
@@ -195,7 +196,7 @@ def _subgroup(
     def difference(drawn: Array) -> Array:
         return np.asarray(here(drawn[:, inside]) - there(drawn[:, rest]))
 
-    less = metrics.estimate(difference, weights)
+    less = estimate(difference, weights)
     spread = float(np.nanstd(difference(weights.drawn)))
     return Subgroup(
         variable=variable,
@@ -203,7 +204,7 @@ def _subgroup(
         images=int(inside.sum()),
         patients=table["patient"][inside].nunique(),
         tumors=int(labels[inside].sum()),
-        roc_auc=metrics.estimate(here, weights.of(inside)),
+        roc_auc=estimate(here, weights.of(inside)),
         difference=less,
         p_value=max(_LEAST_P, float(2 * norm.sf(abs(less.value) / spread))) if spread > 0 else 1.0,
         adjusted=1.0,

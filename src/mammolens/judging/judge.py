@@ -23,11 +23,12 @@ from mammolens.judging.comparison import references, subgroups
 from mammolens.judging.predictions import ScoredImages, scored_images
 from mammolens.judging.schema import Model, Report
 from mammolens.measures import curves, metrics
+from mammolens.measures.intervals import Estimate, PatientWeights, estimate, patient_weights
 from mammolens.measures.localisation import Localisation
-from mammolens.measures.metrics import Array, Estimate, PatientWeights, estimate
+from mammolens.measures.metrics import Array
 from mammolens.measures.shortcuts import image_table
 from mammolens.model.bundle import BundleRecord
-from mammolens.model.rules import FIXED, Rules, Subjects, by_level, decide, unmeasured
+from mammolens.model.decisions import FIXED, Rules, Subjects, by_level, decide, unmeasured
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Split
 
 MISTAKES = 12
@@ -194,7 +195,7 @@ def model_of(record: BundleRecord) -> Model:
 
 def _at_level(level: Level, subjects: Subjects, rules: Rules) -> schema.LevelReport:
     labels, values, patients, admitted = subjects
-    weights = metrics.patient_weights(patients)
+    weights = patient_weights(patients)
     both, nothing = 0 < labels.sum() < len(labels), curves.Curve(x=(), y=())
     return schema.LevelReport(
         level=level,

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from mammolens import __version__
 from mammolens.measures.curves import CalibrationReport, Curve, DecisionCurve
+from mammolens.measures.intervals import RESAMPLES, Estimate, Figures
 from mammolens.measures.localisation import Localisation
-from mammolens.measures.metrics import RESAMPLES, Estimate, Figures
 from mammolens.model.bundle import Learnt
 from mammolens.records import Level, Split
 
@@ -208,7 +208,7 @@ class Mistake(Figures):
 
 
 class Report(Figures):
-    """What `report.json` holds. Intervals are 95 %, by patient (`metrics.estimate`) unless named.
+    """What `report.json` holds. Intervals are 95 %, by patient (`estimate`) unless named.
 
     Attributes:
         schema_version: raised when a field changes its name or meaning.

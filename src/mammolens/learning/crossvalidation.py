@@ -21,11 +21,11 @@ from mammolens.learning.fitting import fit
 from mammolens.learning.networks import check_network
 from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.learning.training import check_trainable
-from mammolens.measures.intervals import Measure
-from mammolens.measures.metrics import Estimate, estimate, patient_weights, roc_auc
+from mammolens.measures.intervals import Estimate, Measure, estimate, patient_weights
+from mammolens.measures.metrics import roc_auc
 from mammolens.model.calibration import logit, sigmoid
+from mammolens.model.decisions import by_level
 from mammolens.model.recipe import Recipe, read_recipe
-from mammolens.model.rules import by_level
 from mammolens.records import Level, Split
 
 SCORES, REPORT = "scores.csv", "crossvalidation.json"

@@ -23,11 +23,12 @@ from mammolens.learning.keras_files import check_not_saved_model, open_keras
 from mammolens.learning.onnx_model import OUTPUTS, Served, as_served, parity, scores_by
 from mammolens.learning.runs import MANIFEST, Run, open_run
 from mammolens.measures import metrics
+from mammolens.measures.intervals import Estimate, estimate, patient_weights
 from mammolens.model.bundle import Bundle, BundleRecord, Learnt, Outputs, TrainingData, write_bundle
 from mammolens.model.calibration import Calibration, fit_calibration
+from mammolens.model.decisions import FIXED, by_level, fit_rules, unmeasured
 from mammolens.model.gate import MIN_IMAGES, Gate, fit_gate, is_admitted, statistics
 from mammolens.model.recipe import Recipe
-from mammolens.model.rules import FIXED, by_level, fit_rules, unmeasured
 from mammolens.parallel import cores
 from mammolens.phantoms.drawing import draw_patient, draw_view
 from mammolens.records import LABEL_NAMES, Level, Split, View
@@ -141,15 +142,15 @@ def _fitted(evidence: Evidence, scores: NDArray[np.float64], threshold: float | 
     }
 
 
-def _figures(valid: Manifest, probabilities: NDArray[np.float64]) -> dict[str, metrics.Estimate]:
+def _figures(valid: Manifest, probabilities: NDArray[np.float64]) -> dict[str, Estimate]:
     labels, values, patients, _ = by_level(valid, probabilities)[Level.BREAST]
-    breasts = metrics.patient_weights(patients)
-    images = metrics.patient_weights(valid.patients)
+    breasts = patient_weights(patients)
+    images = patient_weights(valid.patients)
     precision = metrics.average_precision(valid.labels, probabilities)
     return {
-        "roc_auc": metrics.estimate(metrics.roc_auc(valid.labels, probabilities), images),
-        "average_precision": metrics.estimate(precision, images),
-        "roc_auc_by_breast": metrics.estimate(metrics.roc_auc(labels, values), breasts),
+        "roc_auc": estimate(metrics.roc_auc(valid.labels, probabilities), images),
+        "average_precision": estimate(precision, images),
+        "roc_auc_by_breast": estimate(metrics.roc_auc(labels, values), breasts),
     }
 
 

@@ -9,18 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from mammolens.measures.intervals import Measure, OfRates, Share, divide
-from mammolens.measures.metrics import (
-    Array,
-    Estimate,
-    Figures,
-    PatientWeights,
-    brier,
-    called,
-    estimate,
-    share_of,
-    wilson,
-)
+from mammolens.measures.intervals import Estimate, Figures, Measure, OfRates, PatientWeights, Share, divide, estimate
+from mammolens.measures.metrics import Array, brier, called, share_of, wilson
 
 _POINTS = 200  # of a curve
 _THRESHOLDS = np.arange(0.01, 0.995, 0.01)  # of the decision curve

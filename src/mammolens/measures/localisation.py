@@ -13,7 +13,8 @@ from scipy import ndimage, stats
 
 from mammolens.errors import DataError
 from mammolens.images.breast import Mask, Pixels, anatomy
-from mammolens.measures.metrics import Estimate, Figures, estimate, mean_of, patient_weights, share_of
+from mammolens.measures.intervals import Estimate, Figures, estimate, patient_weights
+from mammolens.measures.metrics import mean_of, share_of
 from mammolens.records import LABEL_NAMES, Box
 
 _HOT = 0.5  # of a map's own maximum

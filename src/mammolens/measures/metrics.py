@@ -7,97 +7,19 @@ Labels are 0 or 1; scores rise with the suspicion of a tumor.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict
 from sklearn.metrics import roc_curve
 
-from mammolens.measures.intervals import Measure, OfRates, Ranking, Share, Z, divide
+from mammolens.measures.intervals import Estimate, Measure, PatientWeights, Ranking, Share, Z, divide, estimate
 
 Array = NDArray[np.float64]
 
-RESAMPLES = 2000
-"""Bootstrap resamples behind each interval."""
 
 _TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the loss, as Keras does
 _ROUNDING = 1e-9  # 1 - 0.8 is a little less than 0.2, and 2 of 10 are still 0.2
-_ROWS = 64  # resamples measured together: what a processor's cache holds
-
-
-# JSON knows no NaN: it is written as null and read back.
-_Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % interval; NaN where it is not defined."""
-
-    value: _Figure
-    low: _Figure
-    high: _Figure
-
-
-class Figures(BaseModel):
-    """Figures that belong together, as a JSON object; what is not finite is null there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
-
-
-@dataclass(frozen=True, eq=False)
-class PatientWeights:
-    """Whose each image is, and how often it is drawn when patients are resampled.
-
-    Attributes:
-        drawn: how often, (resamples, images).
-        patients: a number for each patient, (images,).
-    """
-
-    drawn: Array
-    patients: NDArray[np.intp]
-
-    def of(self, chosen: NDArray[np.bool_]) -> "PatientWeights":
-        """Return those of the chosen images alone, (images,)."""
-        return PatientWeights(self.drawn[:, chosen], self.patients[chosen])
-
-
-def patient_weights(patients: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> PatientWeights:
-    """Return how often each image is drawn when patients are resampled with replacement.
-
-    The cluster bootstrap: images of a patient are drawn together, because they are not
-    independent (Field & Welsh 2007, J. R. Stat. Soc. B 69:369).
-    """
-    _, members = np.unique(np.asarray(patients), return_inverse=True)
-    count = int(members.max()) + 1
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    return PatientWeights(np.asarray(draws[:, members], dtype=np.float64), members)
-
-
-def estimate(measure: Measure | Share | OfRates, weights: PatientWeights) -> Estimate:
-    """Return a measure's value on the data and its 95 % interval.
-
-    That is from the 2.5th to the 97.5th percentile over resamples, but for shares and what follows
-    from them, and for rankings that are nearly perfect: see `Share`, `OfRates` and `Ranking`. Where
-    all resamples have the same value, as of one patient, they tell nothing: there is no interval.
-    """
-    if isinstance(measure, Share | OfRates):
-        return Estimate(measure.value, *measure.bounds(weights.patients))
-    value = float(measure(np.ones((1, len(weights.patients))))[0])
-    blocks = np.array_split(weights.drawn, len(weights.drawn) // _ROWS + 1)
-    resampled = np.concatenate([measure(block) for block in blocks]) if np.isfinite(value) else np.empty(0)
-    resampled = resampled[np.isfinite(resampled)]
-    if not len(resampled):
-        return Estimate(value, np.nan, np.nan)
-    low, high = map(float, np.percentile(resampled, [2.5, 97.5]))
-    if isinstance(measure, Ranking):
-        low, high = measure.widened(value, (low, high), weights.patients)
-    if high - low <= _ROUNDING * max(1.0, abs(value)):
-        return Estimate(value, np.nan, np.nan)
-    return Estimate(value, low, high)
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> Measure:

@@ -21,7 +21,8 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from mammolens.measures.metrics import Estimate, estimate, patient_weights, roc_auc
+from mammolens.measures.intervals import Estimate, estimate, patient_weights
+from mammolens.measures.metrics import roc_auc
 from mammolens.records import Mammogram
 
 NUMBERS = ("age",)

@@ -19,10 +19,10 @@ from mammolens import __version__
 from mammolens.errors import BundleError
 from mammolens.files import folder_written_whole, write_text
 from mammolens.images.preprocess import VERSION, Preprocess
-from mammolens.measures.metrics import Estimate
+from mammolens.measures.intervals import Estimate
 from mammolens.model.calibration import Calibration
+from mammolens.model.decisions import Conformal, OperatingPoints, Rules
 from mammolens.model.gate import Gate
-from mammolens.model.rules import Conformal, OperatingPoints, Rules
 from mammolens.records import LABEL_NAMES, Level
 
 MODEL, RECORD = "model.onnx", "bundle.json"

@@ -12,9 +12,9 @@ from PIL import Image as Pillow
 
 from mammolens import numerals
 from mammolens.judging.schema import SCREENING_PREVALENCE
-from mammolens.measures.metrics import Estimate
+from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import BundleRecord
-from mammolens.model.rules import at_prevalence, predictive_value
+from mammolens.model.decisions import at_prevalence, predictive_value
 from mammolens.records import ImageWarning, Laterality, Prediction, View
 from mammolens.reports.pages import TERMS, template
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mammolens import numerals
 from mammolens.files import check_new_file, written_whole
 from mammolens.judging.schema import LevelReport, Report
-from mammolens.measures.metrics import Estimate
+from mammolens.measures.intervals import Estimate
 from mammolens.records import LABEL_NAMES, Level
 
 Points = tuple[Sequence[float], Sequence[float]]

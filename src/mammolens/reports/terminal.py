@@ -12,7 +12,7 @@ from mammolens.data.splits import leakage
 from mammolens.doctor.findings import Diagnosis, Severity
 from mammolens.judging.comparison import Comparison
 from mammolens.judging.schema import Report
-from mammolens.measures.metrics import Estimate
+from mammolens.measures.intervals import Estimate
 from mammolens.records import Level, Split
 
 _WEAKER = {

@@ -29,7 +29,7 @@ from mammolens.measures.localisation import (
     rank_correlation,
 )
 from mammolens.model.bundle import write_bundle
-from mammolens.model.rules import Rules, fit_rules, unmeasured
+from mammolens.model.decisions import Rules, fit_rules, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split
 from mammolens.reports.evaluation import write_report
 from mammolens.serving.overlay import overlay

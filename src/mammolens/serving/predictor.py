@@ -16,8 +16,8 @@ from mammolens.images.breast import Pixels
 from mammolens.images.image import Header
 from mammolens.images.preprocess import Geometry, Preprocess, as_float
 from mammolens.model.bundle import Bundle, find_bundle, open_bundle
+from mammolens.model.decisions import aggregated, decided
 from mammolens.model.gate import Gate, is_admitted
-from mammolens.model.rules import aggregated, decided
 from mammolens.parallel import FEW, cores, map_in_order, tracked
 from mammolens.records import ImageWarning, Level, Mammogram, Prediction, Warned
 from mammolens.reports.answers import Predictions

@@ -23,7 +23,8 @@ from mammolens.images.breast import Mask, Pixels, anatomy, dilated
 from mammolens.images.preprocess import Preprocess, full_size
 from mammolens.images.reading import read_image
 from mammolens.judging.schema import Robustness
-from mammolens.measures.metrics import auc_difference, called, estimate, patient_weights, roc_auc, share_of
+from mammolens.measures.intervals import estimate, patient_weights
+from mammolens.measures.metrics import auc_difference, called, roc_auc, share_of
 from mammolens.parallel import map_in_order, tracked
 from mammolens.serving.predictor import Predictor
 

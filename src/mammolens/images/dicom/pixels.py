@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mammolens.errors import ImageError, reason
 from mammolens.images.dicom.frames import Frame, joined, jpeg, jpeg_2000, run_lengths
 from mammolens.images.dicom.header import text, whole
-from mammolens.images.dicom.values import Integers, beyond, distance, is_lossy
+from mammolens.images.dicom.lut import Integers, beyond, distance, is_lossy
 from mammolens.images.image import check_size
 from mammolens.records import ImageWarning, Warned, warnings_that_hold
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mammolens.errors import ImageError
 from mammolens.images.dicom.header import add_frame_groups, complete, header_of, image_type, text, whole
+from mammolens.images.dicom.lut import Integers, ignored, shown
 from mammolens.images.dicom.pixels import check_storage, stored_pixels
-from mammolens.images.dicom.values import Integers, ignored, shown
 from mammolens.images.image import FAINT, MAX_BYTES, Header, Image, damage_told, grey_of
 from mammolens.records import ImageWarning, View, Warned, warnings_that_hold
 

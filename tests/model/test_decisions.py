@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mammolens.data.manifest import Manifest
-from mammolens.measures.metrics import Estimate
-from mammolens.model.rules import (
+from mammolens.measures.intervals import Estimate
+from mammolens.model.decisions import (
     BALANCED,
     FIXED,
     SENSITIVITY_90,

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mammolens.data.manifest import Manifest
 from mammolens.measures import metrics
 from mammolens.measures.curves import decision_measures
-from mammolens.measures.metrics import Estimate
+from mammolens.measures.intervals import Estimate, estimate, patient_weights
 from mammolens.model.calibration import DIGITS, Probability, logit, sigmoid
 from mammolens.records import LABEL_NAMES, Level, Prediction, Reason
 
@@ -211,14 +211,14 @@ def operating_points(
     }
     if fixed is not None:
         thresholds[FIXED] = fixed
-    weights = metrics.patient_weights(patients)
+    weights = patient_weights(patients)
     points = {}
     for name, threshold in thresholds.items():
         measures = decision_measures(label, probability, threshold)
         points[name] = OperatingPoint(
             threshold=threshold,
-            sensitivity=metrics.estimate(measures["sensitivity"], weights),
-            specificity=metrics.estimate(measures["specificity"], weights),
+            sensitivity=estimate(measures["sensitivity"], weights),
+            specificity=estimate(measures["specificity"], weights),
             subjects=len(label),
             patients=len(set(patients)),
         )
