@@ -230,7 +230,7 @@ class Prediction:
     error: str | None = None
     reason: Reason | None = None
     admitted: bool = True
-    score_map: "NDArray[np.float32] | None" = None
+    score_map: "NDArray[np.float32] | None" = dataclasses.field(default=None, repr=False)
 
     @classmethod
     def failure(cls, path: Path, error: str, threshold: float = math.nan) -> "Prediction":
