@@ -3,7 +3,7 @@
 # make accurate DATA=rsna_breast LESIONS=cbis_ddsm_mass    the accurate model, from the images
 # make check   lint, format, types, and that imports run downwards
 # make kills   trainings killed at random moments end as if they had not been; half an hour
-# make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 6 minutes
+# make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
 # make bench   speed, as ratios within one run
 # make install the environment in .venv, with the versions in constraints.txt
 

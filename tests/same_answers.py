@@ -7,6 +7,7 @@ be equal; other wording may differ, and is listed. What is not compared: `same_f
 """
 
 import argparse
+import ast
 import io
 import os
 import shlex
@@ -29,16 +30,20 @@ from same_facts import Facts, equal, facts_of
 
 CHECKOUT = Path(__file__).parents[1]
 
+VERBS = (
+    *("phantom", "download", "manifest", "doctor", "preview", "train", "crossvalidate", "evaluate"),
+    *("compare", "export", "predict", "show", "app", "demo"),
+)
 DRAWN = "phantom/drawn"
 SMALL = "--quiet --set preprocess.height=64 --set preprocess.width=64"
-BOXES = f"--recipe lesions {SMALL} --set epochs=2 --set moving_average=0.9 --set bags=0.5"
+BOXES = f"--recipe lesions {SMALL} --set epochs=2 --set moving_average=0.9"
 LBFGS = f"--recipe accurate {SMALL}"
-FOLDS = f"--recipe quick {SMALL} --set epochs=1 --folds 2"
+FOLDS = f"--recipe quick {SMALL} --set monitor=nothing --set epochs=1 --folds 2"
 
 PARTS: dict[str, tuple[str, ...]] = {
     "phantom": (
         f"phantom {DRAWN} --patients 30 --size 160 --seed 3 --quiet",
-        "phantom phantom/large --patients 2 --size 640",
+        "phantom phantom/large --patients 6 --size 320",
     ),
     "data": (
         f"manifest {DRAWN} data/drawn.csv --splits patient --seed 1",
@@ -58,29 +63,28 @@ PARTS: dict[str, tuple[str, ...]] = {
     "predict": (
         "predict ../inputs/rsna_breast --out predict/rsna.json --overlay predict/maps --quiet",
         "predict ../inputs/cbis_ddsm_mass --out predict/films.csv --level breast --quiet",
-        "predict ../inputs/cesm_lesions --model phantom --out predict/cesm.parquet --level patient -q",
+        "predict ../inputs/cesm_lesions --model phantom --level patient --out predict/cesm.csv -q",
         "predict ../inputs/cases --out predict/cases.csv --quiet",
         "predict ../inputs/pydicom --out predict/pydicom.csv --quiet",
         "predict ../inputs/dicom --out predict/dicom.json --point sensitivity-90",
-        "predict ../inputs/dicom --out predict/breasts.csv --level breast --overlay predict/dcm",
+        "predict ../inputs/dicom --out predict/sides.parquet --level breast --overlay predict/dcm",
         "predict ../inputs/rasters ../inputs/odd ../inputs/archives --out predict/odd.csv -q",
         "predict ../inputs/odd --ungated --out predict/ungated.parquet -q",
         f"predict {DRAWN}/test --model phantom --out predict/drawn.parquet --overlay predict/drawn",
     ),
     "train": (
         f"train {DRAWN} --recipe quick {SMALL} --set epochs=3 --out train/quick",
+        f"train {DRAWN} --recipe quick {SMALL} --set epochs=1 --set seed=1 --out train/other",
         f"train {DRAWN} {BOXES} --also ../inputs/cbis_ddsm_mass --out train/boxes",
         f"train {DRAWN} {LBFGS} --set initial_weights=train/boxes --out train/lbfgs",
-        "export train/quick train/bundle --name quick --licence none --half --quiet",
-        "export train/lbfgs train/both --with train/quick --quiet",
+        "export train/quick train/both --with train/other --name both --half --quiet",
         "export ../before/train/boxes/breast.h5 train/older --quiet",
         f"export ../inputs/keras_2/sequence.h5 train/keras-2 --data {DRAWN} --quiet",
-        "evaluate train/quick --quiet",
-        f"evaluate train/both --data {DRAWN} --split all --robustness 4 --out train/judged -q",
+        "evaluate train/both --data train/quick/manifest.csv --robustness 12 --out train/judged -q",
         "evaluate phantom --data train/quick/manifest.csv --out train/known --quiet",
-        f"predict {DRAWN}/test --model phantom --out train/scores.csv --point specificity-90 --quiet",
+        f"predict {DRAWN}/test --model phantom --out train/scores.csv --point specificity-90",
         f"evaluate --predictions train/scores.csv --data {DRAWN} --out train/scored",
-        "compare train/quick/evaluation/test train/known --out train/compared.json",
+        "compare train/judged train/known --out train/compared.json",
         f"predict {DRAWN}/test --model train/both --out train/both.csv --overlay train/maps -q",
         f"predict {DRAWN}/test --model ../before/train/quick --out train/older.csv --quiet",
     ),
@@ -90,6 +94,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "words": (
         *("--help", "--version", "nonsense", "predict", "predict no-such.png"),
+        *(f"{verb} --help" for verb in VERBS),
         "predict ../inputs/odd/tiny.png --model no-such",
         "predict ../inputs/dicom --out words/answers.xlsx",
         "train no-such --out words/run",
@@ -142,7 +147,9 @@ class Version:
         (folder / DONE).write_text(stamp, encoding="utf-8")
         after, seconds = os.times(), time.monotonic() - started
         busy = sum(after[2:4]) - sum(before[2:4])
-        tell(f"{self.here.name}: {part} took {seconds:.0f} s, {busy:.0f} s of a core")
+        codes = [content(path) for path in sorted((folder / "said").glob("*.code"))]
+        ended = f"{len(codes)} commands, {codes.count('0')} of them without any fault"
+        tell(f"{self.here.name}: {part}: {ended}, {seconds:.0f} s, {busy:.0f} s of a core")
 
     def check(self) -> None:
         """Make sure that it is its own package that commands load.
@@ -193,7 +200,8 @@ def content(path: Path) -> str:
 
 def prepare(folder: Path, revision: str, after: Path) -> tuple[Version, Version]:
     """Write the inputs into `folder`, unless they are there, and the code of `revision`."""
-    source, inputs = content(Path(same_inputs.__file__)), folder / "inputs"
+    source = ast.dump(ast.parse(content(Path(same_inputs.__file__))))  # however it is formatted
+    inputs = folder / "inputs"
     if content(inputs / DONE) != source:
         shutil.rmtree(inputs, ignore_errors=True)
         inputs.mkdir(parents=True)
