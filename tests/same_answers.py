@@ -207,13 +207,13 @@ def prepare(folder: Path, revision: str, after: Path) -> tuple[Version, Version]
         inputs.mkdir(parents=True)
         same_inputs.make_inputs(inputs, CHECKOUT.parent / "shared")
         (inputs / DONE).write_text(source, encoding="utf-8")
-    for old in (folder / "code", folder / "after"):
-        shutil.rmtree(old, ignore_errors=True)
     commit = git("rev-parse", f"{revision}^{{commit}}").decode()
-    with tarfile.open(fileobj=io.BytesIO(git("archive", commit.strip(), "src"))) as archive:
-        archive.extractall(folder / "code", filter="data")
-    before = Version(folder / "code" / "src", folder / "before", commit + source)
-    return before, Version(after / "src", folder / "after")
+    code = folder / f"code-{commit[:12]}"
+    if not code.is_dir():
+        with tarfile.open(fileobj=io.BytesIO(git("archive", commit.strip(), "src"))) as archive:
+            archive.extractall(code, filter="data")
+    before = Version(code / "src", folder / "before", commit + source)
+    return before, Version(after / "src", folder / f"after-{os.getpid()}")
 
 
 def git(*words: str) -> bytes:
@@ -349,8 +349,13 @@ def main() -> int:
             version.check()
             for part in parts:
                 version.do(part)
-        compared = compare(versions[0].here, versions[1].here, parts)
-    show(compared)
+        before, after = (version.here for version in versions)
+        compared = compare(before, after, parts)
+        show(compared)
+        if compared.differences and asked.kept:
+            tell(f"Look at them in {before} and {after}")
+        else:
+            shutil.rmtree(after)
     return int(bool(compared.differences))
 
 

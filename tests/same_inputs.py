@@ -31,7 +31,7 @@ def make_inputs(folder: Path, shared: Path) -> list[str]:
     else:
         missing.append("cases")
     shutil.copytree(DATA_ROOT, folder / "pydicom", ignore=shutil.ignore_patterns("*.py*"))
-    shutil.copytree(Path(__file__).parent / "keras_2", folder / "keras_2")
+    shutil.copytree(Path(__file__).parent / "learning" / "keras_2", folder / "keras_2")
     write_rasters(folder / "rasters")
     write_dicom(folder / "dicom")
     write_odd(folder / "odd")
