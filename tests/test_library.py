@@ -275,3 +275,52 @@ def test_judging_needs_three_lists_alone() -> None:
     assert auc.low < auc.value < auc.high
     with pytest.raises(DataError, match="3 labels, 2 probabilities"):
         library.judge([0, 1, 1], [0.1, 0.2])
+
+
+class Subclass(np.ndarray):
+    """An array of a class that other processes do not know."""
+
+
+def test_many_items_are_answered_as_few_are(model: Predictor, files: Path) -> None:
+    whole, frames = BytesIO((files / "a.png").read_bytes()), BytesIO()
+    picture = Image.open(whole)
+    pixels = np.asarray(picture)
+    picture.save(frames, "WEBP", save_all=True, append_images=[Image.new("L", picture.size)])
+    odd: list[Any] = [pixels.view(Subclass), np.ma.masked_array(pixels, mask=pixels > 9), picture]
+    odd += [Image.open(frames), object(), ""]
+    few, many = model.predict(odd), model.predict([*odd, *["gone.png"] * 24])
+    plain = [(one.probability, one.error) for one in few]
+    assert plain == [(one.probability, one.error) for one in many[: len(odd)]]
+    assert plain[0] == plain[2] == (model.predict(pixels)[0].probability, None)
+    told = ("masked array", "", "holds 2 pictures", "is no image", "no name")
+    for (_, error), said in zip(plain[1:], told, strict=True):
+        assert said in (error or "")
+
+
+def test_what_can_be_gone_through_is_not_always_several(model: Predictor, files: Path) -> None:
+    names = np.array([str(path) for path in sorted(files.rglob("*.png"))[:2]])
+    assert [str(one.path) for one in model.predict(names)] == names.tolist()
+    for one_thing in (bytearray(9), memoryview(b"9"), pd.DataFrame({"path": ["a.png"]})):
+        assert len(model.predict(one_thing)) == 1  # type: ignore[arg-type]
+
+
+def test_an_opened_model_is_a_model(model: Predictor) -> None:
+    assert library.load(model).operating_point == model.operating_point
+    with pytest.raises(BundleError, match="5 is no model"):
+        library.load(5)  # type: ignore[arg-type]
+
+
+def test_to_serve_loads_no_library_of_curves_and_tables() -> None:
+    script = "import sys, mammolens.serving.predictor; print([n for n in ('sklearn', 'pandas') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_patients_that_nobody_knows_are_not_one() -> None:
+    report = library.judge([0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], ["", "nan", None, float("nan")])
+    assert report.counts.without_patient == 4
+    for wrong in (5, np.zeros((4, 2))):
+        with pytest.raises(DataError, match="no sequence of names"):
+            library.judge([0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], wrong)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="threshold is 'half'"):
+        library.judge([0, 1], [0.1, 0.9], threshold="half")  # type: ignore[arg-type]

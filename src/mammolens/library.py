@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mammolens.errors import require
+from mammolens.errors import BundleError, require
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from mammolens.serving.predictor import Predictor
 
 
-def load(model: "str | Path | Run | None" = None, point: str | None = None) -> "Predictor":
+def load(model: "str | Path | Run | Predictor | None" = None, point: str | None = None) -> "Predictor":
     """Open a model, to answer more than once.
 
     Args:
         model: a model that ships, by name; the folder of a bundle; a run or its folder, whose
-            bundle is opened; None: the model that answers where none is named, ``accurate``.
+            bundle is opened; an opened model, to change its point; None: the model that answers where
+            none is named, ``accurate``.
         point: the operating point that decides, such as ``sensitivity-90``; None: the model's own.
 
     Raises:
@@ -45,12 +46,18 @@ def load(model: "str | Path | Run | None" = None, point: str | None = None) -> "
     """
     from mammolens.serving.predictor import Predictor
 
-    return Predictor.load(model if model is None or isinstance(model, str | Path) else model.folder, point)
+    if isinstance(model, Predictor):
+        return Predictor.load(model.bundle.folder, point or model.operating_point)
+    if not isinstance(model, str | Path | None):
+        if not isinstance(folder := getattr(model, "folder", None), Path):
+            raise BundleError(f"{model!r} is no model: expected the name of one that ships, or a bundle or run.")
+        model = folder
+    return Predictor.load(model, point)
 
 
 def predict(
     items: "Picture | Iterable[Picture]",
-    model: "str | Path | Run | None" = None,
+    model: "str | Path | Run | Predictor | None" = None,
     *,
     point: str | None = None,
     level: "Level | str" = "image",
@@ -154,8 +161,7 @@ def train(
     from mammolens.learning.training import train as train_network
     from mammolens.model.recipe import read_recipe
 
-    # The JSON of numbers, booleans, strings and lists is valid TOML.
-    settings = read_recipe(str(recipe), [f"{key}={json.dumps(value)}" for key, value in (changes or {}).items()])
+    settings = read_recipe(str(recipe), [f"{key}={_in_toml(value)}" for key, value in (changes or {}).items()])
     listed = read_source(str(data))
     if also is not None:
         listed = with_training_images(listed.labelled(), read_source(str(also)))
@@ -192,6 +198,12 @@ def judge(
     from mammolens.judging.judge import judge_scores
 
     return judge_scores(labels, probabilities, patients, threshold=threshold, name=name)
+
+
+def _in_toml(value: object) -> str:
+    """The JSON of numbers, booleans, strings and lists is valid TOML; of NumPy's numbers and paths, too."""
+    plain = value.item() if hasattr(value, "item") else str(value) if isinstance(value, Path) else value
+    return json.dumps(plain, ensure_ascii=False, default=str)
 
 
 def require_training() -> None:

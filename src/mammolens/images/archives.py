@@ -1,7 +1,6 @@
 """What people have in hand → pictures, one by one: images, folders, DICOM folders, ZIP archives, arrays."""
 
 import os
-import pickle
 import shutil
 import sys
 import tempfile
@@ -280,28 +279,43 @@ Picture: TypeAlias = "str | os.PathLike[str] | Input | NDArray[np.generic] | Pil
 
 def pictures_in(items: "Picture | Iterable[Picture]") -> list[Picture]:
     """Return the pictures in whatever holds some, in order; what holds none is in the list, and fails."""
-    one = isinstance(items, str | os.PathLike | Input | bytes | IOBase) or _kind(items) is not None
-    several: Iterable[Any] = items if isinstance(items, Iterable) and not one else [items]
+    several: Iterable[Any] = items if isinstance(items, Iterable) and not _is_one(items) else [items]
     pictures: list[Picture] = []
     for item in several:
-        pictures += find_inputs([Path(item)]) if isinstance(item, str | os.PathLike) else [item]
+        if isinstance(item, str) and not item:  # which would be the current folder
+            pictures.append(Input(Path("''"), Path(), problem="is no name of a file or folder."))
+        else:
+            pictures += find_inputs([Path(item)]) if isinstance(item, str | os.PathLike) else [item]
     return pictures
+
+
+def _is_one(items: object) -> bool:
+    """Tell one item, though it can be gone through, from several; an array of names is several."""
+    if isinstance(items, str | os.PathLike | Input | bytes | bytearray | memoryview | IOBase | Pillow.Image):
+        return True
+    if not hasattr(items, "__array__"):
+        return _kind(items) is not None
+    array = np.asarray(items)
+    return not (array.ndim == 1 and array.dtype.kind in "UO")
 
 
 class Named(NamedTuple):
     """A picture, and the name that its answer goes by."""
 
     name: Path
-    picture: Picture
+    picture: "Picture | Image"
 
-    def __reduce__(self) -> "tuple[type[Named], tuple[Path, Picture]]":
-        """Travel to another process; what cannot, such as an open file, goes as why not: it stops no batch."""
-        picture = self.picture
+    def __reduce__(self) -> "tuple[type[Named], tuple[Path, Picture | Image]]":
+        """Travel to another process: as a file, or read already, for what is in memory may not survive the journey."""
+        if isinstance(self.picture, Input):
+            return Named, (self.name, self.picture)
+        if isinstance(self.picture, str | os.PathLike):
+            return Named, (self.name, os.fspath(self.picture))
         try:
-            pickle.dumps(picture)
-        except Exception as error:  # noqa: BLE001 - whatever an odd object, or a file that is read only now, trips over
-            picture = Input(self.name, self.name, problem=f"cannot be read ({reason(error)}).")
-        return Named, (self.name, picture)
+            return Named, (self.name, image_in(self.picture, self.name))
+        except ImageError as error:
+            why = reason(error).removeprefix(f"{self.name}: ")
+            return Named, (self.name, Input(self.name, self.name, problem=why))
 
 
 def named(pictures: Sequence[Picture]) -> list[Named]:
@@ -309,7 +323,7 @@ def named(pictures: Sequence[Picture]) -> list[Named]:
     return [Named(_name(picture, row), picture) for row, picture in enumerate(pictures)]
 
 
-def _name(picture: Picture, row: int) -> Path:
+def _name(picture: "Picture | Image", row: int) -> Path:
     if isinstance(picture, Input):
         return picture.name
     file = picture if isinstance(picture, str | os.PathLike) else getattr(picture, "filename", None)
@@ -325,12 +339,14 @@ def _kind(item: object) -> str | None:
     return next((word for word, kind in kinds.items() if isinstance(item, kind)), None)
 
 
-def image_in(picture: Picture, name: Path) -> Image:
+def image_in(picture: "Picture | Image", name: Path) -> Image:
     """Read one picture, which errors call by its name.
 
     Raises:
         ImageError: it cannot be read, or is none.
     """
+    if isinstance(picture, Image):
+        return picture
     if isinstance(picture, str | os.PathLike):
         return read_image(Path(picture))
     if not isinstance(picture, Input):

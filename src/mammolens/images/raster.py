@@ -133,7 +133,7 @@ def _read_tiff(path: Path) -> Image:
 def _read_others(path: Path) -> Image:
     with _open(path) as picture:
         _check_name(path, _format(picture))
-        said = _check_frames(path, picture)
+        said = _check_frames(path, picture, read_by_tags=picture.format == "TIFF")
         bits = _png_kind(path)[0] if picture.format == "PNG" else 8
         if bits == 16 and picture.mode != "I;16":  # noqa: PLR2004
             pixels, alpha, colour = _wide_grey(path, picture)
@@ -200,13 +200,13 @@ def _check_name(path: Path, stored_format: str) -> None:
         )
 
 
-def _check_frames(path: Path, picture: Pillow.Image) -> tuple[Warned, ...]:
+def _check_frames(path: Path, picture: Pillow.Image, *, read_by_tags: bool = False) -> tuple[Warned, ...]:
     """Refuse what should not be decoded, by the header alone; return what is passed over."""
     check_size(path, picture.height, picture.width)
     frames = getattr(picture, "n_frames", 1)
     if picture.format == "MPO":
         return (ImageWarning.PICTURES.about(frames),)
-    if frames > 1 and picture.format != "TIFF":  # whose copies and masks were told apart
+    if frames > 1 and not read_by_tags:  # which tell copies and masks apart
         raise ImageError(
             f"{path}: holds {frames} pictures (animated or multi-page); one was expected. "
             "Save each as a file of its own."
@@ -234,7 +234,7 @@ def _on_black(pixels: _Grey, alpha: _Grey | None) -> tuple[_Grey, tuple[Warned, 
 def _alpha(picture: Pillow.Image, bits: int = 8) -> _Grey | None:
     """Return how opaque each pixel is, in [0, 1], or None where all are."""
     transparent = picture.info.get("transparency")
-    if "A" in picture.getbands() or (picture.mode == "P" and transparent is not None):
+    if picture.getbands()[-1] in "Aa" or (picture.mode == "P" and transparent is not None):
         return np.asarray(picture.convert("RGBA").getchannel("A"), dtype=np.float32) / np.float32(255)
     if transparent is None or picture.format != "PNG":
         return None

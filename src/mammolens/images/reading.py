@@ -103,8 +103,10 @@ def image_of(source: object, name: str | Path) -> Image:
         ImageError: it is something else, too large or small, damaged, or not one mammogram-like picture.
     """
     name = Path(name)
+    if isinstance(source, np.ma.MaskedArray):
+        raise ImageError(f"{name}: a masked array: what lies under its mask is not known; give array.filled(0).")
     if isinstance(source, np.ndarray):
-        return image_of_array(source, name)
+        return image_of_array(np.asarray(source), name)
     if isinstance(source, Pillow.Image):
         return image_of_picture(source, name)
     from pydicom import Dataset  # noqa: PLC0415 - takes 0.2 s

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mammolens.data.manifest import Manifest
+from mammolens.data.meanings import UNKNOWN
 from mammolens.errors import DataError
 from mammolens.judging import schema
 from mammolens.judging.comparison import references, subgroups
@@ -140,23 +141,32 @@ def judge_scores(
     """
     truth = _numbers("labels", labels, lambda values: np.isin(values, (0, 1)), "0 or 1")
     answers = _numbers("probabilities", probabilities, lambda values: (values >= 0) & (values <= 1), "in [0, 1]")
-    owners = [None] * len(truth) if patients is None else list(patients)
+    owners = [None] * len(truth) if patients is None else _owners(patients)
     if not 0 < len(truth) == len(answers) == len(owners):
         raise DataError(
             f"{len(truth)} labels, {len(answers)} probabilities and {len(owners)} patients: expected one of each an "
             "image, and at least one image."
         )
-    if not 0 <= threshold <= 1:
-        raise DataError(f"threshold is {threshold}: expected a number in [0, 1].")
+    if not isinstance(threshold, int | float | np.number) or not 0 <= threshold <= 1:
+        raise DataError(f"threshold is {threshold!r}: expected a number in [0, 1].")
     images = Manifest(
         tuple(
-            Mammogram(Path(str(place)), label, patient_id=None if pd.isna(owner) else str(owner))  # type: ignore[call-overload]
+            Mammogram(Path(str(place)), label, patient_id=owner)
             for place, (label, owner) in enumerate(zip(truth.astype(int).tolist(), owners, strict=True))
         )
     )
     predictions = [Prediction(path, value) for path, value in zip(images.paths, answers.tolist(), strict=True)]
     rules = Rules(FIXED, {level: {FIXED: unmeasured(threshold)} for level in Level})
-    return judge(predictions, EvaluationSet(images), rules, Model(name=name))
+    return judge(predictions, EvaluationSet(images), rules, Model(name=str(name)))
+
+
+def _owners(patients: Sequence[object]) -> list[str | None]:
+    """Return patients as text; None where one is not known, in whatever way tables say so."""
+    try:
+        texts = ["" if pd.isna(owner) else str(owner).strip() for owner in patients]  # type: ignore[call-overload]
+    except (TypeError, ValueError) as error:
+        raise DataError("patients are no sequence of names: expected (images,), whose each image is.") from error
+    return [None if text.lower() in UNKNOWN else text for text in texts]
 
 
 def _numbers(name: str, values: ArrayLike, allowed: Callable[[Array], NDArray[np.bool_]], expected: str) -> Array:

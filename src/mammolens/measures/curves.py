@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mammolens.measures.intervals import Estimate, Figures, Measure, OfRates, PatientWeights, Share, divide, estimate
 from mammolens.measures.metrics import Array, brier, called, share_of, wilson
@@ -237,12 +236,16 @@ def calibration_in_the_large(labels: ArrayLike, probabilities: ArrayLike) -> Mea
 
 def roc(labels: ArrayLike, probabilities: ArrayLike) -> Curve:
     """Return sensitivity over 1 - specificity; both classes are needed."""
+    from sklearn.metrics import roc_curve  # noqa: PLC0415 - takes a second to load, and who serves needs no curve
+
     false_positive_rate, sensitivity, _ = roc_curve(labels, probabilities)
     return _thinned(false_positive_rate, sensitivity)
 
 
 def precision_recall(labels: ArrayLike, probabilities: ArrayLike) -> Curve:
     """Return precision over sensitivity; tumors are needed."""
+    from sklearn.metrics import precision_recall_curve  # noqa: PLC0415 - takes a second to load, and who serves needs no curve
+
     precision, recall, _ = precision_recall_curve(labels, probabilities)
     return _thinned(recall[::-1], precision[::-1])
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import roc_curve
 
 from mammolens.measures.intervals import Estimate, Measure, PatientWeights, Ranking, Share, Z, divide, estimate
 
@@ -157,6 +156,8 @@ def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
 
     Of equals the highest is taken. It belongs to the data it is chosen on: the validation split.
     """
+    from sklearn.metrics import roc_curve  # noqa: PLC0415 - takes a second to load, and who serves needs no curve
+
     false_positive_rate, sensitivity, thresholds = roc_curve(labels, scores, drop_intermediate=False)
     gain = (sensitivity - false_positive_rate)[1:]  # the first threshold lies above all scores
     return float(thresholds[1:][np.flatnonzero(gain >= gain.max() - 1e-12)[0]])

@@ -78,7 +78,7 @@ class Predictions(Sequence[Prediction]):
         """Return a row an answer, with the columns of `mammolens predict --out answers.csv`."""
         import pandas as pd  # noqa: PLC0415 - takes longer to load than an answer takes
 
-        kinds = {"probability": float, "threshold": float, "uncertain": bool}
+        kinds = dict.fromkeys(COLUMNS, "string") | {"probability": float, "threshold": float, "uncertain": bool}
         return pd.DataFrame([row_of(answer) for answer in self], columns=list(COLUMNS)).astype(kinds)
 
     def save(self, out: "str | Path") -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,8 @@ class Predictor:
             DataError: likewise.
             ValueError: likewise.
         """
+        if isinstance(pictures, str | PathLike):
+            pictures = [pictures]
         chosen = _checked(point or self.operating_point, self.bundle)
         answers = self._answers(pictures, Level(level), chosen, ungated=ungated, progress=progress)
         if overlay is None:
