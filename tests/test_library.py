@@ -218,7 +218,7 @@ def test_a_point_or_level_that_is_not_there_is_refused_before_any_work(model: Pr
     assert (answer.decision, answer.threshold, answer.level) == ("tumor", 0.3, Level.PATIENT)
     with pytest.raises(BundleError, match="no operating point 'best'; it has balanced"):
         model.predict("gone.png", point="best")
-    with pytest.raises(ValueError, match="'voxel' is not a valid Level"):
+    with pytest.raises(DataError, match="no level 'voxel': expected image, breast, patient"):
         model.predict("gone.png", level="voxel")
     with pytest.raises(BundleError, match="not a run, a bundle or one of the models that ship"):
         library.load(tmp_path)

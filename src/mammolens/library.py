@@ -84,8 +84,7 @@ def predict(
 
     Raises:
         BundleError: there is no such model or operating point, or no map to draw.
-        DataError: `overlay` cannot be written to.
-        ValueError: there is no such level.
+        DataError: `overlay` cannot be written to, or there is no such level.
 
     Example:
         >>> black = numpy.zeros((640, 480), numpy.uint8)

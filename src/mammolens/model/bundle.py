@@ -8,7 +8,7 @@ Nothing in a bundle is executed: a graph of known operators, and JSON that pydan
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -169,7 +169,7 @@ class Bundle:
 
     folder: Path
     record: BundleRecord
-    model: bytes
+    model: bytes = field(repr=False)
 
 
 def write_bundle(record: BundleRecord, model: bytes, out: Path) -> Bundle:

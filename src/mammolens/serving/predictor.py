@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mammolens.errors import BundleError, ImageError, reason
+from mammolens.errors import BundleError, DataError, ImageError, reason
 from mammolens.files import check_writable
 from mammolens.images.archives import Named, Picture, image_in, named, pictures_in
 from mammolens.images.breast import Pixels
@@ -48,6 +48,9 @@ class Predictor:
     bundle: Bundle
     operating_point: str
     _session: onnxruntime.InferenceSession
+
+    def __repr__(self) -> str:
+        return f"<model {self.bundle.record.name}, operating point {self.operating_point}>"
 
     @classmethod
     def load(cls, model: str | Path | None = None, operating_point: str | None = None) -> "Predictor":
@@ -95,8 +98,7 @@ class Predictor:
 
         Raises:
             BundleError: the model has no such operating point, or no map to draw.
-            DataError: `overlay` cannot be written to.
-            ValueError: there is no such level.
+            DataError: `overlay` cannot be written to, or there is no such level.
         """
         answers = self.answers(
             pictures_in(items), level=level, point=point, ungated=ungated, overlay=overlay, progress=progress
@@ -135,10 +137,11 @@ class Predictor:
         Raises:
             BundleError: see `predict`, likewise the others.
             DataError: likewise.
-            ValueError: likewise.
         """
         if isinstance(pictures, str | PathLike):
             pictures = [pictures]
+        if level not in tuple(Level):
+            raise DataError(f"no level '{level}': expected {', '.join(Level)}.")
         chosen = _checked(point or self.operating_point, self.bundle)
         answers = self._answers(pictures, Level(level), chosen, ungated=ungated, progress=progress)
         if overlay is None:
