@@ -17,7 +17,8 @@ import pytest
 import brightness
 from conftest import Said, Typed
 from mammolens.cli import main
-from mammolens.errors import DataError
+from mammolens.cli.options import screen
+from mammolens.errors import DataError, MammolensError
 from mammolens.files import check_new_folder, written_whole
 from mammolens.learning.runs import Run, save_network
 
@@ -242,3 +243,29 @@ def test_a_standard_error_that_takes_nothing() -> None:
     command = [sys.executable, "-m", "mammolens", "show", "nothing"]
     with Path("/dev/full").open("wb") as full:
         assert subprocess.run(command, stderr=full, check=False).returncode == 1
+
+
+class Full:
+    """A standard output that takes nothing until there is room."""
+
+    def __init__(self) -> None:
+        self.room, self.taken = False, ""
+
+    def write(self, text: str) -> int:
+        if not self.room:
+            raise OSError(28, "No space left on device")
+        self.taken += text
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def test_what_could_not_be_printed_does_not_come_out_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Full()
+    monkeypatch.setattr(sys, "stdout", out)
+    with pytest.raises(MammolensError, match="standard output: cannot be written"):
+        screen.print("the first table")
+    out.room = True
+    screen.print("the second")
+    assert out.taken == "the second\n"

@@ -43,6 +43,7 @@ class Screen(Console):
         try:
             super().print(*objects, **options)
         except OSError as error:
+            self._buffer.clear()  # which would come out with what is printed next
             raise MammolensError(f"standard output: cannot be written ({system_reason(error)}).") from error
 
 
