@@ -64,6 +64,7 @@ def predict(
     ungated: bool = False,
     overlay: str | Path | None = None,
     maps: bool = True,
+    with_age: bool = False,
     progress: bool = False,
 ) -> "Predictions":
     """Answer for pictures: `load`, then `Predictor.predict`, which see for every argument.
@@ -77,13 +78,14 @@ def predict(
         ungated: give the probability of what does not look like a mammogram, too.
         overlay: folder for heatmaps.
         maps: keep the score maps.
+        with_age: give a second probability, of the picture and age together, where age is known.
         progress: show a bar on standard error.
 
     Returns:
         One `Prediction` a picture, in order. One that cannot be read has an `error`.
 
     Raises:
-        BundleError: there is no such model or operating point, or no map to draw.
+        BundleError: there is no such model or operating point, no map to draw, or no answer with age.
         DataError: `overlay` cannot be written to, or there is no such level.
 
     Example:
@@ -94,7 +96,9 @@ def predict(
         gone.png None gone.png: no such file.
     """
     opened = load(model, point)
-    return opened.predict(items, level=level, ungated=ungated, overlay=overlay, maps=maps, progress=progress)
+    return opened.predict(
+        items, level=level, ungated=ungated, overlay=overlay, maps=maps, with_age=with_age, progress=progress
+    )
 
 
 def examine(data: str | Path, *, positive: str | None = None, progress: bool = False) -> "Diagnosis":

@@ -207,6 +207,9 @@ class Prediction:
         laterality: which breast, where the file says so.
         view: the projection, where the file says so.
         patient_id: where the file says so.
+        age: in years, 18 to 110, where the file says so.
+        probability_with_age: a second answer, of the picture and age together, at `level`, in [0, 1];
+            None unless it is asked for and both are known. Nothing is decided by it.
         warnings: what to know before trusting the answer.
         error: why there is no answer.
         reason: why there is no decision though there is no error, or why it is uncertain.
@@ -226,6 +229,8 @@ class Prediction:
     laterality: Laterality | None = None
     view: View | None = None
     patient_id: str | None = None
+    age: int | None = None
+    probability_with_age: float | None = None
     warnings: tuple[Warned, ...] = ()
     error: str | None = None
     reason: Reason | None = None

@@ -25,6 +25,7 @@ from mammolens.learning.networks import Network
 from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.learning.runs import RECIPE, Run
 from mammolens.learning.training import train
+from mammolens.model.age import fit_with_age
 from mammolens.model.bundle import Bundle
 from mammolens.model.decisions import BALANCED, FIXED, SENSITIVITY_90, SPECIFICITY_90
 from mammolens.model.gate import MIN_IMAGES
@@ -105,6 +106,21 @@ def test_a_run_has_a_bundle_that_says_what_it_is(run: Run, phantom_manifest: Man
     breasts = record.operating_points[Level.BREAST][BALANCED]
     assert breasts.subjects == len({m.breast_key for m in valid}) == 2 * fixed.patients
     assert {"roc_auc", "average_precision"} <= set(record.metrics)
+
+
+def test_where_validation_patients_have_ages_there_is_an_answer_with_age(
+    run: Run, saved: Saved, tmp_path: Path, phantom_manifest: Manifest
+) -> None:
+    assert Predictor.load(run.folder).bundle.record.with_age is None, "too few patients"
+    listed = enumerate(phantom_manifest.mammograms[:40])
+    known = [replace(m, label=(0, 1)[i % 2], patient_id=str(i), split=Split.VALID) for i, m in listed]
+    plain = Preprocess.plain().model_copy(update={"height": 32, "width": 32})
+    evidence, recipe = Evidence("aged", PreparedSet.of(Manifest(tuple(known)), plain)), Recipe(preprocess=plain)
+    network, scores = as_served([open_keras(saved(grey()))], recipe), np.linspace(0, 1, 40)
+    record = export(network, recipe, tmp_path / "aged", CARD, evidence=evidence, scores=scores).record
+    assert record.with_age == fit_with_age(evidence.data.manifest, record.calibration(scores), "aged")
+    assert record.with_age is not None
+    assert (record.with_age.images, record.with_age.patients) == (40, 40)
 
 
 def test_a_run_exports_anew_at_half_the_size(run: Run, tmp_path: Path, phantom_manifest: Manifest) -> None:

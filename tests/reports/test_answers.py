@@ -3,6 +3,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mammolens.records import ImageWarning, Laterality, Level, Prediction, Reaso
 from mammolens.reports.answers import (
     COLUMNS,
     MOST_ROWS,
+    Predictions,
     answers_table,
     write_answers,
     written,
@@ -80,6 +82,24 @@ def test_every_format_holds_the_same_rows(tmp_path: Path, suffix: str) -> None:
     assert (rows[2]["probability"], rows[2]["decision"]) == (None, None)
     assert (rows[2]["path"], rows[2]["error"]) == ("c, d.png", 'cut short\nat byte "9"')
     assert len(rows) == 3
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_age_and_the_second_answer_are_there_where_they_are_asked_for(tmp_path: Path, suffix: str) -> None:
+    answers = Predictions([replace(FULL, age=63, probability_with_age=0.25), BARE], with_age=True)
+    answers.save(tmp_path / f"answers{suffix}")
+    formats: dict[str, Any] = {".csv": pd.read_csv, ".json": pd.read_json, ".parquet": pd.read_parquet}
+    read = formats[suffix]
+    for table in (read(tmp_path / f"answers{suffix}"), answers.to_frame(), answers[:].to_frame()):
+        assert list(table.columns) == [*COLUMNS, "age", "probability_with_age"]
+        assert table["age"].dropna().tolist() == [63]
+        assert table["probability_with_age"].dropna().tolist() == [0.25]
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(answers_table(answers, with_age=True))
+    assert "63" in stream.getvalue()
+    assert "0.2500" in stream.getvalue()
+    Predictions(answers).save(tmp_path / f"plain{suffix}")
+    assert list(read(tmp_path / f"plain{suffix}").columns) == list(COLUMNS)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -31,6 +31,10 @@ def predict(
             "nothing. There is no decision all the same.",
         ),
     ] = False,
+    age: Annotated[
+        bool,
+        typer.Option("--age", help="A second probability, of picture and age together, where a DICOM header tells it."),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Answer for each image: probability of tumor and a decision. Exit code 1 if any failed.
@@ -44,19 +48,24 @@ def predict(
     check_new_file(out, FORMATS)
     check_writable(overlay)
     predictor = Predictor.load(model, point)
-    answers = predictor.answers(pictures_in(paths), level=level, ungated=ungated, overlay=overlay, progress=not quiet)
+    answers = predictor.answers(
+        pictures_in(paths), level=level, ungated=ungated, overlay=overlay, with_age=age, progress=not quiet
+    )
     introduce(predictor)
     if out is not None:
-        answers = written(answers, out)
-    first, failed, refused, count = [], 0, 0, 0
+        answers = written(answers, out, with_age=age)
+    first, failed, refused, ageless, count = [], 0, 0, 0, 0
     for count, answer in enumerate(answers, start=1):
         failed += answer.error is not None
         refused += not answer.admitted
+        ageless += answer.error is None and answer.age is None
         first += [answer] if count <= MOST_ROWS else []
-    screen.print(answers_table(first, hidden=count - len(first)))
+    screen.print(answers_table(first, hidden=count - len(first), with_age=age))
     for what, where in (("Answers", out), ("Heatmaps, not lesion outlines,", overlay)):
         if where is not None and where.exists():
             screen.print(f"{what} written to {where}", markup=False)
+    if age and ageless:
+        warn(f"{ageless} of {count} inputs tell no age of 18 to 110 years in a DICOM header: no probability with age")
     if refused:
         left_out = "their probability means nothing" if ungated else "no probability, no heatmap"
         warn(f"{refused} of {count} inputs do not look like a mammogram: no decision, {left_out}")

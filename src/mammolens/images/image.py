@@ -49,7 +49,7 @@ class Header:
         study_id: (0020,000D) Study Instance UID.
         laterality: (0020,0062) Image Laterality, or (0020,0060) Laterality.
         view: by (0054,0220) View Code Sequence, or (0018,5101) View Position.
-        age: of the patient, in years.
+        age: of the patient, in whole years: (0010,1010) Patient's Age, or by birth date and study date.
         manufacturer: (0008,0070).
         spacing: (row, column) distance between pixels in mm, at the detector.
         for_processing: whether these are raw pixels, not meant to be looked at.

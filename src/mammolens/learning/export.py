@@ -24,6 +24,7 @@ from mammolens.learning.onnx_model import OUTPUTS, Served, as_served, parity, sc
 from mammolens.learning.runs import MANIFEST, Run, open_run
 from mammolens.measures import metrics
 from mammolens.measures.intervals import Estimate, estimate, patient_weights
+from mammolens.model.age import fit_with_age
 from mammolens.model.bundle import Bundle, BundleRecord, Learnt, Outputs, TrainingData, write_bundle
 from mammolens.model.calibration import Calibration, fit_calibration
 from mammolens.model.decisions import FIXED, by_level, fit_rules, unmeasured
@@ -82,7 +83,8 @@ def export(
         out: a new folder.
         card: the model's name and licence.
         evidence: the data it was learnt from; its validation split gives calibration, operating
-            points and prediction sets. Without it a score is shown as it is and 0.5 decides.
+            points and prediction sets, and where ages are known the answer with age. Without it a score
+            is shown as it is and 0.5 decides.
         scores: what `served` makes of the validation images, where that is known already.
         learnt: how each network was learnt, or None where nobody knows.
 
@@ -137,6 +139,7 @@ def _fitted(evidence: Evidence, scores: NDArray[np.float64], threshold: float | 
         "operating_points": rules.points,
         "default_operating_point": rules.default_point,
         "conformal": rules.conformal,
+        "with_age": fit_with_age(valid, probabilities, evidence.name),
         "gate": _gate(images.of_split(Split.TRAIN)),
         "metrics": _figures(valid, probabilities),
     }

@@ -20,6 +20,7 @@ from mammolens.errors import BundleError
 from mammolens.files import folder_written_whole, write_text
 from mammolens.images.preprocess import VERSION, Preprocess
 from mammolens.measures.intervals import Estimate
+from mammolens.model.age import WithAge
 from mammolens.model.calibration import Calibration
 from mammolens.model.decisions import Conformal, OperatingPoints, Rules
 from mammolens.model.gate import Gate
@@ -114,6 +115,8 @@ class BundleRecord(BaseModel):
         default_operating_point: the one that decides where none is chosen.
         conformal: which classes a probability leaves possible, by level; empty where nothing was
             measured, and in bundles from before there was such a thing.
+        with_age: from probability and age to a second answer; None where validation lacks ages, and in
+            bundles from before there was such a thing.
         gate: what an image must look like to be answered for, or None.
         metrics: ROC AUC and others on validation, by image, with intervals by patient.
         parity: largest difference between the network before and after export, on real images.
@@ -139,6 +142,7 @@ class BundleRecord(BaseModel):
     operating_points: dict[Level, OperatingPoints]
     default_operating_point: str
     conformal: dict[Level, Conformal] = Field(default_factory=dict)
+    with_age: WithAge | None = None
     gate: Gate | None
     metrics: dict[str, Estimate]
     parity: float

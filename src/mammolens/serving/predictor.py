@@ -16,6 +16,7 @@ from mammolens.images.archives import Named, Picture, image_in, named, pictures_
 from mammolens.images.breast import Pixels
 from mammolens.images.image import Header
 from mammolens.images.preprocess import Geometry, Preprocess, as_float
+from mammolens.model.age import usable_age
 from mammolens.model.bundle import Bundle, find_bundle, open_bundle
 from mammolens.model.decisions import aggregated, decided
 from mammolens.model.gate import Gate, is_admitted
@@ -69,7 +70,7 @@ class Predictor:
         """Return the probability from which an answer is tumor, in [0, 1]."""
         return self.bundle.record.operating_points[level][self.operating_point].threshold
 
-    def predict(
+    def predict(  # noqa: PLR0913 - an argument an option
         self,
         items: "Picture | Iterable[Picture]",
         *,
@@ -78,6 +79,7 @@ class Predictor:
         ungated: bool = False,
         overlay: str | Path | None = None,
         maps: bool = True,
+        with_age: bool = False,
         progress: bool = False,
     ) -> Predictions:
         """Answer for whatever holds pictures, as `mammolens predict` does.
@@ -94,16 +96,25 @@ class Predictor:
                 mean nothing, and there is no decision all the same.
             overlay: folder for a heatmap of each picture, as PNG.
             maps: keep the score maps: those of a thousand pictures take up to 250 MB.
+            with_age: give a second probability, of the picture and age together, where a DICOM header
+                tells the age.
             progress: show a bar on standard error.
 
         Raises:
-            BundleError: the model has no such operating point, or no map to draw.
+            BundleError: the model has no such operating point, no map to draw, or no answer with age.
             DataError: `overlay` cannot be written to, or there is no such level.
         """
         answers = self.answers(
-            pictures_in(items), level=level, point=point, ungated=ungated, overlay=overlay, progress=progress
+            pictures_in(items),
+            level=level,
+            point=point,
+            ungated=ungated,
+            overlay=overlay,
+            with_age=with_age,
+            progress=progress,
         )
-        return Predictions(answer if maps else replace(answer, score_map=None) for answer in answers)
+        kept = (answer if maps else replace(answer, score_map=None) for answer in answers)
+        return Predictions(kept, with_age=with_age)
 
     def answers(
         self,
@@ -113,6 +124,7 @@ class Predictor:
         point: str | None = None,
         ungated: bool = False,
         overlay: str | Path | None = None,
+        with_age: bool = False,
         progress: bool = False,
     ) -> Iterator[Prediction]:
         """Return an iterator of one `Prediction` a picture, in order: for more than memory holds.
@@ -132,6 +144,7 @@ class Predictor:
             point: likewise.
             ungated: likewise.
             overlay: likewise.
+            with_age: likewise.
             progress: likewise.
 
         Raises:
@@ -143,7 +156,12 @@ class Predictor:
         if level not in tuple(Level):
             raise DataError(f"no level '{level}': expected {', '.join(Level)}.")
         chosen = _checked(point or self.operating_point, self.bundle)
-        answers = self._answers(pictures, Level(level), chosen, ungated=ungated, progress=progress)
+        if with_age and self.bundle.record.with_age is None:
+            raise BundleError(
+                f"{self.bundle.folder}: has no answer with age: that takes validation images with ages, of 20 patients "
+                "with and 20 without a tumor. Export it anew (mammolens export) with such data, or leave out --age."
+            )
+        answers = self._answers(pictures, Level(level), chosen, ungated=ungated, with_age=with_age, progress=progress)
         if overlay is None:
             return answers
         if self.bundle.record.outputs.score_map is None:
@@ -152,7 +170,14 @@ class Predictor:
         return write_overlays(answers, pictures, Path(overlay))
 
     def _answers(
-        self, pictures: Sequence[Picture], level: Level, point: str, *, ungated: bool, progress: bool
+        self,
+        pictures: Sequence[Picture],
+        level: Level,
+        point: str,
+        *,
+        ungated: bool,
+        with_age: bool,
+        progress: bool,
     ) -> Iterator[Prediction]:
         record = self.bundle.record
         rules = record.rules()
@@ -169,9 +194,18 @@ class Predictor:
             answers = _joined(list(answers), level)
         for answer, geometry in answers:
             final = decided(answer, level, point, rules)
+            if with_age:
+                final = replace(final, probability_with_age=self._with_age(final))
             if final.score_map is not None and geometry is not None:
                 final = replace(final, score_map=geometry.to_image(final.score_map))
             yield final
+
+    def _with_age(self, answer: Prediction) -> float | None:
+        """Return the second answer, where there is a first and age is known."""
+        both = self.bundle.record.with_age
+        if both is None or answer.probability is None or answer.age is None:
+            return None
+        return float(both(answer.probability, answer.age))
 
     def score(self, levels: NDArray[np.uint16]) -> tuple[float, Pixels | None]:
         """Return the network's raw score in [0, 1] and its score map for one prepared picture.
@@ -198,6 +232,7 @@ class Predictor:
             laterality=picture.header.laterality,
             view=picture.header.view,
             patient_id=picture.header.patient_id,
+            age=picture.header.age if usable_age(picture.header.age) else None,
             warnings=picture.warnings if picture.admitted else (ImageWarning.NOT_LIKE_TRAINING, *picture.warnings),
             admitted=picture.admitted,
         )

@@ -3,6 +3,7 @@
 import math
 import re
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,14 +45,13 @@ def header_of(dataset: "Dataset") -> Header:
     """Return what the header says."""
     side = text(dataset, "ImageLaterality") or text(dataset, "Laterality")
     spacing = numbers(dataset, "ImagerPixelSpacing") or numbers(dataset, "PixelSpacing")
-    age = re.fullmatch(r"(\d{1,3})([DWMY])", text(dataset, "PatientAge") or "")
     intent, kind = text(dataset, "PresentationIntentType"), text(dataset, "SOPClassUID")
     return Header(
         patient_id=text(dataset, "PatientID"),
         study_id=text(dataset, "StudyInstanceUID"),
         laterality={one.value: one for one in Laterality}.get(side or ""),
         view=_view(dataset),
-        age=int(age[1]) // _UNITS_A_YEAR[age[2]] if age else None,
+        age=_age(dataset),
         manufacturer=text(dataset, "Manufacturer"),
         spacing=(spacing[0], spacing[1]) if spacing[1:] and min(spacing) > 0 else None,
         for_processing=intent == "FOR PROCESSING" or kind in _FOR_PROCESSING,
@@ -59,6 +59,26 @@ def header_of(dataset: "Dataset") -> Header:
         special=_special(dataset),
         transfer_syntax=dataset.file_meta.TransferSyntaxUID.name,
     )
+
+
+def _age(dataset: "Dataset") -> int | None:
+    """Return whole years by Patient's Age, else from the birth date to that of the study or picture."""
+    said = re.fullmatch(r"(\d{1,3})([DWMY])", text(dataset, "PatientAge") or "")
+    if said and int(said[1]):  # 000Y is no age
+        return int(said[1]) // _UNITS_A_YEAR[said[2]]
+    born, day = _date(dataset, "PatientBirthDate"), _date(dataset, "StudyDate") or _date(dataset, "AcquisitionDate")
+    if born is None or day is None or day < born:
+        return None
+    return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
+
+
+def _date(dataset: "Dataset", keyword: str) -> date | None:
+    """Return a date such as ``19580203``, or ``1958.02.03`` as it was written before DICOM 3.0."""
+    said = re.fullmatch(r"(\d{4})(\.?)(\d\d)\2(\d\d)", text(dataset, keyword) or "")
+    try:
+        return date(int(said[1]), int(said[3]), int(said[4])) if said else None
+    except ValueError:  # there is no such day
+        return None
 
 
 def _view(dataset: "Dataset") -> View | None:

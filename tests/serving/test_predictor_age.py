@@ -1,0 +1,92 @@
+"""The second answer: what DICOM headers tell of age, joined with what the picture tells."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_dicom import mammogram, save
+
+from brightness import bundle, flat
+from conftest import Typed
+from mammolens.errors import BundleError
+from mammolens.model.age import WithAge
+from mammolens.reports.answers import COLUMNS
+from mammolens.serving.predictor import Predictor
+
+BOTH = WithAge(picture=0.8, decade=0.5, intercept=-0.1, data="rsna", images=538, patients=151)
+
+VIEWS = {
+    "ann-cc": (0.25, {"PatientAge": "063Y"}),
+    "ann-mlo": (0.75, {"PatientAge": "063Y"}),
+    "bea": (0.25, {"PatientBirthDate": "19580203", "StudyDate": "20480203"}),
+    "cat": (0.25, {"PatientAge": "005Y"}),
+    "dot": (0.25, {}),
+}
+AGES = {"ann-cc": 63, "ann-mlo": 63, "bea": 90, "cat": None, "dot": None, "photo": None, "broken": None}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    folder = tmp_path / "dicom"
+    folder.mkdir()
+    for name, (level, header) in VIEWS.items():
+        stored = np.full((64, 48), round(level * 4095), np.uint16)
+        patient = name.partition("-")[0]
+        save(folder / f"{name}.dcm", mammogram(stored, bits=12, PatientID=patient, ImageLaterality="L", **header))
+    Image.fromarray(flat(204)).save(folder / "photo.png")
+    (folder / "broken.dcm").write_bytes(b"nothing")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def aged(tmp_path: Path) -> Path:
+    return bundle(tmp_path / "aged", with_age=BOTH).folder
+
+
+def test_where_age_is_known_there_is_a_second_answer(aged: Path, files: list[Path]) -> None:
+    predictor = Predictor.load(aged)
+    plain, answers = predictor.predict(files), predictor.predict(files, with_age=True)
+    assert {one.path.stem: one.age for one in answers} == AGES
+    for one, before in zip(answers, plain, strict=True):
+        assert (one.probability, one.decision, one.reason) == (before.probability, before.decision, before.reason)
+        assert before.probability_with_age is None
+        assert (one.probability_with_age is None) == (one.age is None)
+    found = {one.path.stem: one.probability_with_age for one in answers}
+    for name, picture, age in (("ann-cc", 0.25, 63), ("ann-mlo", 0.75, 63), ("bea", 0.25, 90)):
+        odds = 0.8 * np.log(picture / (1 - picture)) + 0.5 * (age - 60) / 10 - 0.1
+        assert found[name] == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-3)
+
+
+def test_a_breast_has_one_second_answer(aged: Path, files: list[Path]) -> None:
+    answers = {one.path.stem: one for one in Predictor.load(aged).predict(files, level="breast", with_age=True)}
+    cc, mlo = answers["ann-cc"], answers["ann-mlo"]
+    assert cc.probability == mlo.probability == pytest.approx(0.5, abs=1e-3)
+    assert cc.probability_with_age == mlo.probability_with_age == float(BOTH(cc.probability or 0, 63))
+
+
+def test_a_model_without_it_is_refused_in_a_line(tmp_path: Path, files: list[Path]) -> None:
+    plain = bundle(tmp_path / "plain").folder
+    for model in (plain, None):
+        with pytest.raises(BundleError, match=r"has no answer with age: .* Export it anew .* or leave out --age"):
+            Predictor.load(model).predict(files, with_age=True)
+
+
+def test_as_typed(mammolens: Typed, aged: Path, files: list[Path], tmp_path: Path) -> None:
+    words = ["predict", *files, "--model", aged, "-q", "--out"]
+    said = mammolens(*words, tmp_path / "aged.csv", "--age")
+    assert "3 of 7 inputs tell no age of 18 to 110 years in a DICOM header: no probability with age" in said.err
+    assert "with age" in said.out
+    header, *rows = (tmp_path / "aged.csv").read_text(encoding="utf-8").splitlines()
+    assert header == ",".join([*COLUMNS, "age", "probability_with_age"])
+    expected = float(BOTH(0.25, 63))
+    told = {row.split(",")[0].rsplit("/")[-1]: row.rsplit(",", 2)[1:] for row in rows}
+    assert told["ann-cc.dcm"][0] == "63"
+    assert float(told["ann-cc.dcm"][1]) == pytest.approx(expected, abs=1e-3)
+    assert told["cat.dcm"] == told["photo.png"] == told["broken.dcm"] == ["", ""]
+    plain = mammolens(*words, tmp_path / "plain.csv")
+    assert "age" not in plain.err.replace("image", "")
+    assert (tmp_path / "plain.csv").read_text(encoding="utf-8").startswith(",".join(COLUMNS) + "\n")
+    without = mammolens("predict", *files, "--model", bundle(tmp_path / "plain").folder, "-q", "--age")
+    assert (without.code, without.out) == (1, "")
+    assert f"{tmp_path}/plain: has no answer with age" in without.err
