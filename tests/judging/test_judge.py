@@ -13,6 +13,7 @@ from mammolens.judging.judge import EvaluationSet, judge, judge_scores
 from mammolens.judging.predictions import write_predictions
 from mammolens.judging.schema import Model, Report
 from mammolens.measures.shortcuts import image_table
+from mammolens.model.age import WithAge
 from mammolens.model.decisions import FIXED, Rules, fit_conformal, unmeasured
 from mammolens.records import Level, Mammogram, Prediction, Split
 
@@ -118,6 +119,36 @@ def test_breasts_have_the_mean_of_their_views_and_patients_the_larger_breast() -
     larger = means.reshape(120, 2).max(axis=1)
     expected = roc_auc_score(labels.reshape(120, 2).max(axis=1), larger)
     assert by_patient.discrimination["roc_auc"].value == pytest.approx(expected, abs=1e-6)
+
+
+def test_picture_age_and_both_are_judged_on_the_images_whose_age_is_known() -> None:
+    listed, scores = cohort()
+    strange = {"0LCC.png": "", "1RCC.png": "17", "2LCC.png": "old"}
+    told = Manifest(tuple(replace(m, metadata={"age": strange.get(m.path.name, m.metadata["age"])}) for m in listed))
+    both = WithAge(picture=0.8, decade=0.5, intercept=-0.1, data="valid", images=9, patients=9)
+    judged = judge(answered(told, scores), EvaluationSet(told), HALF, Model(name=""), with_age=both)
+    figures = judged.with_age[Level.IMAGE]
+    known = np.array([m.path.name not in strange for m in listed])
+    labels, picture = listed.labels[known], scores[known]
+    ages = np.array([float(m.metadata["age"]) for m in listed])[known]
+    together = both(picture, ages)
+    assert (figures.subjects, figures.patients, figures.tumors) == (477, 120, int(labels.sum()))
+    expected = [roc_auc_score(labels, one) for one in (picture, ages, together)]
+    found = [figures.picture.value, figures.age.value, figures.both.value]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert figures.difference.value == pytest.approx(expected[2] - expected[0], abs=1e-6)
+    assert figures.difference.low < figures.difference.value < figures.difference.high
+    breasts = judged.with_age[Level.BREAST]
+    means = np.round(scores.reshape(240, 2).mean(axis=1), 6)
+    means[[0, 3, 4]] = np.round(scores[[1, 7, 9]], 6)  # the view whose age is known
+    years = np.array([float(m.metadata["age"]) for m in listed]).reshape(240, 2)[:, 0]
+    expected_both = roc_auc_score(listed.labels.reshape(240, 2)[:, 0], both(means, years))
+    assert breasts.both.value == pytest.approx(expected_both, abs=1e-6)
+    plain = judge(answered(told, scores), EvaluationSet(told), HALF, Model(name=""))
+    assert plain.with_age == {}
+    assert plain.levels == judged.levels
+    ageless = Manifest(tuple(replace(m, metadata={}) for m in listed))
+    assert judge(answered(ageless, scores), EvaluationSet(ageless), HALF, Model(name=""), with_age=both).with_age == {}
 
 
 def test_what_gets_no_decision_in_use_is_judged_counted_and_once_counted_as_wrong() -> None:

@@ -119,6 +119,8 @@ HEADINGS = {
     "Hottest place in a box": ".hit_rate.",
     "By chance": ".chance_rate",
     "Drop of AUC": ".drop.",
+    "AUC of age": "with_age.",
+    "Both less the picture, paired": ".difference.",
     "Probability of a tumor": ".probability",
 }
 """What stands above or beside a number, and what its place in the JSON must hold."""
@@ -196,6 +198,18 @@ def test_what_is_wrong_comes_first(folder: Path) -> None:
     ]
     assert found == sorted(found)
     assert "Before you read on" not in read(folder, "judged")[1].all_words
+
+
+def test_age_has_a_section_where_there_is_an_answer_with_it(folder: Path) -> None:
+    text, page, _ = read(folder, "full")
+    assert 'href="#age"' in text
+    assert "the model has a second answer, of picture and age together" in page.all_words
+    shown = [attributes["data-of"] for attributes, _ in page.cited if attributes["data-of"].startswith("with_age.")]
+    assert len(shown) == 3 * (3 + 4 * 3)
+    for name in ("bare", "judged"):
+        text, page, _ = read(folder, name)
+        assert "#age" not in text
+        assert "With age" not in page.all_words
 
 
 def test_what_stands_out_is_said_in_words(folder: Path) -> None:

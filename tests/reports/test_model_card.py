@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from mammolens.judging.schema import (
+    AgeFigures,
     ConformalReport,
     Counts,
     Decision,
@@ -168,6 +169,18 @@ def full() -> Report:
         },
         references={"age": figure(0.633), "metadata": figure(0.628)},
         subgroups=tuple(groups),
+        with_age={
+            level: AgeFigures(
+                subjects=1733,
+                patients=433,
+                tumors=109,
+                picture=figure(0.81 + place / 100),
+                age=figure(0.62 + place / 100),
+                both=figure(0.83 + place / 100),
+                difference=figure(0.02 + place / 100),
+            )
+            for place, level in enumerate(Level)
+        },
         localisation=where.model_copy(update={"by_label": {"tumor": where}}),
         robustness=(
             Robustness(
@@ -226,6 +239,7 @@ def bare() -> Report:
             ),
             "levels": {Level.IMAGE: level},
             "references": {},
+            "with_age": {},
             "subgroups": (),
             "localisation": None,
             "robustness": (),
@@ -313,6 +327,11 @@ def test_other_numbers_are_those_of_the_json() -> None:
     assert "In 60 images with boxes" in section(made, "Where it looked")
     assert "5.4 %" in section(made, "Where it looked")
     assert f"age alone: AUC {expected(stored['references']['age'], 'three')}" in model_card(made)
+    both, more = (expected(stored["with_age"]["image"][name], "three") for name in ("both", "difference"))
+    said = " ".join(section(made, "Figures").split())
+    assert f"has an AUC by image of {both}; its difference from that of the picture alone" in said
+    assert f"paired by patient, is {more}." in said
+    assert "Where age is known" not in model_card(bare())
     assert "Images in training and validation: 40,120\n- Patients: 8,734" in section(made, "Training data")
     assert "Images: 1,799, of 450 patients; 112 with a tumor" in section(made, "Evaluation data")
 

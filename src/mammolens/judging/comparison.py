@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from mammolens.errors import DataError
-from mammolens.judging.predictions import read_predictions
-from mammolens.judging.schema import Subgroup
+from mammolens.judging.predictions import ScoredImages, read_predictions
+from mammolens.judging.schema import AgeFigures, Subgroup
 from mammolens.measures import metrics
 from mammolens.measures.intervals import RESAMPLES, Estimate, Figures, PatientWeights, estimate, patient_weights
 from mammolens.measures.metrics import Array
 from mammolens.measures.shortcuts import can_be_judged, metadata_auc
+from mammolens.model.age import WithAge, ages_of, usable_age
 from mammolens.model.decisions import Subjects, by_level
 from mammolens.records import Level
 
@@ -98,6 +99,35 @@ def _difference(subjects: Subjects, other: Array) -> Difference:
         difference=metrics.auc_difference(labels, other, one, weights),
         delong=delong,
         p_value=p_value,
+    )
+
+
+def age_figures(scored: ScoredImages, both: WithAge) -> dict[Level, AgeFigures]:
+    """Judge the picture, age and both on the images whose age is known, at each level that has both classes."""
+    images, probabilities, admitted = scored
+    aged, ages = images.where(lambda m: usable_age(m.metadata.get("age")) is not None), ages_of(images)
+    if not len(aged):
+        return {}
+    known = np.isfinite(ages)
+    years = by_level(aged, ages[known], admitted[known])
+    return {
+        level: _with_age(subjects, years[level].probabilities, both)
+        for level, subjects in by_level(aged, probabilities[known], admitted[known]).items()
+        if 0 < subjects.labels.sum() < len(subjects.labels)
+    }
+
+
+def _with_age(subjects: Subjects, ages: Array, both: WithAge) -> AgeFigures:
+    labels, picture, patients, _ = subjects
+    weights, together = patient_weights(patients), both(picture, ages)
+    return AgeFigures(
+        subjects=len(labels),
+        patients=len(set(patients)),
+        tumors=int(labels.sum()),
+        picture=estimate(metrics.roc_auc(labels, picture), weights),
+        age=estimate(metrics.roc_auc(labels, ages), weights),
+        both=estimate(metrics.roc_auc(labels, together), weights),
+        difference=metrics.auc_difference(labels, together, picture, weights),
     )
 
 

@@ -20,7 +20,7 @@ from mammolens.data.manifest import Manifest
 from mammolens.data.meanings import UNKNOWN
 from mammolens.errors import DataError
 from mammolens.judging import schema
-from mammolens.judging.comparison import references, subgroups
+from mammolens.judging.comparison import age_figures, references, subgroups
 from mammolens.judging.predictions import ScoredImages, scored_images
 from mammolens.judging.schema import Model, Report
 from mammolens.measures import curves, metrics
@@ -28,6 +28,7 @@ from mammolens.measures.intervals import Estimate, PatientWeights, estimate, pat
 from mammolens.measures.localisation import Localisation
 from mammolens.measures.metrics import Array
 from mammolens.measures.shortcuts import image_table
+from mammolens.model.age import WithAge
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import FIXED, Rules, Subjects, by_level, decide, unmeasured
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Split
@@ -65,6 +66,7 @@ def judge(
     model: Model,
     *,
     localisation: Localisation | None = None,
+    with_age: WithAge | None = None,
 ) -> Report:
     """Judge predictions by image, at every level.
 
@@ -74,6 +76,7 @@ def judge(
         rules: how probabilities become answers.
         model: what answered.
         localisation: where the network looked, if that was judged.
+        with_age: the model's second answer, if it has one.
 
     Raises:
         DataError: the split has no labelled image with an answer, or a prediction is missing.
@@ -110,6 +113,7 @@ def judge(
         levels={level: _at_level(level, subjects, rules) for level, subjects in by_level(*scored).items()},
         references=references(table),
         subgroups=subgroups(table, probabilities),
+        with_age=age_figures(scored, with_age) if with_age else {},
         localisation=localisation,
         mistakes=_mistakes(scored, rules),
     )

@@ -178,6 +178,25 @@ class Subgroup(Figures):
     stands_out: bool
 
 
+class AgeFigures(Figures):
+    """AUC of the picture, of age, and of both together, where age is known: the same subjects.
+
+    Attributes:
+        picture: of the probability that the picture alone gives.
+        age: of age alone.
+        both: of the bundle's second answer, fitted on validation.
+        difference: both less picture, paired: the same patients are drawn for both.
+    """
+
+    subjects: int
+    patients: int
+    tumors: int
+    picture: Estimate
+    age: Estimate
+    both: Estimate
+    difference: Estimate
+
+
 class Robustness(Figures):
     """What one mild change of the picture as read does to the answers, by image.
 
@@ -223,6 +242,8 @@ class Report(Figures):
         benchmark: sensitivity and specificity of US screening radiologists (BCSC, Lehman et al.
             2017, Radiology 283:49): another population, to know the order of magnitude.
         subgroups: by image.
+        with_age: the picture, age, and both, by level; empty where the bundle has no answer with age,
+            or no ages are known.
         localisation: where the network looked, against boxes, where the data set has them.
         map_correlation: rank correlation, inside the breast, of maps before and after all weights
             were drawn at random (Adebayo et al. 2018): near 1, maps show the picture and not what
@@ -244,6 +265,7 @@ class Report(Figures):
     references: dict[str, Estimate]
     benchmark: dict[str, float] = Field(default_factory=lambda: {"sensitivity": 0.869, "specificity": 0.889})
     subgroups: tuple[Subgroup, ...]
+    with_age: dict[Level, AgeFigures] = Field(default_factory=dict)
     localisation: Localisation | None = None
     map_correlation: float | None = None
     robustness: tuple[Robustness, ...] = ()

@@ -134,6 +134,6 @@ def _judge(evaluated: EvaluationSet, raw: NDArray[np.float64], record: BundleRec
             images.paths, record.calibration(raw).tolist(), admitted(images.paths, record.gate), strict=True
         )
     ]
-    report = judge(answers, evaluated, record.rules(), model_of(record))
+    report = judge(answers, evaluated, record.rules(), model_of(record), with_age=record.with_age)
     write_predictions(answers, images, folder)
     write_report(report, folder)

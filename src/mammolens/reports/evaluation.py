@@ -119,6 +119,7 @@ def _shown(report: Report) -> dict[str, Any]:
         "report": report,
         "json": cited,
         "levels": [(f"By {level}", cited["levels"][level]) for level in Level if level in report.levels],
+        "with_age": [(level.capitalize(), cited["with_age"][level]) for level in report.with_age],
         "chosen": _chosen_on_validation(report),
         "meaning": TERMS["points"].get(report.default_point, {}).get("meaning", ""),
         "measured": measured,

@@ -85,6 +85,7 @@ def assess(
         record.rules(predictor.operating_point),
         model_of(record),
         localisation=_localisation(boxed),
+        with_age=record.with_age,
     )
     judged = scored_images(predictions, images).manifest
     if robustness:
