@@ -77,6 +77,11 @@ def cbis_ddsm_mass() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cesm_lesions() -> Path:
+    return _shared("data/cesm_lesions")
+
+
+@pytest.fixture(scope="session")
 def cases() -> Path:
     """Small files from elsewhere that were once read wrongly."""
     return _shared("cases")

@@ -56,7 +56,7 @@ def copy_some(source: Path, target: Path) -> None:
     for table in (source / "labels.csv", source / "metadata.csv"):
         if table.is_file():
             header, *rows = table.read_text(encoding="utf-8").splitlines(keepends=True)
-            if source.name == "cesm_lesions":  # its layout is nobody's: a plain table
+            if source.name == "cesm_lesions":  # a plain table, which earlier versions read, too
                 header = header.replace("malignant", "label").replace("boxes_xywh_512", "boxes")
             kept = [row for row in rows if names & set(re.split("[,/]", row))]
             (target / table.name).write_text("".join([header, *kept]), encoding="utf-8")

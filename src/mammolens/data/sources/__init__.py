@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mammolens.data.csv_table import read_header
 from mammolens.data.manifest import Manifest
-from mammolens.data.sources import cbis_ddsm, class_folders, phantom
+from mammolens.data.sources import cbis_ddsm, cdd_cesm, class_folders, phantom
+from mammolens.data.sources.cdd_cesm import CDD_CESM
 from mammolens.data.sources.inbreast import INBREAST
 from mammolens.data.sources.mini_mias import MINI_MIAS
 from mammolens.data.sources.rsna import RSNA
@@ -22,15 +23,19 @@ from mammolens.files import folder_written_whole, why_not_opened
 _Read = Callable[..., Manifest]
 """Lists the images of a published data set, below a folder; it says itself which of them show a tumor."""
 
-_TELL_TALES: tuple[tuple[tuple[str, ...], str, _Read], ...] = (
-    # what is all there, a column that the first of these must have, what reads it
-    ((VINDR_MAMMO.table,), "", VINDR_MAMMO.read),
-    ((INBREAST.table,), "", INBREAST.read),
-    ((cbis_ddsm.TABLES,), "", cbis_ddsm.read),
-    (("labels.csv",), "malignant", cbis_ddsm.read),
-    ((MINI_MIAS.table, "**/mdb*.pgm"), "", MINI_MIAS.read),
-    ((RSNA.table, "train_images"), "", RSNA.read),
-    ((RSNA.table,), "cancer", RSNA.read),
+_TELL_TALES: tuple[tuple[tuple[str, ...], tuple[str, ...], _Read], ...] = (
+    # what is all there, columns that the first of these must have, what reads it
+    ((VINDR_MAMMO.table,), (), VINDR_MAMMO.read),
+    ((INBREAST.table,), (), INBREAST.read),
+    ((cbis_ddsm.TABLES,), (), cbis_ddsm.read),
+    (("labels.csv",), ("boxes_xywh_512",), cdd_cesm.read_prepared),
+    (("labels.csv",), ("malignant", "findings"), cdd_cesm.read_prepared),
+    (("labels.csv",), ("malignant",), cbis_ddsm.read),
+    ((CDD_CESM.table,), (), CDD_CESM.read),
+    ((cdd_cesm.WORKBOOK,), (), CDD_CESM.read),
+    ((MINI_MIAS.table, "**/mdb*.pgm"), (), MINI_MIAS.read),
+    ((RSNA.table, "train_images"), (), RSNA.read),
+    ((RSNA.table,), ("cancer",), RSNA.read),
 )
 
 _KAGGLE_HANDLES = {"kaggle-breast": "hayder17/breast-cancer-detection"}
@@ -74,25 +79,25 @@ def read_source(data: str, *, positive: str | None = None, files: bool = True) -
 
 
 def _of_folder(folder: Path) -> _Read | None:
-    for names, column, read in _TELL_TALES:
-        if all(any(folder.glob(name)) for name in names) and _has_column(folder / names[0], column):
+    for names, columns, read in _TELL_TALES:
+        if all(any(folder.glob(name)) for name in names) and _has_columns(folder / names[0], columns):
             return read
     return None
 
 
 def _of_table(table: Path) -> _Read | None:
     """Return what reads this published table, unless it lists path and label itself."""
-    if _has_column(table, "path") and _has_column(table, "label"):
+    if _has_columns(table, ("path", "label")):
         return None
-    for names, column, read in _TELL_TALES:
-        if table.match(names[0]) and len(names) == 1 and _has_column(table, column):
+    for names, columns, read in _TELL_TALES:
+        if table.match(names[0]) and len(names) == 1 and _has_columns(table, columns):
             return read
     return None
 
 
-def _has_column(table: Path, column: str) -> bool:
+def _has_columns(table: Path, columns: tuple[str, ...]) -> bool:
     try:
-        return not column or column in read_header(table)
+        return not columns or set(columns) <= set(read_header(table))
     except DataError:  # whoever needs the table says what is wrong with it
         return False
 

@@ -24,19 +24,18 @@ R. S. Lee et al., A curated mammography data set for use in computer-aided detec
 research, Scientific Data 4 (2017) 170177, https://doi.org/10.1038/sdata.2017.177
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from mammolens.data.manifest import Manifest, located
+from mammolens.data.manifest import Manifest
 from mammolens.data.sources.published import (
     Described,
     PublishedSet,
     Row,
     joined,
-    joined_with_files,
+    read_prepared_table,
     read_table,
     require_columns,
 )
@@ -67,17 +66,9 @@ def read(root: Path, *, files: bool = True) -> Manifest:
         DataError: no table is there, it is wrong, or none of its images is there.
     """
     prepared = root / "labels.csv"
-    return _read_prepared(prepared, files=files) if prepared.exists() else _OFFICIAL.read(root, files=files)
-
-
-def _read_prepared(table: Path, *, files: bool) -> Manifest:
-    rows = read_table(table, _PREPARED_COLUMNS)
-    paths = [located(table.parent, row["path"]) for row in rows]
-    pairs = [
-        (path if not files or os.path.isfile(path) else None, _prepared_words(row))  # noqa: PTH113
-        for path, row in zip(paths, rows, strict=True)
-    ]
-    return joined_with_files(pairs, table, f"its column path says, such as {paths[0]}", files=files)
+    if prepared.exists():
+        return read_prepared_table(prepared, _PREPARED_COLUMNS, _prepared_words, "CBIS-DDSM", files=files)
+    return _OFFICIAL.read(root, files=files)
 
 
 def _prepared_words(row: Row) -> Row:
@@ -85,7 +76,6 @@ def _prepared_words(row: Row) -> Row:
         "label": row["malignant"],
         "split": row["split"],
         "patient_id": row["patient_id"],
-        "image_id": Path(row["path"]).stem,
         "laterality": row["laterality"],
         "view": row["view"],
         "boxes": row["boxes_xywh_800"],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mammolens.data.csv_table import read_rows
-from mammolens.data.manifest import Manifest, mammogram_from_row
+from mammolens.data.manifest import Manifest, located, mammogram_from_row
 from mammolens.errors import DataError
 from mammolens.images.listing import LeftOut, Listing, list_folder
 from mammolens.images.raster import RASTER_SUFFIXES
@@ -111,6 +111,33 @@ def joined_with_files(
     return Manifest(tuple(mammograms), tuple(missing))
 
 
+def read_prepared_table(
+    table: Path, columns: Iterable[str], words: Callable[[Row], Row], data_set: str, *, files: bool = True
+) -> Manifest:
+    """List the images that a prepared table names in its column path, which starts at its folder.
+
+    Args:
+        table: the CSV.
+        columns: that it must have, path among them.
+        words: what a row says, by `mammolens.data.manifest.COLUMNS`; image_id is told by path.
+        data_set: its name, for messages.
+        files: as in `PublishedSet.read`.
+
+    Raises:
+        DataError: the table is missing or wrong, or none of its images is there.
+    """
+    rows = read_table(table, columns, data_set)
+    paths = [located(table.parent, row["path"]) for row in rows]
+    pairs = [
+        (
+            path if not files or os.path.isfile(path) else None,  # noqa: PTH113
+            {"image_id": Path(row["path"]).stem} | words(row),
+        )
+        for path, row in zip(paths, rows, strict=True)
+    ]
+    return joined_with_files(pairs, table, f"its column path says, such as {paths[0]}", files=files)
+
+
 def list_data_set(root: Path) -> Listing:
     """List what is below the folder `root`, for a data set: in it, archives are not looked into.
 
@@ -140,19 +167,19 @@ def _text(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
+def read_table(path: Path, columns: Iterable[str], data_set: str = "") -> list[Row]:
     """Read a CSV that has `columns`; names and values lose the white space around them.
 
     Raises:
         DataError: the file is missing, empty or ragged, or a column is missing.
     """
     rows = [{name.strip(): value.strip() for name, value in row.items()} for row in read_rows(path)]
-    require_columns(columns, rows[0], path)
+    require_columns(columns, rows[0], path, data_set)
     return rows
 
 
-def require_columns(columns: Iterable[str], row: Mapping[str, str], table: Path) -> None:
-    """Refuse a table without `columns`.
+def require_columns(columns: Iterable[str], row: Mapping[str, str], table: Path, data_set: str = "") -> None:
+    """Refuse a table without `columns`; the message names the data set where its name is given.
 
     Raises:
         DataError: a column is missing.
@@ -160,7 +187,7 @@ def require_columns(columns: Iterable[str], row: Mapping[str, str], table: Path)
     if missing := [name for name in columns if name not in row]:
         raise DataError(
             f"{table}: column {' and '.join(missing)} missing; found {', '.join(row)}. "
-            "Use the table as it was published."
+            f"Use the table{data_set and f' of {data_set}'} as it was published."
         )
 
 
