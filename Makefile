@@ -1,6 +1,6 @@
 # make demo    the whole line on synthetic patients, in a few minutes
 # make test    install what is needed, then run every test
-# make accurate DATA=rsna_breast LESIONS=cbis_ddsm_mass    the accurate model, from the images
+# make accurate DATA=rsna_breast FILM=cbis_ddsm_mass DIGITAL=cesm_lesions    the accurate model, from the images; an evening
 # make check   lint, format, types, and that imports run downwards
 # make kills   trainings killed at random moments end as if they had not been; half an hour
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
@@ -22,12 +22,13 @@ test: $(INSTALLED) browser
 	$(BIN)/pytest --cov --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 25
 
 accurate: $(INSTALLED)
-	@test -n "$(DATA)" -a -n "$(LESIONS)" || { echo "name both data sets: make accurate DATA=rsna_breast LESIONS=cbis_ddsm_mass"; exit 2; }
+	@test -n "$(DATA)" -a -n "$(FILM)" -a -n "$(DIGITAL)" || { echo "name three data sets: make accurate DATA=rsna_breast FILM=cbis_ddsm_mass DIGITAL=cesm_lesions"; exit 2; }
 	-$(BIN)/mammolens doctor $(DATA) --mend runs/corrected.csv --out runs/doctor
 	$(BIN)/mammolens manifest runs/corrected.csv runs/accurate.csv --splits patient --fractions 0.8 0.2 0
-	$(BIN)/mammolens manifest $(LESIONS) runs/lesions.csv --splits valid --fractions 0.95 0.05 0
-	test -f runs/lesions/run.json || $(BIN)/mammolens train runs/lesions.csv --recipe lesions --out runs/lesions
-	test -f runs/accurate/run.json || $(BIN)/mammolens train runs/accurate.csv --recipe accurate --set initial_weights=runs/lesions --out runs/accurate
+	$(BIN)/mammolens manifest $(FILM) runs/film.csv --splits valid --fractions 0.95 0.05 0
+	$(BIN)/mammolens manifest $(DIGITAL) runs/digital.csv --splits patient --fractions 0.75 0 0.25
+	test -f runs/lesions/run.json || $(BIN)/mammolens train runs/film.csv --recipe lesions --out runs/lesions
+	test -f runs/accurate/run.json || $(BIN)/mammolens train runs/accurate.csv --recipe accurate --also runs/film.csv --also runs/digital.csv --set initial_weights=runs/lesions --out runs/accurate
 	$(BIN)/mammolens export runs/accurate runs/accurate-bundle --name accurate --half --licence "RSNA challenge terms: non-commercial research"
 
 check: $(INSTALLED)
@@ -40,6 +41,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.doctor
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.training
 
 kills: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/learning/kills.py

@@ -246,6 +246,8 @@ def test_a_run_answers_as_it_does_on_the_command_line(phantoms: Path, tmp_path: 
         library.train(phantoms, out=run.folder)
     with pytest.raises(RecipeError, match="Did you mean 'epochs'"):
         library.train(phantoms, out=tmp_path / "other", changes={"epoch": 1})
+    with pytest.raises(DataError, match="one was named: leave --also out"):
+        library.train(phantoms, out=tmp_path / "other", also=phantoms)
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -160,16 +160,14 @@ def train(
     """
     require_training()
     from mammolens.data.sources import read_source
-    from mammolens.data.splits import with_training_images
     from mammolens.learning.training import train as train_network
     from mammolens.model.recipe import read_recipe
 
     settings = read_recipe(str(recipe), [f"{key}={_in_toml(value)}" for key, value in (changes or {}).items()])
     listed = read_source(str(data))
-    if also is not None:
-        listed = with_training_images(listed.labelled(), read_source(str(also)))
+    others = [] if also is None else [read_source(str(also))]
     name = ", ".join(str(one) for one in (data, also) if one is not None)
-    return train_network(listed, settings, Path(out), name=name, progress=progress)
+    return train_network(listed, settings, Path(out), also=others, name=name, progress=progress)
 
 
 def judge(

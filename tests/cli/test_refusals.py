@@ -29,7 +29,7 @@ WRITERS = {
     "doctor --mend": "doctor {data} --quiet --mend {place}/made.csv",
     "preview": "preview {data} {place}/made.png --images 2",
     "train": "train {data} --quiet --out {place}/made",
-    "crossvalidate": "crossvalidate {data} --quiet --out {place}/made",
+    "crossvalidate": "crossvalidate {data} --set also_images=0 --quiet --out {place}/made",
     "evaluate": "evaluate {bundle} --quiet --data {data} --out {place}/made",
     "compare": "compare {report} {report} --out {place}/made.json",
     "export": "export {run} {place}/made --quiet",
@@ -269,3 +269,17 @@ def test_what_could_not_be_printed_does_not_come_out_later(monkeypatch: pytest.M
     out.room = True
     screen.print("the second")
     assert out.taken == "the second\n"
+
+
+def test_each_data_set_to_learn_from_as_well_is_read_and_needs_a_recipe_for_it(
+    mammolens: Typed, phantoms: Path, tmp_path: Path
+) -> None:
+    beside = ["train", phantoms, "--quiet", "--out", tmp_path / "run", "--also", phantoms]
+    for more, said in (
+        (["--also", tmp_path / "missing"], "missing: no such folder or file"),
+        ([], "one was named: leave --also out"),
+    ):
+        answer = mammolens(*beside, *more)
+        assert answer.code == 1
+        assert said in answer.err
+    assert not (tmp_path / "run").exists()

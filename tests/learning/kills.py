@@ -29,16 +29,24 @@ RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
     "one_cycle": (
         "lesions",
         (
-            *("preprocess.height=64", "preprocess.width=64", "batch_size=16", "boxes=0"),
+            *("preprocess.height=64", "preprocess.width=64", "batch_size=16", "boxes=0", "normalisation=batch"),
             *("initial_weights=none", "frozen_stages=4", "moving_average=0.9"),
-            *("monitor=auc", "early_stopping_patience=8", "epochs=5", "stage_rates=0.8", "seed=1"),
+            *("monitor=auc", "early_stopping_patience=8", "epochs=5", "seed=1"),
         ),
     ),
     "boxes": (
         "lesions",
         (
             *("preprocess.height=64", "preprocess.width=64", "batch_size=16", "boxes=1"),
-            *("initial_weights=none", "epochs=4", "frozen_stages=6"),
+            *("initial_weights=none", "epochs=4", "frozen_stages=6", "normalisation=batch"),
+        ),
+    ),
+    "folded": (
+        "lesions",
+        (
+            *("preprocess.height=64", "preprocess.width=64", "batch_size=16", "boxes=1"),
+            *("initial_weights=imagenet", "normalisation=folded", "pooling=attention_and_peak"),
+            *("epochs=4", "frozen_stages=3", "moving_average=0.9"),
         ),
     ),
 }

@@ -1,5 +1,7 @@
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
 from mammolens.data.sources import read_source
-from mammolens.images.cache import prepared_pixels
+from mammolens.images.cache import CachedPixels, prepared_pixels
 from mammolens.images.preprocess import Preprocess
 from mammolens.learning.batches import Batches, CanvasBoxes, augmented, canvas_boxes, cells
 from mammolens.model.recipe import Augment
@@ -65,15 +67,6 @@ def test_only_learning_batches_are_augmented(data: PreparedSet) -> None:
     np.testing.assert_array_equal(learning[0][0], learning[0][0])
 
 
-def test_frozen_stages_see_augmented_pixels_and_the_rest_what_they_make(data: PreparedSet) -> None:
-    augment = Augment(contrast=0.5)
-    plain, made = (
-        Batches(data, 4, augment=augment, seed=0, frozen=frozen)[0][0]
-        for frozen in (None, lambda images: images[:, ::8, ::8] + 7)
-    )
-    np.testing.assert_array_equal(made, plain[:, ::8, ::8] + 7)
-
-
 def test_by_patient_classes_and_patients_have_an_equal_part(data: PreparedSet) -> None:
     dealt = zip(data.manifest, ["a", "b", *["c"] * 8], strict=True)
     manifest = Manifest(tuple(replace(m, label=1 if who == "a" else 0, patient_id=who) for m, who in dealt))
@@ -102,6 +95,110 @@ def test_boxes_come_as_cells_that_are_mirrored_with_their_image(data: PreparedSe
         assert masks[boxed, 0, int(is_mirrored), 0] == masks[boxed].sum() == 1
         sides.add(is_mirrored)
     assert sides == {True, False}
+
+
+def beside(data: PreparedSet, **options: Any) -> Batches:
+    """Four a batch, one of them of the last three images, which are of another data set."""
+    return Batches(data, 4, also=[7, 8, 9], also_images=1, seed=1, **options)
+
+
+def labelled(data: PreparedSet, chosen: list[int]) -> list[list[float]]:
+    labels: list[list[float]] = data.manifest.labels[chosen, np.newaxis].tolist()
+    return labels
+
+
+def test_each_batch_ends_with_images_that_are_learnt_from_as_well(data: PreparedSet) -> None:
+    batches, epochs = beside(data), []
+    for epoch in range(3):
+        batches.start(epoch)
+        assert len(batches) == 3, "seven images of its own, three a batch"
+        shown = drawn(batches, data)
+        parts = [shown[:4], shown[4:8], shown[8:]]
+        assert sorted(part[-1] for part in parts) == [7, 8, 9], "each of them once before one comes again"
+        assert sorted(index for part in parts for index in part[:-1]) == list(range(7))
+        assert [labels.tolist() for _, labels, _ in map(batches.__getitem__, range(3))] == [
+            labelled(data, part) for part in parts
+        ]
+        epochs.append(shown)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert len({tuple(shown[3::4]) for shown in epochs}) > 1
+
+
+def test_labels_of_others_weigh_nothing_and_the_rest_keep_their_mean(data: PreparedSet) -> None:
+    weights = [beside(data)[index][2] for index in range(3)]
+    np.testing.assert_allclose(weights[0], [4 / 3, 4 / 3, 4 / 3, 0])
+    np.testing.assert_allclose(weights[1], weights[0])
+    np.testing.assert_allclose(weights[2], [2, 0])
+
+
+def test_few_others_come_again_and_again_in_turn(data: PreparedSet) -> None:
+    batches = Batches(data, 8, also=[2, 5], also_images=6, seed=0)
+    assert len(batches) == 4
+    shown = np.reshape(drawn(batches, data), (4, 8))
+    assert sorted(shown[:, :2].ravel().tolist()) == [0, 1, 3, 4, 6, 7, 8, 9]
+    assert (np.sort(shown[:, 2:].reshape(4, 3, 2), axis=2) == [2, 5]).all()
+
+
+def test_by_patient_only_own_images_are_dealt(data: PreparedSet) -> None:
+    batches, own = beside(data, by_patient=True), set()
+    for epoch in range(30):
+        batches.start(epoch)
+        shown = drawn(batches, data)
+        others = [shown.pop(place) for place in (9, 7, 3)]
+        assert sorted(others) == [7, 8, 9]
+        own |= set(shown)
+    assert own == set(range(7))
+
+
+def test_boxes_of_others_come_along(data: PreparedSet) -> None:
+    boxes = CanvasBoxes((64, 64), (2, 2), (*[()] * 7, *[((0, 0, 32, 32),)] * 3))
+    (images, labels, masks), again, weights = beside(data, boxes=boxes)[0]
+    assert (images.shape, masks.shape) == ((4, 64, 64, 1), (4, 2, 2, 1))
+    np.testing.assert_array_equal(labels, again)
+    np.testing.assert_array_equal(masks.max(axis=(1, 2, 3)) > 0, weights == 0)
+
+
+def arrays(batch: tuple[Any, ...]) -> list[np.ndarray]:
+    (images, labels, masks), *others = batch
+    return [images, labels, masks, *others]
+
+
+def test_a_batch_depends_on_seed_epoch_and_step_alone(data: PreparedSet) -> None:
+    """Not on whether the one before was asked for, and thus made this one ahead."""
+    boxes = CanvasBoxes((64, 64), (2, 2), (*[()] * 7, *[((0, 0, 32, 32),)] * 3))
+
+    def made(epoch: int, *steps: int) -> list[np.ndarray]:
+        batches = beside(data, boxes=boxes, augment=Augment(rotation=20, horizontal_flip=True, noise=0.1))
+        batches[0]  # makes one of epoch 0 ahead
+        batches.start(epoch)
+        return [arrays(batches[step]) for step in steps][-1]
+
+    for epoch in (0, 1):
+        for found in (made(epoch, 1), made(epoch, 0, 0, 1), made(epoch, 2, 0, 1), made(epoch, 0, 1, 2, 1)):
+            for mine, theirs in zip(found, made(epoch, 0, 1), strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+    assert not np.array_equal(made(0, 1)[0], made(1, 1)[0])
+
+
+def test_a_batch_is_made_while_the_one_before_is_learnt_from(
+    data: PreparedSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, asked, ready = Batches(data, 4, seed=0), [], threading.Event()
+    take = CachedPixels.take
+
+    def noted(pixels: CachedPixels, indices: Any) -> np.ndarray:
+        asked.append(threading.current_thread() is threading.main_thread())
+        if len(asked) == 2:
+            ready.set()
+        return take(pixels, indices)
+
+    monkeypatch.setattr(CachedPixels, "take", noted)
+    batches[0]
+    assert ready.wait(60), "nobody asked for the second"
+    assert sorted(asked) == [False, True]
+    batches[1]
+    batches[2]
+    assert sorted(asked) == [False, False, True], "each is made once"
 
 
 def images(count: int = 64) -> np.ndarray:

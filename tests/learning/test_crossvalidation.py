@@ -21,7 +21,6 @@ CHANGES = [
     "epochs=1",
     "frozen_stages=4",
     "boxes=0.0",
-    "stage_rates=0.8",
 ]
 
 
@@ -89,9 +88,7 @@ def test_scores_of_other_images_are_not_taken_for_these(
         cross_validate(read_source(str(phantoms)), recipe, done[1], folds=3)
 
 
-def test_every_fold_learns_from_the_other_data_set_and_none_is_judged_on_it(
-    phantoms: Path, recipe: Recipe, tmp_path: Path
-) -> None:
+def test_every_fold_learns_from_the_other_data_set_and_none_is_judged_on_it(phantoms: Path, tmp_path: Path) -> None:
     """And scores that were learnt with it are not taken for scores without."""
     listed = read_source(str(phantoms))
     patients = sorted(set(listed.patients))
@@ -100,15 +97,19 @@ def test_every_fold_learns_from_the_other_data_set_and_none_is_judged_on_it(
     also = listed.where(lambda m: m.patient_key in rest)
     taught = {m.path for m in also if m.split is Split.TRAIN}
     assert 0 < len(taught) < len(also)
-    cross_validate(main, recipe, tmp_path / "folds", folds=2, also=also)
+    both = read_recipe("lesions", [*CHANGES, "boxes=1", "also_images=4"])
+    cross_validate(main, both, tmp_path / "folds", folds=2, also=[also])
     judged = {row["path"] for row in rows(tmp_path / "folds" / "scores.csv")}
     assert judged == set(map(str, main.paths))
     for number in (0, 1):
         used = Manifest.load(tmp_path / "folds" / f"fold-{number}" / "manifest.csv")
         assert taught < set(used.of_split(Split.TRAIN).paths)
         assert len(used) == len(main) + len(taught)
+    fewer = also.where(lambda m: m.path != next(iter(taught)))
     with pytest.raises(DataError, match="other images"):
-        cross_validate(main, recipe, tmp_path / "folds", folds=2)
+        cross_validate(main, both, tmp_path / "folds", folds=2, also=[fewer])
+    with pytest.raises(DataError, match="none was named: add --also DATA"):
+        cross_validate(main, both, tmp_path / "folds", folds=2)
 
 
 def test_with_another_cross_validation_the_mean_of_all_logits_is_judged(

@@ -21,7 +21,7 @@ from mammolens.images.preprocess import Preprocess
 from mammolens.learning import onnx_model
 from mammolens.learning.export import NO_LICENCE, Card, Evidence, export, export_file, export_run
 from mammolens.learning.keras_files import open_keras
-from mammolens.learning.networks import Network
+from mammolens.learning.networks.folded import Network
 from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.learning.runs import RECIPE, Run
 from mammolens.learning.training import train

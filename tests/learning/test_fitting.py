@@ -22,10 +22,15 @@ RECIPES = {
     ),
     "one cycle, average, frozen": (
         "lesions",
-        *(*LITE, "boxes=0", "frozen_stages=5", "moving_average=0.9"),
-        *("monitor=auc", "stage_rates=0.8", "early_stopping_patience=4"),
+        *(*LITE, "normalisation=batch", "pooling=attention", "boxes=0", "frozen_stages=5", "moving_average=0.9"),
+        *("monitor=auc", "early_stopping_patience=4"),
     ),
-    "boxes": ("lesions", *LITE, "frozen_stages=6", "moving_average=0.5"),
+    "boxes": ("lesions", *LITE, "normalisation=batch", "frozen_stages=6", "moving_average=0.5"),
+    "folded, beside others": (
+        "lesions",
+        *(*LITE, "initial_weights=imagenet", "epochs=3", "normalisation=folded"),
+        *("pooling=attention_and_peak", "boxes=1", "also_images=4", "frozen_stages=2", "moving_average=0.5"),
+    ),
 }
 
 
@@ -48,7 +53,8 @@ def few(phantom_manifest: Manifest) -> Manifest:
 
 
 def fitted(manifest: Manifest, recipe: Recipe, folder: Path) -> Learnt:
-    return fit(PreparedSet.of(manifest, recipe.preprocess), recipe, folder)
+    also = [m.path for m in manifest.of_split(Split.TRAIN) if m.boxes][-12:] if recipe.also_images else []
+    return fit(PreparedSet.of(manifest, recipe.preprocess), recipe, folder, also=also)
 
 
 def assert_equal(one: Learnt, other: Learnt) -> None:

@@ -8,54 +8,31 @@ import pytest
 from mammolens.data.sources import read_source
 from mammolens.errors import RecipeError
 from mammolens.images.cache import CachedPixels, prepared_pixels
-from mammolens.learning.linear_head import Frozen, cut, fit_scores, measures, pooled_features
-from mammolens.learning.networks import ATTENTION, LOGITS, Network, build, with_flips
+from mammolens.learning.linear_head import fit_scores, measures, pooled_features
+from mammolens.learning.networks.builders import build, with_flips
+from mammolens.learning.networks.folded import Network
+from mammolens.learning.networks.heads import ATTENTION, LOGITS
 from mammolens.learning.onnx_model import scores_by
 from mammolens.learning.runs import HISTORY
 from mammolens.learning.training import train
 from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.records import Split
 
-
-@pytest.fixture
-def lesions() -> Recipe:
-    changes = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
-    return read_recipe("lesions", [*changes, "frozen_stages=4"])
-
-
-SMALL = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none"]
+AT_ONCE = [
+    *("preprocess.preset=breast", "preprocess.height=64", "preprocess.width=32", "augment.horizontal_flip=true"),
+    *("network=efficientnet_lite0", "pooling=attention", "frozen_stages=9", "test_time_flips=true"),
+    *("optimizer=lbfgs", "weight_decay=0.25", "monitor=nothing", "threshold=youden"),
+]
 
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return read_recipe("accurate", SMALL)
+    return read_recipe("baseline", AT_ONCE)
 
 
 @pytest.fixture
 def pixels(phantoms: Path, recipe: Recipe) -> CachedPixels:
     return prepared_pixels(sorted(phantoms.rglob("*.jpg"))[:20], recipe.preprocess)
-
-
-def test_both_parts_of_a_cut_network_are_the_network(lesions: Recipe, pixels: CachedPixels) -> None:
-    network = build(lesions)
-    frozen, rest = cut(network, lesions.frozen_stages)
-    images = pixels.take(range(3))[..., np.newaxis]
-    halfway = frozen(images, training=False)
-    whole = keras.ops.convert_to_numpy(network(images, training=False))
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(rest(halfway)), whole, atol=1e-6)
-    assert not frozen.trainable_weights
-    assert len(rest.trainable_weights) == len(network.trainable_weights)
-
-
-@pytest.mark.parametrize("stages", [1, 4, 9])
-def test_frozen_stages_are_those_of_the_network(stages: int, lesions: Recipe, pixels: CachedPixels) -> None:
-    frozen, rest = cut(build(lesions), stages)
-    images = pixels.take([7, 2, 11])[..., np.newaxis]
-    made = Frozen(frozen)(images)
-    expected = keras.ops.convert_to_numpy(frozen(images, training=False))
-    assert made.dtype == np.float32
-    np.testing.assert_allclose(made, expected, atol=1e-4, rtol=1e-3)
-    assert rest(made, training=False).shape == (3, 1)
 
 
 def labels_of(pixels: CachedPixels) -> np.ndarray:
@@ -68,7 +45,7 @@ def features_kept(cache: Path) -> set[Path]:
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
 def test_what_is_fitted_is_what_the_network_answers(pooling: str, phantoms: Path) -> None:
-    recipe = read_recipe("accurate", [*SMALL, f"pooling={pooling}"])
+    recipe = read_recipe("baseline", [*AT_ONCE, f"pooling={pooling}"])
     pixels = prepared_pixels(sorted(phantoms.rglob("*.jpg"))[:12], recipe.preprocess)
     network, labels = build(recipe), labels_of(pixels)
     features = pooled_features(network, pixels, recipe)
@@ -167,4 +144,4 @@ def test_a_run_made_at_once_is_a_run(recipe: Recipe, phantoms: Path, tmp_path: P
 )
 def test_what_is_no_single_step_is_refused(change: str) -> None:
     with pytest.raises(RecipeError, match="lbfgs"):
-        read_recipe("accurate", [*SMALL, change])
+        read_recipe("baseline", [*AT_ONCE, change])

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mammolens.errors import BundleError
 from mammolens.images.cache import prepared_pixels
 from mammolens.learning import onnx_model
-from mammolens.learning.networks import Network, baseline_cnn
+from mammolens.learning.networks.builders import baseline_cnn
+from mammolens.learning.networks.folded import Network
 from mammolens.learning.onnx_model import Served, parity, round_weights, to_onnx, with_score_map
 from mammolens.learning.runs import Run
 

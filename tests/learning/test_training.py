@@ -20,7 +20,7 @@ from mammolens.judging.predictions import read_predictions
 from mammolens.judging.schema import Report
 from mammolens.learning.callbacks import EpochLines
 from mammolens.learning.runs import Run, open_run
-from mammolens.learning.training import check_trainable, train
+from mammolens.learning.training import check_trainable, train, with_others
 from mammolens.measures.metrics import log_loss
 from mammolens.model.bundle import open_bundle
 from mammolens.model.recipe import Recipe, read_recipe
@@ -239,3 +239,80 @@ def test_boxes_are_learnt_from_where_there_are_any(frozen: int, phantom_manifest
     with pytest.raises(DataError, match="no training image of the data set has a box"):
         train(without, recipe, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def by_patient(manifest: Manifest) -> tuple[Manifest, Manifest]:
+    """Two data sets of one: neither has a patient of the other, and the second is to learn from alone."""
+    others = set(sorted(set(manifest.patients) - set(without(manifest, Split.TRAIN).patients))[::3])
+    return manifest.where(lambda m: m.patient_key not in others), manifest.where(lambda m: m.patient_key in others)
+
+
+BESIDE = read_recipe("lesions", ["boxes=1", "also_images=4"])
+
+
+def test_training_images_of_others_come_beside(phantom_manifest: Manifest) -> None:
+    """Of one that has no splits, all that are labelled."""
+    main, other = by_patient(phantom_manifest)
+    patients = sorted(set(other.patients))
+    first = other.where(lambda m: m.patient_key in patients[::2])
+    rest = other.where(lambda m: m.patient_key not in patients[::2])
+    second = Manifest(tuple(replace(m, split=None) for m in rest))
+    together, also = with_others(main, [first, second], BESIDE)
+    assert also == {*first.of_split(Split.TRAIN).paths, *second.paths}
+    assert together.mammograms[: len(main)] == main.mammograms
+    assert {m.path for m in together.mammograms[len(main) :]} == also
+    assert all(m.split is Split.TRAIN for m in together if m.path in also)
+    assert with_others(main, [], Recipe()) == (main, frozenset())
+
+
+def test_of_others_the_ill_without_a_box_are_left_out(phantom_manifest: Manifest) -> None:
+    main, other = by_patient(phantom_manifest)
+    without_boxes = Manifest(tuple(replace(m, boxes=()) for m in other))
+    assert other.with_label(1).paths
+    assert with_others(main, [without_boxes], BESIDE)[1] == set(other.with_label(0).of_split(Split.TRAIN).paths)
+
+
+def test_images_of_others_and_a_recipe_that_takes_some_need_one_another(phantom_manifest: Manifest) -> None:
+    main, other = by_patient(phantom_manifest)
+    with pytest.raises(
+        DataError, match=r"4 images are of data sets.* none was named: add --also DATA, or --set also_images=0"
+    ):
+        with_others(main, [], BESIDE)
+    with pytest.raises(DataError, match="one was named: leave --also out, or --set also_images=4 --set boxes=2"):
+        with_others(main, [other], Recipe())
+
+
+def test_others_have_nobody_who_is_judged_and_something_to_learn_from(
+    phantom_manifest: Manifest, tmp_path: Path
+) -> None:
+    main, other = by_patient(phantom_manifest)
+    judged = main.of_split(Split.VALID).with_splits(lambda _: Split.TRAIN)
+    with pytest.raises(DataError, match="would be learnt from in one data set and judged in the other"):
+        train(main, BESIDE, tmp_path / "run", also=[other, judged])
+    with pytest.raises(DataError, match="no labelled training images"):
+        train(main, BESIDE, tmp_path / "run", also=[other, main.of_split(Split.VALID)])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folded_training_beside_others_ends_as_a_run_like_any(phantom_manifest: Manifest, tmp_path: Path) -> None:
+    main, other = by_patient(phantom_manifest)
+    size = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none", "epochs=1", "frozen_stages=3"]
+    changes = [*size, "boxes=1", "also_images=4", "normalisation=folded", "pooling=attention_and_peak"]
+    run = train(main, read_recipe("lesions", changes), tmp_path / "run", also=[other])
+    assert run.record.images[Split.TRAIN] == len(main.of_split(Split.TRAIN)) + len(other.of_split(Split.TRAIN))
+    assert set(run.manifest.of_split(Split.TEST).paths) == set(main.of_split(Split.TEST).paths)
+    network = run.load_network()
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    assert open_bundle(run.folder / "bundle").record.outputs.score_map == "score_map"
+
+
+def test_others_that_cannot_be_read_are_refused(phantom_manifest: Manifest, tmp_path: Path) -> None:
+    main, other = by_patient(phantom_manifest)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 nothing more")
+    first = other.of_split(Split.TRAIN).mammograms[0]
+    unread = Manifest((replace(first, path=broken),))
+    size = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none", "epochs=1"]
+    recipe = read_recipe("lesions", [*size, "boxes=1", "also_images=4"])
+    with pytest.raises(DataError, match="none of the images to learn from as well could be read"):
+        train(main, recipe, tmp_path / "run", also=[unread])

@@ -41,11 +41,12 @@ def test_a_recipe_survives_its_own_toml(tmp_path: Path) -> None:
 
 def test_a_recipe_of_an_earlier_run_may_name_what_it_did_not_use(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
-    path.write_text("mixup = 0.0\nbags = 0.0\nepochs = 7\n", encoding="utf-8")
+    path.write_text("mixup = 0.0\nbags = 0.0\nstage_rates = 1.0\nepochs = 7\n", encoding="utf-8")
     assert read_recipe(str(path)) == Recipe(epochs=7)
-    path.write_text("mixup = 0.4\n", encoding="utf-8")
-    with pytest.raises(RecipeError, match="unknown key 'mixup'"):
-        read_recipe(str(path))
+    for key, value in (("mixup", 0.4), ("stage_rates", 0.8), ("stage_rates", 0)):
+        path.write_text(f"{key} = {value}\n", encoding="utf-8")
+        with pytest.raises(RecipeError, match=f"unknown key '{key}'"):
+            read_recipe(str(path))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,8 @@ def test_a_recipe_of_an_earlier_run_may_name_what_it_did_not_use(tmp_path: Path)
         ("augment.flip=true", "unknown key 'augment.flip'"),
         ("mixup=0.2", "unknown key 'mixup'"),
         ("bags=1", "unknown key 'bags'"),
+        ("stage_rates=0.8", "unknown key 'stage_rates'"),
+        ("normalisation=layer", "normalisation = 'layer' will not do"),
         ("pooling=top_k", "pooling = 'top_k' will not do"),
         ("epochs=0", "epochs = 0 will not do"),
         ("epochs=many", "epochs = 'many' will not do"),
@@ -69,6 +72,20 @@ def test_a_recipe_of_an_earlier_run_may_name_what_it_did_not_use(tmp_path: Path)
 def test_a_wrong_setting_is_refused_with_what_is_wrong(change: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         read_recipe("baseline", [change])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([], "also_images needs boxes > 0"),
+        (["boxes=1", "class_weights=balanced"], "and class_weights = none"),
+        (["boxes=1", "batch_size=4"], "also_images must be less than batch_size"),
+    ],
+)
+def test_images_of_others_need_boxes_and_room(changes: list[str], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        read_recipe("baseline", ["also_images=4", *changes])
+    assert read_recipe("baseline", ["also_images=4", "boxes=1", "batch_size=5"]).also_images == 4
 
 
 def test_a_recipe_that_is_not_there_or_not_toml_is_refused(tmp_path: Path) -> None:

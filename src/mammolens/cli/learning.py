@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from mammolens.data.manifest import Manifest
 
 Also = Annotated[
-    str | None, typer.Option(help="Data set whose training images are learnt from as well, and never judged.")
+    list[str] | None,
+    typer.Option(help="Data set whose training images are learnt from as well, and never judged. Repeat for more."),
 ]
 
 
@@ -60,23 +61,26 @@ def train(
 
     Exit code 1 if images were left out.
     """
-    from mammolens.data.splits import with_training_images
     from mammolens.model.recipe import read_recipe
 
     require_training()
     settings = read_recipe(recipe, set_ or [])
     folder = out or Path("runs") / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005
     check_writable(folder)
-    (listed, *others), left_out = _listed(data, also)
+    (listed, *others), left_out = _listed(data, *(also or []))
     print_splits(listed, data)
-    for other in others:
-        listed = with_training_images(listed.labelled(), other)
 
     from mammolens.learning.training import train as train_network
 
     with _to_be_continued("train", folder):
         run = train_network(
-            listed, settings, folder, name=_named(data, also), command=command_line(), progress=not quiet
+            listed,
+            settings,
+            folder,
+            also=others,
+            name=", ".join([data, *(also or [])]),
+            command=command_line(),
+            progress=not quiet,
         )
     for why in run.record.left_out.values():
         warn(f"left out: {why}")
@@ -109,7 +113,7 @@ def crossvalidate(
     settings = read_recipe(recipe, set_ or [])
     folder = out or Path("runs") / f"{settings.name}-folds"
     check_writable(folder)
-    (listed, *learnt_from), left_out = _listed(data, also)
+    (listed, *others), left_out = _listed(data, *(also or []))
 
     from mammolens.learning.crossvalidation import cross_validate
 
@@ -119,9 +123,9 @@ def crossvalidate(
             settings,
             folder,
             folds=folds,
-            also=next(iter(learnt_from), None),
+            also=others,
             others=with_ or [],
-            name=_named(data, also),
+            name=", ".join([data, *(also or [])]),
             command=command_line(),
             progress=not quiet,
         )
@@ -282,11 +286,11 @@ def demo(
     )
 
 
-def _listed(*data: str | None) -> "tuple[list[Manifest], int]":
+def _listed(*data: str) -> "tuple[list[Manifest], int]":
     """Return the data sets that are named, and how many files were left out of them."""
     from mammolens.data.sources import read_source
 
-    listed = [read_source(one) for one in data if one is not None]
+    listed = [read_source(one) for one in data]
     return listed, sum(map(tell_left_out, listed))
 
 
@@ -298,10 +302,6 @@ def _to_be_continued(verb: str, folder: Path) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"The same mammolens {verb}, with --out {folder}, goes on.")
         raise
-
-
-def _named(data: str, also: str | None) -> str:
-    return data if also is None else f"{data}, {also}"
 
 
 def own_data(model: str) -> str:

@@ -1,7 +1,8 @@
 """Prepared images → the batches that Keras learns from: drawn, changed at random, with their boxes."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,8 +27,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
     """Batches of (pixels, labels): float32 (images, height, width, 1) and (images, 1).
 
     With a seed the images are shuffled anew for each epoch and augmented: a function of that seed,
-    the epoch and the step alone. Without one they come in order, unchanged. What frozen stages make
-    of them may come instead of pixels.
+    the epoch and the step alone. Without one they come in order, unchanged. A batch is made while
+    the one before is learnt from.
 
     Args:
         data: the images.
@@ -37,11 +38,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
             them all patients, have an equal part.
         boxes: of lesions: labels, and what share of each place of a map boxes cover, come as inputs
             then, too.
-        frozen: of pixels, (images, height, width, 1), makes what the network takes.
+        also: which of the images are of data sets that are learnt from as well: an epoch passes over
+            all others, with some of these in each batch. Weights come as a third part then, so
+            that their labels teach nothing but what their boxes hold.
+        also_images: how many of them a batch has.
         seed: of all that is random.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is drawn, how, and what is made of it
         self,
         data: PreparedSet,
         batch_size: int,
@@ -49,41 +53,64 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         augment: Augment | None = None,
         by_patient: bool = False,
         boxes: "CanvasBoxes | None" = None,
-        frozen: Callable[[Pixels], Pixels] | None = None,
+        also: Collection[int] = (),
+        also_images: int = 0,
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self._pixels, self._labels, self._batch_size = data.pixels, data.manifest.labels, batch_size
-        self._augment, self._boxes, self._frozen, self._seed = augment or Augment(), boxes, frozen, seed
-        self._share = _equal_shares(data.manifest) if by_patient else None
+        self._pixels, self._labels = data.pixels, data.manifest.labels
+        self._own = np.setdiff1d(np.arange(len(data)), np.array(sorted(also), np.intp))
+        self._also, self._also_images, self._batch_size = np.array(sorted(also), np.intp), also_images, batch_size
+        self._augment, self._boxes, self._seed = augment or Augment(), boxes, seed
+        self._share = _equal_shares(data.subset(self._own.tolist()).manifest) if by_patient else None
+        self._ahead = ThreadPoolExecutor(1)
+        self._coming: dict[int, Future[tuple[Any, ...]]] = {}
         self.start(0)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._order) / self._batch_size)
+        return math.ceil(len(self._order) / (self._batch_size - self._also_images))
 
-    def __getitem__(self, index: int) -> tuple[Inputs, NDArray[np.float32]]:
-        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        coming = self._coming.pop(index, None)
+        if index + 1 < len(self) and index + 1 not in self._coming:
+            self._coming[index + 1] = self._ahead.submit(self._made, index + 1)
+        return self._made(index) if coming is None else coming.result()
+
+    def _made(self, index: int) -> tuple[Any, ...]:
+        own = self._batch_size - self._also_images
+        chosen, also = (
+            order[index * count : (index + 1) * count]
+            for order, count in ((self._order, own), (self._also_order, self._also_images))
+        )
+        weights = np.append(np.full(len(chosen), 1 + len(also) / len(chosen)), np.zeros(len(also)))
+        chosen = np.append(chosen, also)
         images, labels = self._pixels.take(chosen), self._labels[chosen, np.newaxis]
         masks = self._boxes.masks(chosen.tolist()) if self._boxes else images[:, :0]
         if self._seed is not None:
             generator = np.random.default_rng([self._seed, self._epoch, index])
             images, masks = augmented(images, masks, self._augment, generator)
-        images = images[..., np.newaxis]
-        images = images if self._frozen is None else self._frozen(images)
-        return (images, labels, cells(masks, *self._boxes.places)) if self._boxes else images, labels
+        inputs: Inputs = images[..., np.newaxis]
+        if self._boxes:
+            inputs = (inputs, labels, cells(masks, *self._boxes.places))
+        return (inputs, labels, weights) if self._also_images else (inputs, labels)
 
     def start(self, epoch: int) -> None:
         """Shuffle for an epoch, counted from 0.
 
         Keras calls `on_epoch_end` once more where it builds metrics, so that does not count.
         """
-        self._epoch, self._order = epoch, np.arange(len(self._labels))
+        self._coming.clear()
+        self._epoch, self._order, self._also_order = epoch, self._own.copy(), self._also
         if self._seed is not None:
             generator = np.random.default_rng([self._seed, epoch])
             if self._share is None:
                 generator.shuffle(self._order)
             else:
                 self._order = generator.choice(self._order, len(self._order), p=self._share)
+        if self._also_images:
+            generator = np.random.default_rng([self._seed or 0, epoch, len(self._also)])
+            rounds = math.ceil(len(self) * self._also_images / len(self._also))
+            self._also_order = np.concatenate([generator.permutation(self._also) for _ in range(rounds)])
 
 
 def _equal_shares(manifest: Manifest) -> NDArray[np.float64]:

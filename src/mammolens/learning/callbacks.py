@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from mammolens.files import write_text
-from mammolens.learning.efficientnet_lite import STAGES, layers_by_stage
-from mammolens.learning.networks import ATTENTION
 from mammolens.model.recipe import Recipe
 from mammolens.parallel import progress_bar
 
@@ -104,40 +102,6 @@ class OneCycle(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
         self.model.optimizer.learning_rate = self._highest * share
 
 
-class StageRates(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
-    """Earlier stages of a backbone learn more slowly: each at `decay` times the rate of the next.
-
-    Discriminative fine-tuning (Howard & Ruder 2018, ACL). Attention, which earlier training may
-    have taught, learns like the last stage. After a step, weights go back by what they moved too
-    far, which is the same with any optimizer.
-    """
-
-    def __init__(self, decay: float) -> None:
-        super().__init__()
-        self._decay = decay
-
-    def set_model(self, model: keras.Model) -> None:
-        """Note which weights belong to which stage."""
-        super().set_model(model)
-        listed = layers_by_stage(model)
-        listed[STAGES[-1]] += [layer for layer in model.layers if layer.name == ATTENTION]
-        self._weights = [
-            (weight, self._decay ** (len(STAGES) - place))
-            for place, stage in enumerate(STAGES)
-            for layer in listed[stage]
-            for weight in layer.trainable_weights
-        ]
-
-    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
-        """Remember the weights."""
-        self._before = [np.array(weight.numpy()) for weight, _ in self._weights]
-
-    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
-        """Take back a part of the step."""
-        for (weight, share), before in zip(self._weights, self._before, strict=True):
-            weight.assign(before + share * (weight.numpy() - before))
-
-
 class MovingAverage(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
     """A moving average of all weights, which is what is validated and kept.
 
@@ -167,10 +131,9 @@ class MovingAverage(keras.callbacks.Callback):  # type: ignore[misc]  # Keras sh
 
 def between_steps(recipe: Recipe, steps: int, average: MovingAverage) -> list[keras.callbacks.Callback]:
     """Return what a recipe wants done between the `steps` of an epoch, and before the first."""
-    rates, cycle = StageRates(recipe.stage_rates), OneCycle(recipe.learning_rate, recipe.warm_up, recipe.epochs * steps)
-    wanted = [  # rates of stages before the average, which is of weights as they are in the end
+    cycle = OneCycle(recipe.learning_rate, recipe.warm_up, recipe.epochs * steps)
+    wanted = [
         (epoch_seed(recipe.seed), True),
-        (rates, recipe.stage_rates < 1),
         (average, recipe.moving_average > 0),
         (cycle, recipe.schedule == "one_cycle"),
     ]

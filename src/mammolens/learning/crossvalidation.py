@@ -1,7 +1,7 @@
 """How good a recipe is: every patient judged by a network that has never seen her."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict
 from mammolens.data.csv_table import write_row
 from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
-from mammolens.data.splits import folds_by_patient, with_training_images
+from mammolens.data.splits import folds_by_patient
 from mammolens.errors import DataError, RecipeError
 from mammolens.files import sweep, write_text, written_whole
 from mammolens.learning import runs
 from mammolens.learning.fitting import fit
-from mammolens.learning.networks import check_network
+from mammolens.learning.networks.builders import check_network
 from mammolens.learning.onnx_model import as_served, scores_by
-from mammolens.learning.training import check_trainable
+from mammolens.learning.training import check_trainable, with_others
 from mammolens.measures.intervals import Estimate, Measure, estimate, patient_weights
 from mammolens.measures.metrics import roc_auc
 from mammolens.model.calibration import logit, sigmoid
@@ -72,7 +72,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     folder: Path,
     *,
     folds: int = 5,
-    also: Manifest | None = None,
+    also: Sequence[Manifest] = (),
     others: Sequence[Path] = (),
     name: str = "",
     command: str = "",
@@ -86,7 +86,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
         folder: for `crossvalidation.json`, `scores.csv` and a folder a fold. A call that was
             interrupted is gone on with.
         folds: how many.
-        also: a data set whose training images every fold learns from, and none is judged on.
+        also: data sets whose training images every fold learns from, and none is judged on.
         others: folders of complete cross-validations on the same folds: judged is the mean of all
             logits, as an ensemble of such networks would answer.
         name: of the data set, for the report.
@@ -109,12 +109,13 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     data = PreparedSet.of(manifest.labelled(), recipe.preprocess, progress=progress)
     dealt = folds_by_patient(data.manifest, folds)
     members = [_logits_of(other, dealt) for other in others]
-    taught = [fold if also is None else with_training_images(fold, also) for fold in dealt]
-    if also is not None:
-        data = PreparedSet.of(taught[0], recipe.preprocess, progress=progress)
+    taught = [with_others(fold, also, recipe) for fold in dealt]
+    learnt_also = taught[0][1]
+    if learnt_also:
+        data = PreparedSet.of(taught[0][0], recipe.preprocess, progress=progress)
     judged = [
-        _fold(data.described_by(fold), recipe, folder / f"fold-{number}", progress=progress)
-        for number, fold in enumerate(taught)
+        _fold(data.described_by(fold), recipe, folder / f"fold-{number}", learnt_also, progress=progress)
+        for number, (fold, _) in enumerate(taught)
     ]
     if members:
         together = ([logit(fold.scores), *logits] for fold, *logits in zip(judged, *members, strict=True))
@@ -126,7 +127,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     return report
 
 
-def _fold(data: PreparedSet, recipe: Recipe, folder: Path, *, progress: bool) -> _Judged:
+def _fold(data: PreparedSet, recipe: Recipe, folder: Path, also: Collection[Path], *, progress: bool) -> _Judged:
     check_trainable(data.manifest, recipe)
     held_out = data.of_split(Split.VALID)
     if (folder / SCORES).is_file():
@@ -140,7 +141,7 @@ def _fold(data: PreparedSet, recipe: Recipe, folder: Path, *, progress: bool) ->
         return _Judged(held_out.manifest, scores)
     runs.start_run(folder, recipe)
     runs.record_manifest(folder, data.manifest)
-    learnt = fit(data, recipe, folder, progress=progress)
+    learnt = fit(data, recipe, folder, also=also, progress=progress)
     runs.save_network(learnt.network, folder / runs.MODEL)
     judged = _Judged(held_out.manifest, scores_by(as_served([learnt.network], recipe).model, held_out.pixels))
     _write_scores(folder / SCORES, [judged])

@@ -7,7 +7,7 @@ training that was killed ends as one that was not, to the last bit on one machin
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,22 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from mammolens.data.prepared import PreparedSet
+from mammolens.errors import DataError
 from mammolens.images.preprocess import VERSION
 from mammolens.learning import callbacks
 from mammolens.learning.batches import Batches, canvas_boxes
-from mammolens.learning.linear_head import Frozen, cut, fit_scores, measures, pooled_features
-from mammolens.learning.networks import LOGITS, Network, build, with_box_loss
+from mammolens.learning.linear_head import fit_scores, measures, pooled_features
+from mammolens.learning.networks.box_loss import with_box_loss
+from mammolens.learning.networks.builders import build, build_folded
+from mammolens.learning.networks.folded import Network, take_statistics, unfold
+from mammolens.learning.networks.heads import LOGITS, rest_on_both
 from mammolens.learning.runs import CHECKPOINT, HISTORY, Arrays, Epoch, State, latest_state, save_state
 from mammolens.model.recipe import Recipe
 from mammolens.records import Split
 
-_INFERENCE_BATCH = 64
+_INFERENCE_BATCH = 16  # keeps all activations of an image, 0.3 GB of Lite0's at 512 x 320
+_STATISTICS = 30  # batches that batch statistics are taken of
+_COMPARED = 64  # batches that the answer's two parts are brought to one scale by
 _CLIP = 5.0  # largest norm of all gradients together
 
 
@@ -46,45 +52,68 @@ class Learnt:
         return {name: [epoch[name] for epoch in self.epochs] for name in self.epochs[0]}
 
 
-def fit(data: PreparedSet, recipe: Recipe, folder: Path, *, progress: bool = False) -> Learnt:
+def fit(
+    data: PreparedSet, recipe: Recipe, folder: Path, *, also: Collection[Path] = (), progress: bool = False
+) -> Learnt:
     """Fit the recipe's network to the training split; go on where an earlier call was interrupted.
 
     Args:
         data: labelled images with splits.
         recipe: how to learn.
         folder: for the history and the checkpoints, which stay: what follows may be interrupted.
+        also: which training images are of data sets that are learnt from as well.
         progress: show bars and a line an epoch on standard error.
+
+    Raises:
+        DataError: the recipe takes images of such data sets, and there are none.
     """
     keras.utils.clear_session(free_memory=False)  # layers' names, too, depend on nothing before
     keras.utils.set_random_seed(recipe.seed)
     network = build(recipe)
     training, valid = data.of_split(Split.TRAIN), data.of_split(Split.VALID)
+    beside = [index for index, path in enumerate(training.manifest.paths) if path in also]
+    if recipe.also_images and not beside:
+        raise DataError("none of the images to learn from as well could be read, or all are of the data set itself.")
     if recipe.optimizer == "lbfgs":
         return _fit_at_once(network, training, valid, recipe, folder, progress=progress)
-    key = _key(network, data, recipe)
+    key = _key(network, data, recipe, also)
     state = latest_state(folder / CHECKPOINT, key)
     threads = _with_threads(state.threads if state else None)
-    learner, frozen = with_box_loss(network, recipe), None
-    if recipe.frozen_stages:
-        stages, learner = cut(learner, recipe.frozen_stages)
-        frozen = Frozen(stages, threads)
-    _compile(learner, recipe)
     places = network.get_layer(LOGITS).output.shape[1:3] if recipe.boxes else None
     boxes = [
         canvas_boxes(part.manifest, recipe.preprocess, places, progress=progress) if places else None
         for part in (training, valid)
     ]
-    drawn: dict[str, Any] = {"by_patient": recipe.sampling == "patient", "seed": recipe.seed}
+    drawn: dict[str, Any] = {
+        "by_patient": recipe.sampling == "patient",
+        "also": beside,
+        "also_images": recipe.also_images,
+        "seed": recipe.seed,
+    }
+    batches = Batches(training, recipe.batch_size, augment=recipe.augment, boxes=boxes[0], **drawn)
+    body = network
+    if recipe.normalisation == "folded":
+        if recipe.initial_weights == "imagenet" and state is None:
+            take_statistics(network, _pixels_of(batches, _STATISTICS))
+        body = build_folded(network, recipe)
+    learner = with_box_loss(body, recipe)
+    compile_learner(learner, recipe)
     lesson = _Lesson(
-        learner,
-        Batches(training, recipe.batch_size, augment=recipe.augment, boxes=boxes[0], frozen=frozen, **drawn),
-        Batches(valid, _INFERENCE_BATCH, boxes=boxes[1], frozen=frozen),
-        _class_weights(recipe, training),
-        recipe,
+        learner, batches, Batches(valid, _INFERENCE_BATCH, boxes=boxes[1]), _class_weights(recipe, training), recipe
     )
     state = _epochs(lesson, state or State(key, threads, 0.0, (), _arrays(learner)), folder, progress=progress)
     learner.set_weights(state.arrays["best"])
+    if body is not network:
+        unfold(body, network)
+    rest_on_both(network, _pixels_of(Batches(training, _INFERENCE_BATCH, also=beside), _COMPARED))
     return Learnt(network, state.epochs, state.seconds, callbacks.best_epoch(state.epochs, recipe))
+
+
+def _pixels_of(batches: Batches, count: int) -> Iterator[Any]:
+    """Return the pixels of so many batches, evenly spread."""
+    chosen = np.unique(np.linspace(0, len(batches) - 1, count).round().astype(int))
+    for inputs, *_ in (batches[index] for index in chosen.tolist()):
+        yield inputs[0] if isinstance(inputs, tuple) else inputs
 
 
 def _fit_at_once(
@@ -175,7 +204,8 @@ def _validated(
     return {f"val_{name}": float(value) for name, value in measured.items()}, kept
 
 
-def _compile(learner: Network, recipe: Recipe) -> None:
+def compile_learner(learner: Network, recipe: Recipe) -> None:
+    """Give a network to train its optimizer, loss and measures."""
     optimizer = keras.optimizers.Adam(recipe.learning_rate)
     if recipe.optimizer == "adamw":
         decay = recipe.weight_decay
@@ -183,7 +213,8 @@ def _compile(learner: Network, recipe: Recipe) -> None:
     learner.compile(
         optimizer=optimizer,
         loss=keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.Recall(name="recall")],
+        # By weight: what is learnt from as well has none.
+        weighted_metrics=["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.Recall(name="recall")],
     )
     learner.optimizer.build(learner.trainable_variables)
 
@@ -209,10 +240,10 @@ def _copies(arrays: Iterable[NDArray[np.generic]]) -> Arrays:
     return tuple(np.array(array) for array in arrays)
 
 
-def _key(network: Network, data: PreparedSet, recipe: Recipe) -> str:
+def _key(network: Network, data: PreparedSet, recipe: Recipe, also: Collection[Path]) -> str:
     """Return a hash of all that the course of a training depends on."""
     images = [
-        (digest, m.label, m.split, m.patient_key, m.boxes)
+        (digest, m.label, m.split, m.patient_key, m.boxes, m.path in also)
         for digest, m in zip(data.pixels.digests, data.manifest, strict=True)
     ]
     told = (keras.__version__, keras.backend.backend(), VERSION, recipe.to_toml(), images)

@@ -20,8 +20,7 @@ from numpy.typing import ArrayLike
 
 from mammolens.errors import BundleError, reason
 from mammolens.files import why_not_opened
-from mammolens.learning.efficientnet_lite import same_padding
-from mammolens.learning.networks import Network
+from mammolens.learning.networks.folded import Network, same_padding
 
 Config = dict[str, Any]
 

@@ -1,14 +1,9 @@
-"""Where the first stages are frozen: ONNX Runtime runs them, and scores above all of them are one convex step.
-
-There a convolution, its normalisation and its activation are one step: the first four stages of
-Lite0 take a sixth of the time that Keras needs for them on PyTorch.
-"""
+"""Where all stages are frozen, scores of places are one convex step: a logistic regression on features."""
 
 import hashlib
 
 import keras
 import numpy as np
-import onnxruntime
 from keras import layers, ops
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -18,8 +13,8 @@ from mammolens.files import cache_folder, check_writable
 from mammolens.images.breast import Pixels
 from mammolens.images.cache import CachedPixels, read_shards, write_shards
 from mammolens.images.preprocess import VERSION
-from mammolens.learning.efficientnet_lite import STAGES, layers_by_stage
-from mammolens.learning.networks import LOGITS, Network
+from mammolens.learning.networks.folded import Network
+from mammolens.learning.networks.heads import LOGITS
 from mammolens.learning.onnx_model import INPUT, session, to_onnx
 from mammolens.model.calibration import sigmoid
 from mammolens.model.recipe import Axes, Recipe
@@ -28,44 +23,6 @@ from mammolens.parallel import tracked
 Features = NDArray[np.float32]
 
 _SHARD = 64  # images
-
-
-class Frozen:
-    """The first stages of a network, as a function of pixels.
-
-    Args:
-        stages: the network.
-        threads: to compute with; 0 is as many as there are cores.
-    """
-
-    def __init__(self, stages: Network, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Threads that wait by spinning would take the cores from the stages that learn.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = session(to_onnx(stages), options)
-        formats = {getattr(layer, "data_format", "") for layer in stages.layers}
-        self._channels_first = "channels_first" in formats
-
-    def __call__(self, images: Pixels) -> Features:
-        """Take (images, height, width, 1); return activations as the rest of the network wants."""
-        made = self._session.run(None, {INPUT: images})[0]
-        # With PyTorch below, channels come first by name, and last in memory, which is faster.
-        last = np.moveaxis(made, 1, -1) if self._channels_first else made
-        kept = np.ascontiguousarray(last, dtype=np.float32)
-        return np.moveaxis(kept, -1, 1) if self._channels_first else kept
-
-
-def cut(network: Network, stages: int) -> tuple[Network, Network]:
-    """Return the first `stages` of `STAGES` and the rest of a network; they share its layers.
-
-    The first input of `network` is pixels; all others go into the rest.
-    """
-    last = layers_by_stage(network)[STAGES[stages - 1]][-1]
-    pixels, *others = network.inputs
-    frozen = keras.Model(pixels, last.output, name="frozen")
-    inputs = [last.output, *others] if others else last.output
-    return frozen, keras.Model(inputs, network.output, name=network.name)
 
 
 def pooled_features(network: Network, pixels: CachedPixels, recipe: Recipe, *, progress: bool = False) -> Features:

@@ -24,8 +24,9 @@ from onnx import TensorProto, helper, numpy_helper
 from mammolens.errors import BundleError
 from mammolens.images.breast import Pixels
 from mammolens.images.cache import CachedPixels
-from mammolens.learning.efficientnet_lite import Tensor
-from mammolens.learning.networks import ATTENTION, LOGITS, Network, ensemble, has_layer, with_flips
+from mammolens.learning.networks.builders import ensemble, with_flips
+from mammolens.learning.networks.folded import Network, Tensor, without_gradients
+from mammolens.learning.networks.heads import ATTENTION, LOGITS, has_layer
 from mammolens.model.recipe import Recipe
 
 INPUT, OUTPUTS = "image", ("probability", "score_map")
@@ -159,7 +160,8 @@ def parity(served: Served, pixels: Pixels) -> float:
         BundleError: it is over `PARITY`, or `HALF_PARITY`, or the first output is no probability.
     """
     limit = HALF_PARITY if served.half else PARITY
-    answers = served.network(pixels[..., np.newaxis], training=False)
+    with without_gradients():
+        answers = served.network(pixels[..., np.newaxis], training=False)
     listed = answers if isinstance(answers, list | tuple) else [answers]
     expected = [ops.convert_to_numpy(answer) for answer in listed]
     if expected[0].min() < 0 or expected[0].max() > 1:

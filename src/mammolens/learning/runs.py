@@ -40,7 +40,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mammolens.data.manifest import Manifest
 from mammolens.errors import DataError, RunError
 from mammolens.files import content_hash, is_half_written, sweep, write_text, written_whole
-from mammolens.learning.networks import Network
+from mammolens.learning.networks.folded import Network
 from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.parallel import cores
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
+from mammolens.data.splits import with_training_images
 from mammolens.errors import DataError
 from mammolens.files import content_hash, write_text
 from mammolens.judging.judge import EvaluationSet, judge, model_of
@@ -17,7 +19,7 @@ from mammolens.judging.predictions import write_predictions
 from mammolens.learning import runs
 from mammolens.learning.export import Card, Evidence, admitted, export, learnt_by
 from mammolens.learning.fitting import fit
-from mammolens.learning.networks import check_network
+from mammolens.learning.networks.builders import check_network
 from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.recipe import Recipe
@@ -29,7 +31,14 @@ FEWEST = 4  # images of each class that training and validation need at the very
 
 
 def train(
-    manifest: Manifest, recipe: Recipe, folder: Path, *, name: str = "", command: str = "", progress: bool = False
+    manifest: Manifest,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    also: Sequence[Manifest] = (),
+    name: str = "",
+    command: str = "",
+    progress: bool = False,
 ) -> runs.Run:
     """Train the recipe's network on the manifest's training split and write a run folder.
 
@@ -42,6 +51,7 @@ def train(
         manifest: images with labels and splits; images without a label are not used.
         recipe: how to learn.
         folder: where the run goes; it must not hold a complete run.
+        also: data sets whose training images are learnt from as well, and none is judged.
         name: of the data set, for the record.
         command: what was typed, for the record.
         progress: show bars and a line an epoch on standard error.
@@ -51,7 +61,7 @@ def train(
         RecipeError: the recipe names an unknown network.
         RunError: `folder` is in the way.
     """
-    manifest = manifest.labelled()
+    manifest, learnt_also = with_others(manifest.labelled(), also, recipe)
     check_network(recipe)
     check_trainable(manifest, recipe)
     runs.start_run(folder, recipe)
@@ -59,7 +69,7 @@ def train(
     check_trainable(data.manifest, recipe)
     runs.record_manifest(folder, data.manifest)
     write_text(folder / runs.ENVIRONMENT, json.dumps(runs.environment(command), indent=2) + "\n")
-    learnt = fit(data, recipe, folder, progress=progress)
+    learnt = fit(data, recipe, folder, also=learnt_also, progress=progress)
     curves = learning_curves(learnt.history, learnt.best_epoch)
     save_figure(curves, folder / runs.FIGURES / "learning_curves.png")
     runs.save_network(learnt.network, folder / runs.MODEL)
@@ -95,6 +105,26 @@ def train(
     write_text(folder / runs.RECORD, record.model_dump_json(indent=2) + "\n")
     runs.forget_checkpoints(folder)
     return runs.open_run(folder)
+
+
+def with_others(manifest: Manifest, also: Sequence[Manifest], recipe: Recipe) -> tuple[Manifest, frozenset[Path]]:
+    """Return `manifest` with the training images of `also`, and which those are.
+
+    Raises:
+        DataError: of `also` there is nothing to learn from, or it has a patient who is judged; or
+            the recipe takes images of such data sets and there are none, or the other way round.
+    """
+    if bool(also) != bool(recipe.also_images):
+        how = "--set also_images=0" if recipe.also_images else "--set also_images=4 --set boxes=2"
+        missing = "none was named: add --also DATA" if recipe.also_images else "one was named: leave --also out"
+        raise DataError(
+            f"recipe {recipe.name}: of each batch, {recipe.also_images} images are of data sets that are learnt "
+            f"from as well, and {missing}, or {how}."
+        )
+    own = set(manifest.paths)
+    for other in also:  # what is ill and has no box teaches nothing
+        manifest = with_training_images(manifest, other.where(lambda m: bool(m.boxes) or m.label == 0))
+    return manifest, frozenset(manifest.paths) - own
 
 
 def check_trainable(manifest: Manifest, recipe: Recipe) -> None:

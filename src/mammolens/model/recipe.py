@@ -19,7 +19,7 @@ ALL_STAGES = 9
 """Of a pretrained network."""
 
 _SHIPPED = resources.files("mammolens") / "recipes"
-_GONE = ("mixup", "bags")  # settings that recipes of earlier runs name, most of them switched off
+_GONE = {"mixup": 0, "bags": 0, "stage_rates": 1}  # settings that recipes of earlier runs name, switched off
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -70,8 +70,9 @@ class Recipe(BaseModel):
         augment: random changes to training images.
         initial_weights: ``imagenet``, ``none``, or a run or ``.h5`` file whose layers of the same
             name and shape are taken over. The baseline network has ``none``.
-        pooling: how a score map becomes one probability: ``mean``, ``max``, ``mean_max``
-            or ``attention``. The baseline network has none.
+        pooling: how a score map becomes one probability: ``mean``, ``max``, ``mean_max``,
+            ``attention``, or ``attention_and_peak``, which rests on the attention map's highest
+            place as well. The baseline network has none.
         convolution_dropout: share dropped after each convolutional block.
         dense_dropout: share dropped before the output.
         drop_connect: share of images for which the last residual block is left out.
@@ -83,8 +84,9 @@ class Recipe(BaseModel):
         schedule: ``plateau`` lowers the rate when validation loss stalls; ``one_cycle`` raises it
             over `warm_up` and lowers it to zero along a cosine.
         warm_up: share of all steps.
-        stage_rates: each stage of a pretrained network learns at so many times the rate of the one
-            after it, the last one and attention at so many times that of the head; 1 is alike.
+        normalisation: ``batch`` learns as networks usually do. ``folded`` is four times as fast and
+            for pretrained networks: batch statistics are those of training images, taken once;
+            scales and shifts learn, depthwise kernels stay; convolutions compute in bfloat16.
         frozen_stages: how many stages of a pretrained network, from the first, stay as they are;
             each makes an epoch faster.
         label_smoothing: labels become this share of one half.
@@ -93,6 +95,8 @@ class Recipe(BaseModel):
             so that each patient, and each class, has an equal part.
         boxes: weight of a second loss, that of the score map against the boxes of lesions, where a
             data set has them; 0 is off.
+        also_images: so many images of a batch are of the data sets that are learnt from as well; their
+            boxes teach the score map, and their labels what is in those boxes.
         test_time_flips: average the logits of each image and of the mirror images that flips in
             `augment` make of it.
         batch_size: images a step.
@@ -116,7 +120,7 @@ class Recipe(BaseModel):
     preprocess: Preprocess = Preprocess.plain()
     augment: Augment = Augment()
     initial_weights: str = "none"
-    pooling: Literal["mean", "max", "mean_max", "attention"] = "mean_max"
+    pooling: Literal["mean", "max", "mean_max", "attention", "attention_and_peak"] = "mean_max"
     convolution_dropout: Share = 0.25
     dense_dropout: Share = 0.5
     drop_connect: Share = 0.0
@@ -124,12 +128,13 @@ class Recipe(BaseModel):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     schedule: Literal["plateau", "one_cycle"] = "plateau"
     warm_up: Share = 0.25
-    stage_rates: Annotated[float, Field(gt=0, le=1)] = 1.0
+    normalisation: Literal["batch", "folded"] = "batch"
     frozen_stages: Annotated[int, Field(ge=0, le=ALL_STAGES)] = 0
     label_smoothing: Share = 0.0
     moving_average: Share = 0.0
     sampling: Literal["image", "patient"] = "image"
     boxes: Annotated[float, Field(ge=0, le=100)] = 0.0
+    also_images: Annotated[int, Field(ge=0, le=1023)] = 0
     test_time_flips: bool = False
     monitor: Literal["loss", "auc", "nothing"] = "loss"
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
@@ -153,6 +158,14 @@ class Recipe(BaseModel):
                 f"lbfgs needs frozen_stages = {ALL_STAGES}, pooling = mean or attention, a weight_decay and "
                 "monitor = nothing, and has no augmentation but flips, no sampling, boxes or label_smoothing"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _also_beside_others(self) -> Self:
+        if self.also_images and (not self.boxes or self.class_weights != "none"):
+            raise ValueError("also_images needs boxes > 0, to learn from them, and class_weights = none")
+        if self.also_images >= self.batch_size:
+            raise ValueError("also_images must be less than batch_size")
         return self
 
     @field_validator("preprocess", mode="before")
@@ -192,7 +205,7 @@ def read_recipe(name_or_path: str = "baseline", changes: Sequence[str] = ()) -> 
         settings = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{origin}: not valid TOML ({error}).") from error
-    settings = {name: value for name, value in settings.items() if value or name not in _GONE}
+    settings = {name: value for name, value in settings.items() if name not in _GONE or value != _GONE[name]}
     for change in changes:
         _apply(settings, change)
     try:

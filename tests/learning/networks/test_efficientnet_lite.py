@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from mammolens.errors import MissingExtra, RecipeError
-from mammolens.learning import efficientnet_lite as room
-from mammolens.learning.efficientnet_lite import STAGES, DataFormat, efficientnet_lite, layers_by_stage
+from mammolens.learning.networks import efficientnet_lite as room
+from mammolens.learning.networks.efficientnet_lite import STAGES, efficientnet_lite, layers_by_stage
+from mammolens.learning.networks.folded import DataFormat
 
 CLASSIFIER = 1280 * 1000 + 1000
 COLOURS = 2 * 3 * 3 * 32

@@ -5,19 +5,10 @@ import numpy as np
 import pytest
 
 from mammolens.errors import RecipeError
-from mammolens.learning.efficientnet_lite import STAGES, layers_by_stage
-from mammolens.learning.networks import (
-    LOGITS,
-    POOLINGS,
-    BoxLoss,
-    as_trained,
-    baseline_cnn,
-    build,
-    ensemble,
-    score_map_network,
-    with_box_loss,
-    with_flips,
-)
+from mammolens.learning.networks.builders import as_trained, baseline_cnn, build, ensemble, with_flips
+from mammolens.learning.networks.efficientnet_lite import STAGES, layers_by_stage
+from mammolens.learning.networks.folded import Network
+from mammolens.learning.networks.heads import ANSWER, BOTH, POOLINGS, rest_on_both, score_map_network
 from mammolens.learning.onnx_model import with_score_map
 from mammolens.learning.runs import save_network
 from mammolens.model.recipe import Augment, Recipe, read_recipe
@@ -27,6 +18,8 @@ SMALL = [
     "preprocess.width=32",
     "initial_weights=none",
     "frozen_stages=0",
+    "normalisation=batch",
+    "pooling=attention",
 ]
 
 
@@ -219,81 +212,70 @@ def test_a_saved_network_opens_again_whatever_its_pooling(pooling: str, tmp_path
     np.testing.assert_allclose(opened.predict(pixels(), verbose=0), network.predict(pixels(), verbose=0), atol=1e-6)
 
 
-def extra_loss(layer: keras.Layer, *inputs: np.ndarray, training: bool = True) -> float:
-    layer([keras.ops.convert_to_tensor(np.float32(x)) for x in inputs], training=training)
-    return sum(float(keras.ops.convert_to_numpy(loss)) for loss in layer.losses)
+def parts_of(network: Network, images: np.ndarray) -> np.ndarray:
+    inner = keras.Model(network.input, network.get_layer(BOTH).output)
+    return np.asarray(inner.predict(images, verbose=0))
 
 
-def column(*values: float) -> np.ndarray:
-    return np.array(values)[:, np.newaxis]
+@pytest.fixture
+def on_both() -> Network:
+    """A network that learnt nothing yet, but whose map of attention has peaks."""
+    keras.utils.set_random_seed(0)
+    network = build(small("pooling=attention_and_peak"))
+    kernel, bias = network.get_layer("attention").get_weights()
+    network.get_layer("attention").set_weights([20 * kernel, bias])
+    return network
 
 
-def test_nothing_is_added_outside_training() -> None:
-    cells, maps = np.ones((1, 2, 2, 1)), np.full((1, 2, 2, 1), -9.0)
-    assert extra_loss(BoxLoss(1.0), column(0.5), column(1), maps, maps, cells, training=False) == 0
+def test_until_it_rests_on_both_the_score_alone_answers(on_both: Network) -> None:
+    score, peak = parts_of(on_both, pixels(8)).T
+    np.testing.assert_allclose(logit(on_both.predict(pixels(8), verbose=0))[:, 0], score, atol=1e-4)
+    assert np.ptp(peak) > 0.01
+    assert not on_both.get_layer(ANSWER).trainable_weights
 
 
-def test_maps_are_held_against_boxes_and_tumors_only_where_the_label_says_so() -> None:
-    cells = np.zeros((1, 2, 2, 1))
-    cells[0, 0, 0] = 1
-    sure = np.where(cells == 1, 9.0, -9.0)
-    nothing = np.full(cells.shape, -9.0)
-
-    def loss(label: float, lesions: np.ndarray, tumors: np.ndarray) -> float:
-        return extra_loss(BoxLoss(1.0), column(0.5), column(label), lesions, tumors, cells)
-
-    assert loss(1, sure, sure) < 0.001
-    assert loss(0, sure, nothing) < 0.001
-    assert loss(0, sure, sure) > 1
-    assert loss(1, sure, nothing) > 1
-    assert loss(0, nothing, nothing) > 1
+def test_the_answer_rests_on_the_mean_of_both_brought_to_one_scale(on_both: Network) -> None:
+    images = np.random.default_rng(1).random((12, 64, 32, 1), dtype=np.float32)
+    images *= np.linspace(0.2, 1, 12, dtype=np.float32)[:, np.newaxis, np.newaxis, np.newaxis]
+    rest_on_both(on_both, [images[:5], images[5:]])
+    score, peak = parts_of(on_both, images).T.astype(float)
+    standard = [(part - part.mean()) / part.std() for part in (score, peak)]
+    expected = score.mean() + score.std() * np.mean(standard, axis=0)
+    answers = logit(on_both.predict(images, verbose=0).astype(float))[:, 0]
+    np.testing.assert_allclose(answers, expected, atol=1e-3 * score.std() + 1e-5)
+    assert not np.allclose(answers, score, atol=0.1 * score.std())
 
 
-def test_without_boxes_lesions_may_be_anywhere_but_no_tumor_is_where_the_label_says_none() -> None:
-    cells = np.zeros((1, 2, 2, 1))
-    everywhere, nowhere = np.full(cells.shape, 9.0), np.full(cells.shape, -9.0)
-
-    def loss(label: float, lesions: np.ndarray, tumors: np.ndarray) -> float:
-        return extra_loss(BoxLoss(1.0), column(0.5), column(label), lesions, tumors, cells)
-
-    assert loss(1, everywhere, everywhere) == 0
-    assert loss(0, everywhere, nowhere) < 0.001
-    assert loss(0, nowhere, everywhere) > 1
+def test_a_map_that_is_the_same_for_all_images_has_no_say(on_both: Network) -> None:
+    kernel, bias = on_both.get_layer("attention").get_weights()
+    on_both.get_layer("attention").set_weights([0 * kernel, bias])
+    rest_on_both(on_both, [pixels(8)])
+    score = parts_of(on_both, pixels(8))[:, 0]
+    answers = logit(on_both.predict(pixels(8), verbose=0))[:, 0]
+    np.testing.assert_allclose(answers, (score + score.mean()) / 2, atol=1e-4)
 
 
-@pytest.mark.parametrize(("pooling", "taught"), [("attention", "attention"), ("max", "logits")])
-def test_boxes_teach_attention_where_there_is_any(pooling: str, taught: str) -> None:
-    recipe = small("boxes=1", f"pooling={pooling}", "dense_dropout=0", "drop_connect=0")
-    network = build(recipe)
-    learner = with_box_loss(network, recipe)
-    learner.compile(keras.optimizers.SGD(0.3), lambda _, y: 0 * y)  # boxes alone
-    maps = keras.Model(network.input, network.get_layer(taught).output)
-    images = np.random.default_rng(0).random((8, 64, 32, 1), dtype=np.float32)
-    images[:, 32:] *= 0.2
-    cells = np.zeros((8, 2, 1, 1), np.float32)
-    cells[:, 1] = 1
-    labels = np.ones((8, 1), np.float32)
-    learner.fit([images, labels, cells], labels, epochs=20, verbose=0)
-    found = maps.predict(images, verbose=0)
-    assert (found[:, 1] > found[:, 0]).all()
+def test_what_is_pooled_otherwise_does_not_change() -> None:
+    network = build(small("pooling=attention"))
+    before = network.get_weights()
+    rest_on_both(network, [pixels(4)])
+    for old, new in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
-def test_a_recipe_without_such_losses_learns_with_the_network_itself() -> None:
-    network = build(small("boxes=0.0"))
-    assert with_box_loss(network, small("boxes=0.0")) is network
+def test_weights_that_are_taken_over_do_not_say_what_the_answer_rests_on(on_both: Network, tmp_path: Path) -> None:
+    """Else the peak would learn from labels, and none of what it is for would be left."""
+    rest_on_both(on_both, [pixels(8)])
+    on_both.save(tmp_path / "donor.h5")
+    taken = build(small("pooling=attention_and_peak", f"initial_weights={tmp_path / 'donor.h5'}"))
+    np.testing.assert_array_equal(
+        taken.get_layer("attention").get_weights()[0], on_both.get_layer("attention").get_weights()[0]
+    )
+    kernel, bias = taken.get_layer(ANSWER).get_weights()
+    assert (kernel.ravel().tolist(), bias.tolist()) == ([1, 0], [0])
 
 
-def test_a_network_that_learns_answers_as_before_and_shares_its_weights() -> None:
-    recipe = small("boxes=1")
-    network = build(recipe)
-    learner = with_box_loss(network, recipe)
-    images = np.random.default_rng(0).random((4, 64, 32, 1), dtype=np.float32)
-    labels, cells = np.zeros((4, 1), np.float32), np.zeros((4, 2, 1, 1), np.float32)
-    expected = keras.ops.convert_to_numpy(network(images, training=False))
-    answer = learner([images, labels, cells], training=False)
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(answer), expected, atol=1e-6)
-    ours = {id(weight) for weight in network.trainable_weights}
-    theirs = {id(weight) for weight in learner.trainable_weights}
-    assert ours < theirs
-    assert len(theirs - ours) == 2  # the map of lesions
-    assert learner.get_layer(LOGITS) is network.get_layer(LOGITS)
+@pytest.mark.parametrize("network", ["baseline_cnn", "MobileNetV2", "EfficientNetB0"])
+def test_only_networks_that_can_be_folded_are(network: str) -> None:
+    with pytest.raises(RecipeError, match=f"'{network}' cannot be folded; set normalisation=batch"):
+        build(small(f"network={network}", "normalisation=folded", "initial_weights=none"))

@@ -4,24 +4,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
 from keras import layers, ops
 
 from mammolens.errors import RecipeError
-from mammolens.learning.efficientnet_lite import STAGES, Tensor, efficientnet_lite, layers_by_stage
+from mammolens.learning.networks.efficientnet_lite import SCALES, STAGES, efficientnet_lite, layers_by_stage
+from mammolens.learning.networks.folded import Network, Tensor, fold
+from mammolens.learning.networks.heads import ANSWER, score_map_network
 from mammolens.model.recipe import Augment, Recipe
 
-Network = Any  # a `keras.Model`; Keras ships no type information
-
-LOGITS = "logits"  # the layer that scores every place, in networks that do
-ATTENTION = "attention"  # the layer that says how much each place counts, in networks that weigh places
-
-_MEAN_AND_MAX = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
-_SOFTER = 2.0  # attention, than the map it starts as
-_HEAVIER = 6.0  # by so much a place inside a box weighs more than one outside: boxes are small
 _TINY = 1e-6
 
 
@@ -53,61 +47,23 @@ def baseline_cnn(
     return keras.Model(image, probability, name="baseline_cnn")
 
 
-def score_map_network(body: Network, pooling: str = "mean_max", dropout: float = 0.0) -> Network:
-    """Return a backbone with a head that scores every place and pools the scores into one.
-
-    In: as `body`. Out: (images, 1), the probability of tumor: the sigmoid of one pooled logit. The
-    layer ``logits`` gives one tumor score a place, (images, rows, columns, 1).
-
-    Args:
-        body: from pixels to features (images, rows, columns, channels).
-        pooling: one of `POOLINGS`.
-        dropout: share of features dropped, whole channels at a time.
-    """
-    features = layers.SpatialDropout2D(dropout)(body.output) if dropout else body.output
-    logits = layers.Conv2D(1, 1, name=LOGITS)(features)
-    pooled = POOLINGS[pooling](logits, features)
-    probability = layers.Activation("sigmoid", name="probability")(pooled)
-    return keras.Model(body.input, probability, name=body.name)
-
-
-def _attention(logits: Tensor, features: Tensor) -> Tensor:
-    """Mean of places, weighed by attention (Ilse, Tomczak & Welling 2018, ICML).
-
-    Attention is linear in the features, so that boxes of lesions can teach it where to look. What
-    they teach is sharper than what helps to judge, hence the softening (docs/experiments.md, 24).
-    """
-    weight = layers.Conv2D(1, 1, name=ATTENTION)(features)
-    soft = layers.Rescaling(1 / _SOFTER)(layers.Reshape((-1, 1))(weight))
-    share = layers.Softmax(axis=1)(soft)
-    parts = layers.Multiply()([share, layers.Reshape((-1, 1))(logits)])
-    return layers.Rescaling(float(parts.shape[1]))(layers.GlobalAveragePooling1D()(parts))
-
-
-# From logits (images, rows, columns, 1) and features to pooled logits (images, 1). By layers, not
-# operations: a network saved as HDF5 opens again only if it is made of layers.
-POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mean": lambda logits, _: layers.GlobalAveragePooling2D()(logits),
-    "max": lambda logits, _: layers.GlobalMaxPooling2D()(logits),
-    "mean_max": lambda logits, _: layers.Average()([pool()(logits) for pool in _MEAN_AND_MAX]),
-    "attention": _attention,
-}
-
-
 def _baseline(recipe: Recipe) -> Network:
     return baseline_cnn(*recipe.preprocess.shape, recipe.convolution_dropout, recipe.dense_dropout)
 
 
-def _lite(variant: int, recipe: Recipe) -> Network:
+def _lite(variant: int, recipe: Recipe, *, folded: bool = False) -> Network:
     imagenet: Literal["imagenet"] | None = "imagenet" if recipe.initial_weights == "imagenet" else None
     shape, drop = recipe.preprocess.shape, recipe.drop_connect
-    body = efficientnet_lite(variant, *shape, weights=imagenet, drop_connect=drop, batch_norm_momentum=0.97)
+    body = efficientnet_lite(
+        variant, *shape, weights=imagenet, drop_connect=drop, batch_norm_momentum=0.97, folded=folded
+    )
     return score_map_network(body, recipe.pooling, recipe.dense_dropout)
 
 
+_FOLDED = {f"efficientnet_lite{variant}": variant for variant in SCALES}
 NETWORKS: dict[str, Callable[[Recipe], Network]] = {
     "baseline_cnn": _baseline,
-    **{f"efficientnet_lite{variant}": partial(_lite, variant) for variant in (0, 1, 2)},
+    **{name: partial(_lite, variant) for name, variant in _FOLDED.items()},
 }
 
 
@@ -164,13 +120,26 @@ def build(recipe: Recipe) -> Network:
     network = NETWORKS.get(recipe.network, _application)(recipe)
     if recipe.initial_weights not in {"none", "imagenet"}:
         _take_over(network, Path(recipe.initial_weights))
-    stages = layers_by_stage(network)
-    if recipe.frozen_stages and not stages[STAGES[0]]:
+    if recipe.frozen_stages and not layers_by_stage(network)[STAGES[0]]:
         raise RecipeError(f"frozen_stages: '{recipe.network}' has no stages; set frozen_stages=0.")
-    for stage in STAGES[: recipe.frozen_stages]:
-        for layer in stages[stage]:
-            layer.trainable = False
+    if recipe.normalisation == "folded" and recipe.network not in _FOLDED:
+        raise RecipeError(f"normalisation: '{recipe.network}' cannot be folded; set normalisation=batch.")
+    _freeze(network, recipe)
     return network
+
+
+def build_folded(network: Network, recipe: Recipe) -> Network:
+    """Build what learns in place of the recipe's network, knowing what it knows (`learning.folded`)."""
+    learner = _lite(_FOLDED[recipe.network], recipe, folded=True)
+    _freeze(learner, recipe)
+    fold(network, learner)
+    return learner
+
+
+def _freeze(network: Network, recipe: Recipe) -> None:
+    for stage in STAGES[: recipe.frozen_stages]:
+        for layer in layers_by_stage(network)[stage]:
+            layer.trainable = False
 
 
 def _take_over(network: Network, origin: Path) -> None:
@@ -183,67 +152,13 @@ def _take_over(network: Network, origin: Path) -> None:
     theirs = {layer.name: layer.get_weights() for layer in donor.layers}
     taken = 0
     for layer in network.layers:
-        weights = theirs.get(layer.name, [])
+        # What an answer rests on is found after training, and no part of what training starts from.
+        weights = [] if layer.name == ANSWER else theirs.get(layer.name, [])
         if weights and [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
             layer.set_weights(weights)
             taken += 1
     if not taken:
         raise RecipeError(f"initial_weights = {origin}: no layer of it fits '{network.name}'.")
-
-
-def has_layer(network: Network, name: str) -> bool:
-    """Tell whether the network has a layer of that name."""
-    return name in {layer.name for layer in network.layers}
-
-
-class BoxLoss(layers.Layer):  # type: ignore[misc]  # Keras ships no types
-    """Returns probabilities as they are; in training, adds a loss of two maps.
-
-    One map tells lesions from all else, the other tumors from all else: cross-entropy at each
-    place, against the share of the place that lies in a box. Of an image without boxes it is not
-    known where lesions are; but where its label is no tumor, no place shows one.
-    """
-
-    def __init__(self, weight: float) -> None:
-        super().__init__(name="box_loss")
-        self._weight = weight
-
-    def call(self, inputs: list[Tensor], training: bool | None = None) -> Tensor:
-        """Take probabilities and labels (images, 1), maps and cells (images, rows, columns, 1).
-
-        Maps are logits: of lesions, and of tumors.
-        """
-        probability, label, lesions, tumors, cells = inputs
-        if training:
-            ill = ops.reshape(label, (-1, 1, 1, 1))
-            boxed = ops.cast(ops.max(cells, axis=(1, 2, 3), keepdims=True) > 0, cells.dtype)
-            loss = _by_place(cells, lesions, cells, boxed)
-            loss += _by_place(cells * ill, tumors, cells, ops.maximum(boxed, 1 - ill))
-            self.add_loss(self._weight * loss)
-        return probability
-
-
-def with_box_loss(network: Network, recipe: Recipe) -> Network:
-    """Return a network to train, which shares all weights with `network` and answers the same.
-
-    In: what `network` takes; with `recipe.boxes` also labels, (images, 1), and cells, (images,
-    rows, columns, 1) in [0, 1], as many as its score map has. Where places are weighed by
-    attention, boxes teach it; else the scores themselves.
-    """
-    if not recipe.boxes:
-        return network
-    tumors = network.get_layer(ATTENTION if has_layer(network, ATTENTION) else LOGITS)
-    # From zero, so that what it does not know yet disturbs nothing below it.
-    lesions = layers.Conv2D(1, 1, kernel_initializer="zeros", name="lesions")(tumors.input)
-    label, cells = keras.Input((1,), name="labels"), keras.Input(tumors.output.shape[1:], name="cells")
-    answer = BoxLoss(recipe.boxes)([network.output, label, lesions, tumors.output, cells])
-    return keras.Model([network.input, label, cells], answer, name=network.name)
-
-
-def _by_place(target: Tensor, logits: Tensor, cells: Tensor, known: Tensor) -> Tensor:
-    """Return the mean over places; of images, (images, 1, 1, 1), that are not known it is 0."""
-    loss = keras.losses.binary_crossentropy(target, logits, from_logits=True)
-    return ops.mean(loss * (known * (1 + _HEAVIER * cells))[..., 0])
 
 
 def with_flips(network: Network, augment: Augment) -> Network:

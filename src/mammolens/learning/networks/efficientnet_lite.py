@@ -18,8 +18,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from mammolens.errors import MissingExtra, RecipeError
-
-DataFormat = Literal["channels_first", "channels_last"]
+from mammolens.learning.networks.folded import PRECISION, DataFormat, FoldedConvolution, Tensor, same_padding
 
 # From the image to the features. Every layer of a stage is named after it: `stage2_block1_add`.
 STAGES = ("stem", *(f"stage{number}" for number in range(1, 8)), "head")
@@ -40,10 +39,8 @@ _LITE0 = (
     (1, 3, 1, 6, 320),
 )
 
-Tensor = Any  # a `keras.KerasTensor`; Keras ships no type information
 
-
-def efficientnet_lite(
+def efficientnet_lite(  # noqa: PLR0913 - as Keras names them
     variant: int,
     height: int,
     width: int,
@@ -52,6 +49,7 @@ def efficientnet_lite(
     drop_connect: float = 0.0,
     batch_norm_momentum: float = 0.99,
     data_format: DataFormat | None = None,
+    folded: bool = False,
 ) -> keras.Model:
     """Return the convolutional part of EfficientNet-Lite, without pooling and classifier.
 
@@ -70,6 +68,7 @@ def efficientnet_lite(
         batch_norm_momentum: share of the moving mean and variance that a step keeps.
         data_format: of the inner layers; of itself what is fastest on Keras' backend. Weights fit
             both.
+        folded: build it of `FoldedConvolution`s, to be given their weights by `folded.fold`.
 
     Raises:
         RecipeError: there is no such variant.
@@ -81,19 +80,19 @@ def efficientnet_lite(
         # With PyTorch below, Keras copies channels-last images twice for each convolution. A view of
         # them with channels first is not copied, and keeps the memory order that PyTorch is fast on.
         data_format = "channels_first" if keras.backend.backend() == "torch" else "channels_last"
-    build = _Layers(data_format, batch_norm_momentum)
+    build = _Layers(data_format, batch_norm_momentum, folded)
     image = keras.Input((height, width, 1), name="image")
     x = layers.Rescaling(255 / 128, -127 / 128, name="normalise")(image)
     if build.axis == 1:
-        x = layers.Permute((3, 1, 2), name="channels_first")(x)
+        x = layers.Permute((3, 1, 2), name="channels_first", dtype=build.dtype)(x)
     x = build.convolution(x, "stem", STEM_FILTERS, kernel=3, stride=2)
     for block in _blocks(variant, drop_connect):
         x = build.block(x, block)
     x = build.convolution(x, "head", HEAD_FILTERS)
     if build.axis == 1:
-        x = layers.Permute((2, 3, 1), name="channels_last")(x)
+        x = layers.Permute((2, 3, 1), name="channels_last", dtype=build.dtype)(x)
     network = keras.Model(image, x, name=f"efficientnet_lite{variant}")
-    if weights is not None:
+    if weights is not None and not folded:
         _bring_over(network, _imagenet(variant))
     return network
 
@@ -154,6 +153,12 @@ class _Layers:
 
     data_format: DataFormat
     momentum: float
+    folded: bool = False
+
+    @property
+    def dtype(self) -> str | None:
+        """What layers compute in; None is Keras' own."""
+        return PRECISION if self.folded else None
 
     @property
     def axis(self) -> int:
@@ -169,13 +174,16 @@ class _Layers:
         if block.stride > 1 or filters != block.filters:
             return x
         if block.drop:
-            x = layers.Dropout(block.drop, noise_shape=(None, 1, 1, 1), name=f"{block.name}_drop")(x)
-        return layers.Add(name=f"{block.name}_add")([entered, x])
+            x = layers.Dropout(block.drop, noise_shape=(None, 1, 1, 1), name=f"{block.name}_drop", dtype=self.dtype)(x)
+        return layers.Add(name=f"{block.name}_add", dtype=self.dtype)([entered, x])
 
     def convolution(
         self, x: Tensor, name: str, filters: int | None, kernel: int = 1, stride: int = 1, *, activated: bool = True
     ) -> Tensor:
         """Convolve, each channel alone where there are no `filters`, normalise and activate."""
+        if self.folded:
+            folded = FoldedConvolution(filters, kernel, stride, self.data_format, activated=activated, name=name)
+            return folded(x)
         initial = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
         options = {"name": name, "strides": stride, "use_bias": False, "data_format": self.data_format}
         options["padding"] = "same" if stride == 1 else "valid"
@@ -192,12 +200,6 @@ class _Layers:
         sizes = x.shape[2:] if self.axis == 1 else x.shape[1:3]
         pads = tuple(same_padding(size, kernel, stride) for size in sizes)
         return layers.ZeroPadding2D(pads, data_format=self.data_format, name=f"{name}_pad")(x)
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return how many zeros padding="same" puts before and after `size` pixels, as TensorFlow has it."""
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
 
 
 def _blocks(variant: int, drop_connect: float) -> Iterator[_Block]:

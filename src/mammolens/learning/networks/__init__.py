@@ -1,0 +1,1 @@
+"""Networks, as they learn and as they are saved."""
