@@ -115,7 +115,7 @@ def with_others(manifest: Manifest, also: Sequence[Manifest], recipe: Recipe) ->
             the recipe takes images of such data sets and there are none, or the other way round.
     """
     if bool(also) != bool(recipe.also_images):
-        how = "--set also_images=0" if recipe.also_images else "--set also_images=4 --set boxes=2"
+        how = "--set also_images=0 --set boxes=0" if recipe.also_images else "--set also_images=4 --set boxes=2"
         missing = "none was named: add --also DATA" if recipe.also_images else "one was named: leave --also out"
         raise DataError(
             f"recipe {recipe.name}: of each batch, {recipe.also_images} images are of data sets that are learnt "
