@@ -20,7 +20,7 @@ from mammolens.learning import runs
 from mammolens.learning.fitting import fit
 from mammolens.learning.networks.builders import check_network
 from mammolens.learning.onnx_model import as_served, scores_by
-from mammolens.learning.training import check_trainable, with_others
+from mammolens.learning.training import check_others, check_trainable, with_others
 from mammolens.measures.intervals import Estimate, Measure, estimate, patient_weights
 from mammolens.measures.metrics import roc_auc
 from mammolens.model.calibration import logit, sigmoid
@@ -99,6 +99,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
         RunError: `folder` is in the way.
     """
     check_network(recipe)
+    check_others(also, recipe)
     if (folder / "fold-0" / runs.RECIPE).is_file():
         sweep(folder)
     if recipe.monitor != "nothing":

@@ -107,12 +107,11 @@ def train(
     return runs.open_run(folder)
 
 
-def with_others(manifest: Manifest, also: Sequence[Manifest], recipe: Recipe) -> tuple[Manifest, frozenset[Path]]:
-    """Return `manifest` with the training images of `also`, and which those are.
+def check_others(also: Sequence[Manifest], recipe: Recipe) -> None:
+    """Refuse, before any work, data sets to learn from as well that the recipe takes no images of.
 
     Raises:
-        DataError: of `also` there is nothing to learn from, or it has a patient who is judged; or
-            the recipe takes images of such data sets and there are none, or the other way round.
+        DataError: there are such, or the recipe takes images of them and there are none.
     """
     if bool(also) != bool(recipe.also_images):
         how = "--set also_images=0 --set boxes=0" if recipe.also_images else "--set also_images=4 --set boxes=2"
@@ -121,6 +120,16 @@ def with_others(manifest: Manifest, also: Sequence[Manifest], recipe: Recipe) ->
             f"recipe {recipe.name}: of each batch, {recipe.also_images} images are of data sets that are learnt "
             f"from as well, and {missing}, or {how}."
         )
+
+
+def with_others(manifest: Manifest, also: Sequence[Manifest], recipe: Recipe) -> tuple[Manifest, frozenset[Path]]:
+    """Return `manifest` with the training images of `also`, and which those are.
+
+    Raises:
+        DataError: of `also` there is nothing to learn from, or it has a patient who is judged; or as
+            `check_others` says.
+    """
+    check_others(also, recipe)
     own = set(manifest.paths)
     for other in also:  # what is ill and has no box teaches nothing
         manifest = with_training_images(manifest, other.where(lambda m: bool(m.boxes) or m.label == 0))
