@@ -73,10 +73,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         coming = self._coming.pop(index, None)
         if index + 1 < len(self) and index + 1 not in self._coming:
-            self._coming[index + 1] = self._ahead.submit(self._made, index + 1)
-        return self._made(index) if coming is None else coming.result()
+            self._coming[index + 1] = self._ahead.submit(self.made, index + 1)
+        return self.made(index) if coming is None else coming.result()
 
-    def _made(self, index: int) -> tuple[Any, ...]:
+    def made(self, index: int) -> tuple[Any, ...]:
+        """Make a batch, and none ahead: for who does not take one after the other."""
         own = self._batch_size - self._also_images
         chosen, also = (
             order[index * count : (index + 1) * count]

@@ -112,7 +112,7 @@ def fit(
 def _pixels_of(batches: Batches, count: int) -> Iterator[Any]:
     """Return the pixels of so many batches, evenly spread."""
     chosen = np.unique(np.linspace(0, len(batches) - 1, count).round().astype(int))
-    for inputs, *_ in (batches[index] for index in chosen.tolist()):
+    for inputs, *_ in map(batches.made, chosen.tolist()):
         yield inputs[0] if isinstance(inputs, tuple) else inputs
 
 

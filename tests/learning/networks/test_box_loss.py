@@ -1,32 +1,11 @@
 import keras
 import numpy as np
 import pytest
+from small_recipe import small
 
 from mammolens.learning.networks.box_loss import BoxLoss, with_box_loss
 from mammolens.learning.networks.builders import build
 from mammolens.learning.networks.heads import LOGITS
-from mammolens.model.recipe import Recipe, read_recipe
-
-SMALL = [
-    "preprocess.height=64",
-    "preprocess.width=32",
-    "initial_weights=none",
-    "frozen_stages=0",
-    "normalisation=batch",
-    "pooling=attention",
-]
-
-
-def small(*changes: str) -> Recipe:
-    return read_recipe("lesions", [*SMALL, *changes])
-
-
-def pixels(count: int = 3) -> np.ndarray:
-    return np.random.default_rng(0).random((count, 64, 32, 1), dtype=np.float32)
-
-
-def logit(probability: np.ndarray) -> np.ndarray:
-    return np.asarray(np.log(probability / (1 - probability)))
 
 
 def extra_loss(layer: keras.Layer, *inputs: np.ndarray, training: bool = True) -> float:

@@ -3,6 +3,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from small_recipe import SMALL, small
 
 from mammolens.errors import RecipeError
 from mammolens.learning.networks.builders import as_trained, baseline_cnn, build, ensemble, with_flips
@@ -11,20 +12,7 @@ from mammolens.learning.networks.folded import Network
 from mammolens.learning.networks.heads import ANSWER, BOTH, POOLINGS, rest_on_both, score_map_network
 from mammolens.learning.onnx_model import with_score_map
 from mammolens.learning.runs import save_network
-from mammolens.model.recipe import Augment, Recipe, read_recipe
-
-SMALL = [
-    "preprocess.height=64",
-    "preprocess.width=32",
-    "initial_weights=none",
-    "frozen_stages=0",
-    "normalisation=batch",
-    "pooling=attention",
-]
-
-
-def small(*changes: str) -> Recipe:
-    return read_recipe("lesions", [*SMALL, *changes])
+from mammolens.model.recipe import Augment, read_recipe
 
 
 def pixels(count: int = 3) -> np.ndarray:
