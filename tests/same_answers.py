@@ -67,7 +67,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "predict": (
         "predict ../inputs/rsna_breast --out predict/rsna.json --overlay predict/maps --quiet",
         "predict ../inputs/cbis_ddsm_mass --out predict/films.csv --level breast --quiet",
-        "predict ../inputs/cesm_lesions --model phantom --level patient --out predict/cesm.csv -q",
+        "predict ../inputs/cesm_lesions --model phantom --level exam --out predict/cesm.csv -q",
         "predict ../inputs/cases --out predict/cases.csv --quiet",
         "predict ../inputs/pydicom --out predict/pydicom.csv --quiet",
         "predict ../inputs/dicom --out predict/dicom.json --point sensitivity-90",

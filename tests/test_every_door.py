@@ -21,7 +21,7 @@ from mammolens.images.archives import find_inputs
 from mammolens.judging.judge import EvaluationSet, judge
 from mammolens.judging.schema import Model
 from mammolens.model.decisions import Conformal
-from mammolens.records import LABEL_NAMES, Level, Mammogram, Reason
+from mammolens.records import LABEL_NAMES, Level, Mammogram, Reason, ServedLevel
 from mammolens.reports.case import blocks, point_name, probability, table_row
 from mammolens.reports.pages import TERMS
 from mammolens.serving.predictor import Predictor
@@ -97,26 +97,27 @@ def on_file(path: Path) -> list[Said]:
 
 
 def on_screen(text: str) -> list[Said]:
-    """The third column of the table."""
-    cells = [line.split("│")[3].strip() for line in text.splitlines() if line.startswith("│")]
+    """The first line of each answer in the table's last column."""
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    cells = [line[-1] for line in lines if line[0]]
     found = [re.fullmatch(r"(.*?)( \(uncertain\))?(?:: (.*))?", cell) for cell in cells]
     return [(m[1] if m[1] != "none" else None, m[2] is not None or m[1] == "none", m[3]) for m in found if m]
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", list(ServedLevel))
 @pytest.mark.parametrize("point", POINTS)
 def test_every_door_says_the_same(
     folder: Path,
     pictures: list[Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    level: Level,
+    level: ServedLevel,
     point: str,
 ) -> None:
     monkeypatch.setattr(screen, "width", 600)
     predictor = Predictor.load(folder, point)
     sets = bool(predictor.bundle.record.conformal)
-    expected = [by_hand(level, point, GREYS.get(path.name), sets=sets) for path in pictures]
+    expected = [by_hand(level.judged, point, GREYS.get(path.name), sets=sets) for path in pictures]
     answers = list(predictor.predict(pictures, level=level))
     assert [(a.decision, a.uncertain, a.reason) for a in answers] == expected, "library"
     typed = ["predict", *map(str, pictures), "--model", str(folder), "--level", level, "--quiet"]
@@ -139,7 +140,8 @@ def test_what_is_judged_is_what_is_served(folder: Path, pictures: list[Path], po
     healthy = Manifest(tuple(Mammogram(path=path, label=0) for path in pictures))
     raw = list(predictor.predict(pictures, ungated=True))
     report = judge(raw, EvaluationSet(healthy), record.rules(point), Model(name=""))
-    for level, found in report.levels.items():
+    for level in ServedLevel:
+        found = report.levels[level.judged]
         served = list(predictor.predict(pictures, level=level))
         assert sum(found.not_admitted) == sum(one.decision is None for one in served) == 1
         let_go = found.decisions[point].measures["specificity_missing_as_wrong"].value

@@ -24,13 +24,13 @@ from mammolens import library
 from mammolens.errors import BundleError, DataError, MissingExtra, RecipeError, RunError
 from mammolens.model.bundle import Outputs
 from mammolens.model.recipe import read_recipe
-from mammolens.records import Level
+from mammolens.records import ServedLevel
 from mammolens.reports.answers import COLUMNS, Predictions
 from mammolens.serving.predictor import Predictor
 
 SIGNATURES = {
     "load": "(model=None, point=None)",
-    "predict": "(items, model=None, *, point=None, level='image', ungated=False, overlay=None, maps=True, "
+    "predict": "(items, model=None, *, point=None, level='image', data=None, ungated=False, overlay=None, maps=True, "
     "with_age=False, progress=False)",
     "examine": "(data, *, positive=None, progress=False)",
     "train": "(data, recipe='baseline', *, out, changes=None, also=None, progress=False)",
@@ -184,8 +184,8 @@ def test_answers_are_those_of_the_command_line(mammolens: Typed, model: Predicto
     typed, called = (tmp_path / f"{name}.csv" for name in ("typed", "called"))
     assert called.read_bytes() == typed.read_bytes()
     table, read = answers.to_frame(), pd.read_csv(typed)
-    assert list(table.columns) == list(read.columns) == list(COLUMNS)
-    for column in COLUMNS:
+    assert list(table.columns) == list(read.columns) == [*COLUMNS, "views"]
+    for column in table.columns:
         assert table[column].dropna().tolist() == read[column].dropna().tolist(), column
     assert [str(table[name].dtype) for name in ("probability", "threshold", "uncertain")] == [
         "float64",
@@ -214,12 +214,14 @@ def test_maps_are_kept_or_not(model: Predictor) -> None:
 
 
 def test_a_point_or_level_that_is_not_there_is_refused_before_any_work(model: Predictor, tmp_path: Path) -> None:
-    (answer,) = model.predict(brightness.flat(102), point="sensitivity-90", level="patient")
-    assert (answer.decision, answer.threshold, answer.level) == ("tumor", 0.3, Level.PATIENT)
+    (answer,) = model.predict(brightness.flat(102), point="sensitivity-90", level="exam")
+    assert (answer.decision, answer.threshold, answer.level) == ("tumor", 0.3, ServedLevel.EXAM)
     with pytest.raises(BundleError, match="no operating point 'best'; it has balanced"):
         model.predict("gone.png", point="best")
-    with pytest.raises(DataError, match="no level 'voxel': expected image, breast, patient"):
+    with pytest.raises(DataError, match=r"no level 'voxel': expected image, breast, exam\.$"):
         model.predict("gone.png", level="voxel")
+    with pytest.raises(DataError, match=r"no level 'patient'.* Say exam: a row an examination, each of one patient\."):
+        model.predict("gone.png", level="patient")
     with pytest.raises(BundleError, match="not a run, a bundle or one of the models that ship"):
         library.load(tmp_path)
     plain = library.load(brightness.bundle(tmp_path / "plain", outputs=Outputs()).folder)

@@ -50,3 +50,9 @@ def test_figures_and_intervals() -> None:
     assert numerals.figure(math.inf) == "unbounded"
     assert numerals.interval("0.1", "0.2") == "(0.1 to 0.2)"
     assert numerals.interval("not defined", "not defined") == "(no interval)"
+
+
+def test_shares_that_are_read_have_no_false_digits() -> None:
+    shares = (0, 0.0049, 0.0051, 0.543, 0.994, 0.996, 1)
+    assert [numerals.whole_percent(one) for one in shares] == ["0 %", "< 1 %", "1 %", "54 %", "99 %", "> 99 %", "100 %"]
+    assert [numerals.points(one) for one in (0.3349, -0.041, 0.001, -0.001)] == ["+33", "−4", "0", "0"]

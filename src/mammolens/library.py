@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mammolens.images.archives import Picture
     from mammolens.judging.schema import Report
     from mammolens.learning.runs import Run
-    from mammolens.records import Level
+    from mammolens.records import ServedLevel
     from mammolens.reports.answers import Predictions
     from mammolens.serving.predictor import Predictor
 
@@ -60,7 +60,8 @@ def predict(
     model: "str | Path | Run | Predictor | None" = None,
     *,
     point: str | None = None,
-    level: "Level | str" = "image",
+    level: "ServedLevel | str" = "image",
+    data: str | Path | None = None,
     ungated: bool = False,
     overlay: str | Path | None = None,
     maps: bool = True,
@@ -74,7 +75,8 @@ def predict(
             sets: one, or any of them mixed.
         model: as for `load`.
         point: likewise.
-        level: ``image``, ``breast`` or ``patient``: what the answers are about.
+        level: ``image``, ``breast`` or ``exam``: what the answers are about.
+        data: a table of the pictures' side, view, patient and study, or another source of data.
         ungated: give the probability of what does not look like a mammogram, too.
         overlay: folder for heatmaps.
         maps: keep the score maps.
@@ -82,11 +84,11 @@ def predict(
         progress: show a bar on standard error.
 
     Returns:
-        One `Prediction` a picture, in order. One that cannot be read has an `error`.
+        One `Prediction` a picture, breast or examination, in order. A picture that cannot be read has an `error`.
 
     Raises:
         BundleError: there is no such model or operating point, no map to draw, or no answer with age.
-        DataError: `overlay` cannot be written to, or there is no such level.
+        DataError: `overlay` cannot be written to, there is no such level, or `data` is wrong.
 
     Example:
         >>> black = numpy.zeros((640, 480), numpy.uint8)
@@ -97,7 +99,7 @@ def predict(
     """
     opened = load(model, point)
     return opened.predict(
-        items, level=level, ungated=ungated, overlay=overlay, maps=maps, with_age=with_age, progress=progress
+        items, level=level, data=data, ungated=ungated, overlay=overlay, maps=maps, with_age=with_age, progress=progress
     )
 
 

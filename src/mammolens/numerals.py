@@ -48,6 +48,24 @@ def percent(share: float, unit: str = " %") -> str:
     return f"{100 * share:.{min(_MOST, -math.floor(math.log10(distance)))}f}{unit}"
 
 
+def whole_percent(share: float) -> str:
+    """Return a share as it is read: 54 %, and < 1 % or > 99 % where it only rounds to 0 or 100.
+
+    Args:
+        share: in [0, 1].
+    """
+    rounded = round(100 * share)
+    if rounded in (0, 100) and 0 < share < 1:
+        return "< 1 %" if rounded == 0 else "> 99 %"
+    return f"{rounded} %"
+
+
+def points(difference: float) -> str:
+    """Return a difference of two shares in percentage points, with its sign: +33, −4, 0."""
+    rounded = round(100 * difference)
+    return f"{'+' * (rounded > 0)}{rounded}".replace("-", MINUS)
+
+
 def p_value(value: float) -> str:
     """Return a p-value: 0.021, or < 0.001."""
     return "< 0.001" if value < _LEAST_P else figure(value)

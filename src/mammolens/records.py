@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from mammolens.errors import DataError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -68,11 +70,36 @@ class Special(StrEnum):
 
 
 class Level(StrEnum):
-    """What an answer is about: one picture, all views of a breast, or both breasts."""
+    """What is judged, and what thresholds are chosen for: pictures, breasts, or patients."""
 
     IMAGE = "image"
     BREAST = "breast"
     PATIENT = "patient"
+
+
+class ServedLevel(StrEnum):
+    """What an answer is about: one picture, all views of a breast, or one examination of a patient."""
+
+    IMAGE = "image"
+    BREAST = "breast"
+    EXAM = "exam"
+
+    @classmethod
+    def named(cls, name: str) -> "ServedLevel":
+        """Return the level of that name.
+
+        Raises:
+            DataError: there is none.
+        """
+        if name in tuple(cls):
+            return cls(name)
+        remedy = " Say exam: a row an examination, each of one patient." if name == Level.PATIENT else ""
+        raise DataError(f"no level '{name}': expected {', '.join(cls)}.{remedy}")
+
+    @property
+    def judged(self) -> Level:
+        """The level whose thresholds and prediction sets decide: an examination is judged as a patient."""
+        return Level.PATIENT if self is ServedLevel.EXAM else Level(self.value)
 
 
 class Reason(StrEnum):
@@ -110,7 +137,11 @@ class ImageWarning(StrEnum):
     POLARITY = "polarity is uncertain"
     NO_BREAST = "no breast was found: the whole picture is used"
     SMALL = "only {} x {} pixels: less than the network looks at"
-    NO_SIDE = "patient or side is not known: joined with no other view"
+    CONTRADICTION = "{} and {} differ in the {}: {} is taken"
+    NO_SIDE = "side of {} is not known: taken for a breast of its own"
+    MISSING_VIEW = "standard views not found: {}"
+    DOUBLED_VIEW = "more than one picture of {}: all count"
+    NO_SAY = "{} does not look like a mammogram and has no say"
 
     @property
     def kind(self) -> "ImageWarning":
@@ -191,12 +222,12 @@ class Mammogram:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer for one input: a probability of tumor and a decision, or why there is none.
+    """An answer for a picture, a breast or an examination: a probability of tumor and a decision, or why there is none.
 
     What it decides is `model.decisions.decided`'s business alone; until then nothing is decided.
 
     Attributes:
-        path: the input, as it was named.
+        path: the input, as it was named; of several, the first.
         probability: of tumor, calibrated, in [0, 1], at `level`; None where there is an error, and
             where the input is not admitted, but for those who ask for it all the same.
         decision: one of `LABEL_NAMES`, or None.
@@ -204,10 +235,12 @@ class Prediction:
         operating_point: the name of that threshold.
         uncertain: whether there is a probability that is not to be relied on, or would be.
         level: what the probability and decision are of.
-        laterality: which breast, where the file says so.
-        view: the projection, where the file says so.
-        patient_id: where the file says so.
-        age: in years, 18 to 110, where the file says so.
+        laterality: which breast, by a table, the DICOM header or the file's name: see `data.identity`.
+        view: the projection, likewise.
+        patient_id: likewise, but for the name.
+        study_id: likewise: DICOM's Study Instance UID.
+        by_name: whether side or view are known from the file's name alone.
+        age: in years, 18 to 110, where the DICOM header says so.
         probability_with_age: a second answer, of the picture and age together, at `level`, in [0, 1];
             None unless it is asked for and both are known. Nothing is decided by it.
         warnings: what to know before trusting the answer.
@@ -216,7 +249,9 @@ class Prediction:
         admitted: whether the input looks like a mammogram; of one that does not, nothing is
             decided, at whatever operating point.
         score_map: float32 (height, width) in [0, 1] over the whole picture, coarser than it: how
-            much each place looks like a tumor; None where the network has no map.
+            much each place looks like a tumor; None where the network has no map, and of several pictures.
+        views: of a breast or examination, the answer for each of its pictures.
+        breasts: of an examination, the answer for each breast that is known by its side, left first.
     """
 
     path: Path
@@ -225,10 +260,12 @@ class Prediction:
     threshold: float = math.nan
     operating_point: str = ""
     uncertain: bool = False
-    level: Level = Level.IMAGE
+    level: ServedLevel = ServedLevel.IMAGE
     laterality: Laterality | None = None
     view: View | None = None
     patient_id: str | None = None
+    study_id: str | None = None
+    by_name: bool = False
     age: int | None = None
     probability_with_age: float | None = None
     warnings: tuple[Warned, ...] = ()
@@ -236,6 +273,23 @@ class Prediction:
     reason: Reason | None = None
     admitted: bool = True
     score_map: "NDArray[np.float32] | None" = dataclasses.field(default=None, repr=False)
+    views: tuple["Prediction", ...] = ()
+    breasts: tuple["Prediction", ...] = ()
+
+    @property
+    def pictures(self) -> tuple["Prediction", ...]:
+        """The answer for each picture that this one rests on: itself, where it is of one picture."""
+        return self.views or (self,)
+
+    def breast(self, side: Laterality) -> "Prediction | None":
+        """Return what an examination says of one breast, if anything."""
+        return next((one for one in self.breasts if one.laterality is side), None)
+
+    @property
+    def difference(self) -> float | None:
+        """Of an examination, the left breast's probability less the right one's; None where one lacks."""
+        left, right = (one.probability if (one := self.breast(side)) else None for side in Laterality)
+        return None if left is None or right is None else round(left - right, 6)
 
     @classmethod
     def failure(cls, path: Path, error: str, threshold: float = math.nan) -> "Prediction":

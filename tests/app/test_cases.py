@@ -3,6 +3,7 @@
 import io
 import re
 import socket
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from PIL import Image
 pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
 pytest.importorskip("plotly", reason="pip install 'mammolens[app]'")
 
-from mammolens.app.cases import LONGEST, answered, case_report, exam_of, figure, hung, shown, side_and_view
+from mammolens.app.cases import LONGEST, answered, case_report, exam_of, figure, hung, shown
 from mammolens.app.server import serve
 from mammolens.app.uploads import EXAMPLES, MAX_IMAGES, Upload, admitted, as_inputs, drawn, safe_name
+from mammolens.data.identity import side_and_view
 from mammolens.errors import MammolensError
 from mammolens.measures.intervals import Estimate
 from mammolens.model.decisions import FIXED
-from mammolens.records import Laterality, Level, Prediction, View
+from mammolens.records import Laterality, Level, Prediction
 from mammolens.reports.case import Case, blocks, interval, share
 from mammolens.serving.overlay import LOOKED
 from mammolens.serving.predictor import Predictor
@@ -37,36 +39,10 @@ def looked_at(predictor: Predictor, upload: Upload) -> Case:
         return answered(predictor, source)
 
 
-@pytest.mark.parametrize(
-    ("name", "side", "view"),
-    [
-        ("L_CC.png", LEFT, View.CC),
-        ("case 12 right mlo.jpg", RIGHT, View.MLO),
-        ("20586908_6c613a14b80a8591_MG_R_CC_ANON.dcm", RIGHT, View.CC),
-        ("Mass-Training_P_00001_LEFT_CC/1-1.dcm", LEFT, View.CC),
-        ("exam-RMLO-2.tif", RIGHT, View.MLO),
-        ("LLM.png", LEFT, View.LM),
-        ("lmlo", LEFT, View.MLO),
-        ("l cc.dcm", LEFT, View.CC),
-        ("L.png", None, None),
-        ("vitamin-r.png", None, None),
-        ("left.png", LEFT, None),
-        ("cc.png", None, View.CC),
-        ("left right cc.png", None, View.CC),
-        ("L CC MLO.png", LEFT, None),
-        ("look at this.png", None, None),
-        ("1.2.840.10008.1", None, None),
-        ("", None, None),
-    ],
-)
-def test_side_and_view_by_name(name: str, side: Laterality | None, view: View | None) -> None:
-    assert side_and_view(name) == (side, view)
-
-
 def case(name: str, patient: str | None = None, *, wall_right: bool | None = None) -> Case:
     side, view = side_and_view(name)
-    told = replace(Prediction(Path(name), 0.2), patient_id=patient)
-    return Case(told, laterality=side, view=view, chest_wall_right=wall_right)
+    told = Prediction(Path(name), 0.2, laterality=side, view=view, patient_id=patient)
+    return Case(told, chest_wall_right=wall_right)
 
 
 def test_views_hang_right_breast_left_and_cc_on_top() -> None:
@@ -148,6 +124,16 @@ def test_what_is_too_much_is_refused_and_named() -> None:
     assert [text.split(":")[0] for text in refused] == ["100.png", "101.png"]
 
 
+def test_two_archives_of_one_name_may_be_of_two_patients() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("L_CC.png", b"x")
+    visits = [Upload(str(n), "visit.zip", file.getvalue()) for n in range(2)]
+    taken, refused = admitted([*visits, Upload("2", "a.png", b"x"), Upload("3", "a.png", b"x")])
+    assert [one.key for one in taken] == ["0", "2", "3"]
+    assert [text.split(",")[0] for text in refused] == ["visit.zip: not looked at"]
+
+
 def test_a_bug_with_one_file_becomes_its_error(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     def stumble(*_: object) -> None:
         raise ValueError("Patient DOE^JANE")
@@ -184,7 +170,7 @@ def test_examples_are_what_they_say(predictor: Predictor) -> None:
             seen = looked_at(predictor, upload)
             assert seen.answer.error is None
             assert seen.place is not None
-            assert seen.told_by_name
+            assert seen.answer.by_name
             assert seen.name.startswith("synthetic-")
             assert not seen.hangs_mirrored, "phantoms hang as they are drawn"
 

@@ -52,7 +52,8 @@ def test_predict_answers_all_that_people_have(mammolens: Typed, bundle: Path, mi
     said = mammolens("predict", mixed, gone, "--model", bundle, "--out", tmp_path / "a.csv", "-q")
     assert said.code == 1
     assert "warning: 2 of 5 inputs got no answer" in said.err
-    assert f"{mixed}/b.png: not an image" in said.out
+    assert f"{mixed}/b.png" in said.out
+    assert "not an image" in said.out
     assert f"Answers written to {tmp_path}/a.csv" in said.out
     rows = rows_of(tmp_path / "a.csv")
     assert list(rows[0]) == list(COLUMNS)
@@ -105,8 +106,12 @@ def test_predict_by_breast_says_so(mammolens: Typed, bundle: Path, mixed: Path) 
     said = mammolens("predict", mixed / "c", "--model", bundle, "--level", "breast", "-q")
     assert said.code == 0
     assert "Probability of the breast, operating point balanced" in said.out
+    said = mammolens("predict", mixed / "a.png", "--model", bundle, "--level", "exam", "-q")
+    assert "Probability of the exam" in said.out
+    assert "side of a.png is not known" in said.out
     said = mammolens("predict", mixed / "a.png", "--model", bundle, "--level", "patient", "-q")
-    assert "joined with no other view" in said.out
+    assert said.code == 2
+    assert "Say exam" in said.err
 
 
 def test_predict_draws_where_the_network_looked(mammolens: Typed, bundle: Path, mixed: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from brightness import bundle, flat
 from mammolens.model.bundle import open_bundle
 from mammolens.model.decisions import ALPHA, Conformal, fit_conformal
-from mammolens.records import Level
+from mammolens.records import Level, ServedLevel
 from mammolens.serving.predictor import Predictor
 
 Array = NDArray[np.float64]
@@ -147,9 +147,9 @@ def test_each_level_has_its_own_sets_and_where_there_are_none_the_points_tell(
     predictor = Predictor.load(served(tmp_path / "bundle", thresholds(1.0, 1.0)))
     pictures = [flat(51), flat(102)]
     for level, uncertain in (
-        (Level.IMAGE, [True, True]),
-        (Level.BREAST, [True, True]),
-        (Level.PATIENT, [False, True]),  # between the points at 0.3 and 0.6
+        (ServedLevel.IMAGE, [True, True]),
+        (ServedLevel.BREAST, [True, True]),
+        (ServedLevel.EXAM, [False, True]),  # between the points at 0.3 and 0.6
     ):
         answers = predictor.predict(pictures, level=level)
         assert [answer.uncertain for answer in answers] == uncertain

@@ -26,7 +26,7 @@ from mammolens.model.decisions import (
     predictive_value,
     unmeasured,
 )
-from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Reason
+from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Reason, ServedLevel
 
 SIX_DIGITS = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
 CLASSES = st.tuples(st.lists(SIX_DIGITS, min_size=1, max_size=25), st.lists(SIX_DIGITS, min_size=1, max_size=25))
@@ -172,10 +172,10 @@ def test_a_decision_has_a_reason_exactly_where_it_is_uncertain(
 
 def test_deciding_again_leaves_nothing_of_the_decision_before() -> None:
     rules = by_image(at(0.2, 0.6))
-    first = decided(Prediction(Path("a"), 0.4), Level.IMAGE, SENSITIVITY_90, rules)
+    first = decided(Prediction(Path("a"), 0.4), ServedLevel.IMAGE, SENSITIVITY_90, rules)
     assert (first.decision, first.uncertain, first.threshold) == ("tumor", True, 0.2)
     certain = by_image({FIXED: points([0.7], [0.4])[BALANCED]})
-    again = decided(first, Level.IMAGE, FIXED, certain)
+    again = decided(first, ServedLevel.IMAGE, FIXED, certain)
     assert (again.decision, again.uncertain, again.reason) == ("no tumor", False, None)
     assert (again.threshold, again.operating_point) == (0.7, FIXED)
 

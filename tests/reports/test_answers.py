@@ -1,5 +1,4 @@
 import csv
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -9,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from mammolens.errors import DataError
-from mammolens.records import ImageWarning, Laterality, Level, Prediction, Reason, View
+from mammolens.records import ImageWarning, Laterality, Prediction, Reason, ServedLevel, View
 from mammolens.reports.answers import (
+    BREASTS,
     COLUMNS,
-    MOST_ROWS,
+    VIEWS,
     Predictions,
-    answers_table,
+    columns_of,
     write_answers,
     written,
 )
@@ -32,10 +31,11 @@ FULL = Prediction(
     operating_point="balanced",
     uncertain=True,
     reason=Reason.BOTH,
-    level=Level.BREAST,
+    level=ServedLevel.BREAST,
     laterality=Laterality.LEFT,
     view=View.MLO,
     patient_id="0007",
+    study_id="1.2.3",
     warnings=(ImageWarning.INVERTED, ImageWarning.POLARITY),
 )
 BARE = Prediction(Path("b.png"), 0.75, "tumor", 0.5)
@@ -74,6 +74,7 @@ def test_every_format_holds_the_same_rows(tmp_path: Path, suffix: str) -> None:
         "laterality": "L",
         "view": "MLO",
         "patient_id": "0007",
+        "study_id": "1.2.3",
         "warnings": "black and white were exchanged: corrected; polarity is uncertain",
         "error": None,
     }
@@ -94,10 +95,6 @@ def test_age_and_the_second_answer_are_there_where_they_are_asked_for(tmp_path: 
         assert list(table.columns) == [*COLUMNS, "age", "probability_with_age"]
         assert table["age"].dropna().tolist() == [63]
         assert table["probability_with_age"].dropna().tolist() == [0.25]
-    stream = io.StringIO()
-    Console(file=stream, width=160).print(answers_table(answers, with_age=True))
-    assert "63" in stream.getvalue()
-    assert "0.2500" in stream.getvalue()
     Predictions(answers).save(tmp_path / f"plain{suffix}")
     assert list(read(tmp_path / f"plain{suffix}").columns) == list(COLUMNS)
 
@@ -165,7 +162,6 @@ def test_a_name_that_is_no_text_is_still_a_row(tmp_path: Path, suffix: str) -> N
     out = tmp_path / f"answers{suffix}"
     write_answers([Prediction.failure(old, f"{old}: empty", 0.5)], out)
     assert list(read(out)["path"]) == [r"m\udce4dchen.png"]
-    shown([Prediction.failure(old, f"{old}: empty", 0.5)]).encode()
 
 
 def test_csv_has_one_line_a_row_for_whoever_counts(tmp_path: Path) -> None:
@@ -174,21 +170,6 @@ def test_csv_has_one_line_a_row_for_whoever_counts(tmp_path: Path) -> None:
     assert text.count("\n") == 3
     assert "\r" not in text
     assert [row[0] for row in csv.reader(text.splitlines())] == ["path", str(FULL.path), "b.png"]
-
-
-def shown(answers: list[Prediction], hidden: int = 0) -> str:
-    stream = io.StringIO()
-    Console(file=stream, width=160).print(answers_table(answers, hidden))
-    return stream.getvalue()
-
-
-def test_the_table_shows_each_answer() -> None:
-    text = shown(ANSWERS)
-    assert "0.1235" in text
-    assert "no tumor (uncertain): both classes are possible" in text
-    assert "polarity is uncertain" in text
-    assert 'at byte "9"' in text
-    assert "Probability of the breast, operating point balanced. Research use only." in text
 
 
 REFUSED = Prediction(
@@ -209,27 +190,47 @@ def test_what_is_no_mammogram_has_a_reason_and_neither_decision_nor_probability(
     assert pd.isna(row["probability"])
     assert row["reason"] == "does not look like a mammogram"
     assert row["uncertain"]
-    assert "none: does not look like a mammogram" in shown([REFUSED])
 
 
-def test_the_table_is_cut_and_says_so() -> None:
-    many = [Prediction(Path(f"{index}.png"), 0.5) for index in range(MOST_ROWS + 2)]
-    text = shown(many, hidden=10)
-    assert f"{MOST_ROWS - 1}.png" in text
-    assert f"{MOST_ROWS}.png" not in text
-    assert "... and 12 more." in text
-    assert "more" not in shown(many[:3])
-    assert "Research use only" in shown([])
+LEFT = replace(FULL, path=Path("l.png"), laterality=Laterality.LEFT, probability=0.75, decision="tumor", views=(FULL,))
+EXAM = replace(
+    FULL, level=ServedLevel.EXAM, probability=0.75, views=(FULL, REFUSED), breasts=(LEFT,), laterality=None, view=None
+)
 
 
-def test_what_looks_like_markup_is_shown_as_it_is() -> None:
-    name = "[red]x[/red] [/] [link=a]y.png"
-    text = shown(
+@pytest.mark.parametrize("suffix", [*FORMATS, "frame"])
+def test_an_examination_has_its_breasts_and_views(tmp_path: Path, suffix: str) -> None:
+    answers = Predictions([EXAM, FAILED], level="exam")
+    if suffix == "frame":
+        table = answers.to_frame()
+    else:
+        answers.save(tmp_path / f"answers{suffix}")
+        formats: dict[str, Any] = {".csv": pd.read_csv, ".json": pd.read_json, ".parquet": pd.read_parquet}
+        table = formats[suffix](tmp_path / f"answers{suffix}")
+    assert tuple(table.columns) == columns_of(ServedLevel.EXAM) == (*COLUMNS, *BREASTS, VIEWS)
+    one, failed = table.astype(object).where(table.notna(), None).to_dict("records")
+    assert (one["left_probability"], one["left_decision"], one["left_uncertain"]) == (0.75, "tumor", True)
+    assert (one["right_probability"], one["right_decision"], one["right_uncertain"]) == (None, None, None)
+    assert one["difference"] is None
+    views = [one if isinstance(one, list) else json.loads(one) for one in (one["views"], failed["views"])]
+    assert views == [
         [
-            Prediction(Path(name), 0.5, "tumor", 0.5, warnings=(ImageWarning.VIEW.about("[bold]loud[/bold]"),)),
-            Prediction.failure(Path("z.png"), "[blue]broken", 0.5),
-        ]
-    )
-    assert name in text
-    assert "[bold]loud[/bold]" in text
-    assert "[blue]broken" in text
+            {
+                "path": "bäckerei/乳房.png",
+                "laterality": "L",
+                "view": "MLO",
+                "probability": 0.123456,
+                "reason": "both classes are possible",
+                "warnings": "black and white were exchanged: corrected; polarity is uncertain",
+            },
+            {"path": "flower.jpg", "laterality": None, "view": None, "probability": None}
+            | {"reason": "does not look like a mammogram", "warnings": None},
+        ],
+        [],
+    ]
+
+
+def test_a_difference_is_left_less_right() -> None:
+    right = replace(LEFT, laterality=Laterality.RIGHT, probability=0.25)
+    assert replace(EXAM, breasts=(LEFT, right)).difference == 0.5
+    assert replace(EXAM, breasts=(replace(LEFT, probability=None), right)).difference is None

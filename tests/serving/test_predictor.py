@@ -17,7 +17,7 @@ from mammolens.images.preprocess import as_float
 from mammolens.learning.runs import Run
 from mammolens.model.bundle import Outputs
 from mammolens.model.calibration import Calibration
-from mammolens.records import ImageWarning, Level, Reason, Split
+from mammolens.records import ImageWarning, Reason, ServedLevel, Split
 from mammolens.serving.predictor import Predictor, prepared_or_reason
 
 
@@ -79,7 +79,7 @@ def test_one_answer_an_input_in_order_failures_included(
 
 
 def test_nothing_asked_nothing_answered(predictor: Predictor) -> None:
-    for level in Level:
+    for level in ServedLevel:
         assert list(predictor.predict([], level=level)) == []
 
 

@@ -60,9 +60,21 @@ def test_where_age_is_known_there_is_a_second_answer(aged: Path, files: list[Pat
 
 def test_a_breast_has_one_second_answer(aged: Path, files: list[Path]) -> None:
     answers = {one.path.stem: one for one in Predictor.load(aged).predict(files, level="breast", with_age=True)}
-    cc, mlo = answers["ann-cc"], answers["ann-mlo"]
-    assert cc.probability == mlo.probability == pytest.approx(0.5, abs=1e-3)
-    assert cc.probability_with_age == mlo.probability_with_age == float(BOTH(cc.probability or 0, 63))
+    ann = answers["ann-cc"]
+    assert [one.path.stem for one in ann.views] == ["ann-cc", "ann-mlo"]
+    assert ann.probability == pytest.approx(0.5, abs=1e-3)
+    assert (ann.age, ann.probability_with_age) == (63, float(BOTH(ann.probability or 0, 63)))
+
+
+def test_an_examination_has_one_second_answer_and_one_a_breast(aged: Path, files: list[Path], tmp_path: Path) -> None:
+    right = mammogram(np.full((64, 48), 3000, np.uint16), bits=12, PatientID="ann", ImageLaterality="R")
+    right.PatientAge = "063Y"
+    save(tmp_path / "right.dcm", right)
+    exam, *_ = Predictor.load(aged).predict([*files, tmp_path / "right.dcm"], level="exam", with_age=True)
+    assert exam.probability == pytest.approx(3000 / 4095, abs=1e-3)
+    for one in (exam, *exam.breasts):
+        assert (one.age, one.probability_with_age) == (63, float(BOTH(one.probability or 0, 63)))
+    assert Predictor.load(aged).predict(files, level="exam")[0].probability_with_age is None
 
 
 def test_a_model_without_it_is_refused_in_a_line(tmp_path: Path, files: list[Path]) -> None:

@@ -1,7 +1,6 @@
 """`Case`s: pictures read and answered for, how views hang side by side, how one is drawn, the report of one."""
 
 import base64
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from mammolens.app.uploads import png
+from mammolens.data.identity import exam_keys
 from mammolens.errors import ImageError, reason
 from mammolens.images.archives import Input
 from mammolens.images.breast import LEAST_AREA, Pixels, anatomy
@@ -21,7 +21,7 @@ from mammolens.images.reading import read_image
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import Rules
 from mammolens.model.decisions import decided as decided_at
-from mammolens.records import Laterality, Level, Prediction, View
+from mammolens.records import Laterality, Prediction, ServedLevel, View
 from mammolens.reports.case import Case, case_page
 from mammolens.serving.overlay import caption, heat_of_size, overlay
 from mammolens.serving.predictor import Predictor
@@ -39,8 +39,6 @@ CONFIG: dict[str, Any] = {
 
 _MODE_BAR = {"bgcolor": "rgba(20,26,32,0.6)", "color": "#e4e8ec", "activecolor": "#ffffff", "orientation": "v"}
 _HEAT_LONGEST = 700  # pixels; the map itself has 256 at most, and browsers smooth
-_VIEWS = "|".join(view for view in View if view is not View.AT)  # "at" is a word, too
-_PLACE = re.compile(rf"(?P<side>LEFT|RIGHT)|(?P<letter>[LR])?(?P<view>{_VIEWS})?")
 
 
 def answered(predictor: Predictor, source: Input) -> Case:
@@ -58,11 +56,10 @@ def answered(predictor: Predictor, source: Input) -> Case:
 
 def decided(case: Case, point: str, rules: Rules) -> Case:
     """Return the case with the answer that another operating point gives."""
-    return replace(case, answer=decided_at(case.answer, Level.IMAGE, point, rules))
+    return replace(case, answer=decided_at(case.answer, ServedLevel.IMAGE, point, rules))
 
 
 def _with_picture(answer: Prediction, image: Image) -> Case:
-    side, view = side_and_view(str(answer.path))
     breast = anatomy(image.pixels).breast
     height, width = image.pixels.shape
     small = image.pixels
@@ -72,9 +69,6 @@ def _with_picture(answer: Prediction, image: Image) -> Case:
         answer=answer,
         picture=np.rint(np.clip(small, 0, 1) * 65535).astype(np.uint16),
         facts=f"{image.format}, {width} × {height} pixels, {image.bit_depth} bits",
-        laterality=answer.laterality or side,
-        view=answer.view or view,
-        told_by_name=(answer.laterality is None and side is not None) or (answer.view is None and view is not None),
         chest_wall_right=breast.chest_wall_right if breast.area >= LEAST_AREA else None,
     )
 
@@ -86,42 +80,13 @@ def _fitting(shape: tuple[int, ...], longest: int) -> tuple[int, int]:
     return width, height
 
 
-def side_and_view(name: str) -> tuple[Laterality | None, View | None]:
-    """Return what a file's name says: ``L_CC``, ``RMLO``, ``left-mlo``. A contradiction is None.
-
-    A lone L or R counts only beside a view: many names have one for other reasons.
-    """
-    places = [place for token in _tokens(name) if (place := _PLACE.fullmatch(token))]
-    views = {place["view"] for place in places if place["view"]}
-    sides = {place["side"][0] for place in places if place["side"]}
-    if views:
-        sides |= {place["letter"] for place in places if place["letter"]}
-    side, view = (only.pop() if len(only) == 1 else None for only in (sides, views))
-    return Laterality(side) if side else None, View(view) if view else None
-
-
-def _tokens(name: str) -> list[str]:
-    stem = re.sub(r"\.[A-Za-z]+$", "", name)
-    return re.findall(r"[A-Z0-9]+", stem.upper())
-
-
 def exam_of(case: Case, cases: Sequence[Case]) -> list[Case]:
-    """Return the cases that hang together with `case`, itself among them, in their order.
-
-    Those of one patient, where headers name one. Else those that the page was given together, if
-    no side and view is there twice; else those whose names differ in side and view alone.
-    """
+    """Return the cases that hang together with `case`, itself among them, in their order: those of its examination."""
+    keys = exam_keys([one.answer for one in cases])
     if case.place is None:
         return [case]
-    same_patient = [one for one in cases if one.place and one.answer.patient_id == case.answer.patient_id]
-    if case.answer.patient_id is not None or len({one.place for one in same_patient}) == len(same_patient):
-        return same_patient
-    return [one for one in same_patient if _rest(one.name) == _rest(case.name)]
-
-
-def _rest(name: str) -> list[str]:
-    """Return what is left of a name without side and view."""
-    return [token for token in _tokens(name) if not _PLACE.fullmatch(token)]
+    mine = next(key for key, one in zip(keys, cases, strict=True) if one is case)
+    return [one for key, one in zip(keys, cases, strict=True) if one.place and key == mine]
 
 
 def hung(case: Case, cases: Sequence[Case]) -> list[tuple[Case | None, Case | None]]:

@@ -86,6 +86,8 @@ def _too_much(upload: Upload, taken: Sequence[Upload]) -> str | None:
         return f"it is over {MAX_FILE // 2**20} MB"
     if sum(len(one.content) for one in (upload, *taken)) > MAX_TOTAL:
         return f"all files together pass {MAX_TOTAL // 2**20} MB"
+    if upload.content.startswith(b"PK") and safe_name(upload.name) in (safe_name(one.name) for one in taken):
+        return "another archive of this name is on the page, and they may be of two patients"
     return f"the page takes {MAX_IMAGES} images at a time" if len(taken) == MAX_IMAGES else None
 
 

@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mammolens.cli.options import Model, Point, Quiet, screen, warn
-from mammolens.errors import require
+from mammolens.errors import DataError, require
 from mammolens.files import check_new_file, check_writable
-from mammolens.records import Level
+from mammolens.records import ServedLevel
 
 if TYPE_CHECKING:
     from mammolens.serving.predictor import Predictor
+
+
+def _level(name: str) -> ServedLevel:
+    try:
+        return ServedLevel.named(name)
+    except DataError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def predict(
@@ -19,8 +26,22 @@ def predict(
     model: Model = None,
     point: Point = None,
     level: Annotated[
-        Level, typer.Option(help="breast: mean of its views; patient: the larger of her breasts.")
-    ] = Level.IMAGE,
+        ServedLevel,
+        typer.Option(
+            parser=_level,
+            metavar="[image|breast|exam]",
+            help="A row a picture, a breast (mean of its views), or an examination (the larger of its breasts, "
+            "and their difference).",
+        ),
+    ] = ServedLevel.IMAGE,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A table of path and laterality, view, patient_id, study_id, or any DATA: goes before DICOM "
+            "headers, which go before file names such as ann_L_CC.",
+            metavar="DATA",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="To write: .csv, .json or .parquet.")] = None,
     overlay: Annotated[Path | None, typer.Option(help="Folder for heatmaps of where the network looked.")] = None,
     ungated: Annotated[
@@ -37,30 +58,39 @@ def predict(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Answer for each image: probability of tumor and a decision. Exit code 1 if any failed.
+    """Answer for each image, breast or examination: probability of tumor and a decision. Exit code 1 if any failed.
 
     What does not look like a mammogram gets no decision and no probability; that is no failure.
     """
     from mammolens.images.archives import pictures_in
-    from mammolens.reports.answers import FORMATS, MOST_ROWS, answers_table, written
+    from mammolens.reports.answers import FORMATS, MOST_ROWS, written
+    from mammolens.reports.answers_table import answers_table
     from mammolens.serving.predictor import Predictor
 
     check_new_file(out, FORMATS)
     check_writable(overlay)
     predictor = Predictor.load(model, point)
     answers = predictor.answers(
-        pictures_in(paths), level=level, ungated=ungated, overlay=overlay, with_age=age, progress=not quiet
+        pictures_in(paths),
+        level=level,
+        data=data,
+        ungated=ungated,
+        overlay=overlay,
+        maps=overlay is not None,
+        with_age=age,
+        progress=not quiet,
     )
     introduce(predictor)
     if out is not None:
-        answers = written(answers, out, with_age=age)
-    first, failed, refused, ageless, count = [], 0, 0, 0, 0
-    for count, answer in enumerate(answers, start=1):
+        answers = written(answers, out, level=level, with_age=age)
+    first, failed, refused, ageless, count, rows = [], 0, 0, 0, 0, 0
+    for rows, answer in enumerate(answers, start=1):
+        count += len(answer.pictures)
         failed += answer.error is not None
-        refused += not answer.admitted
-        ageless += answer.error is None and answer.age is None
-        first += [answer] if count <= MOST_ROWS else []
-    screen.print(answers_table(first, hidden=count - len(first), with_age=age))
+        refused += sum(not one.admitted for one in answer.pictures)
+        ageless += sum(one.error is None and one.age is None for one in answer.pictures)
+        first += [answer] if rows <= MOST_ROWS else []
+    screen.print(answers_table(first, rows - len(first), level=level, with_age=age, width=screen.width))
     for what, where in (("Answers", out), ("Heatmaps, not lesion outlines,", overlay)):
         if where is not None and where.exists():
             screen.print(f"{what} written to {where}", markup=False)

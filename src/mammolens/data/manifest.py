@@ -22,6 +22,9 @@ from mammolens.records import Laterality, Mammogram, Split, View
 COLUMNS = ("path", "label", "split", "patient_id", "image_id", "laterality", "view", "boxes")
 """Columns with a meaning of their own; any other column of the CSV is metadata."""
 
+STUDY = "study_id"
+"""The column of metadata that tells examinations of a patient apart."""
+
 _BOX = ("x", "y", "width", "height")
 _LATERALITIES = {name: side for side in Laterality for name in (side.name, side.value)}
 
@@ -106,7 +109,7 @@ class Manifest:
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
     @classmethod
-    def load(cls, path: Path, positive: str | None = None, *, files: bool = True) -> "Manifest":
+    def load(cls, path: Path, positive: str | None = None, *, files: bool = True, labels: bool = True) -> "Manifest":
         """Read a CSV with at least the columns ``path`` and ``label``; the rest is optional.
 
         Relative paths start at the CSV's folder. An empty cell means unknown. `positive` is the
@@ -117,25 +120,27 @@ class Manifest:
             positive: the label that means tumor.
             files: whether the images themselves are needed; without, ``image_id`` may stand in for
                 ``path``.
+            labels: whether labels are needed; without, they are not looked at.
 
         Raises:
             DataError: the file, a column or a value is wrong; the message names the row.
         """
-        rows = read_rows(path, COLUMNS)
-        named = "path" if files or "path" in rows[0] else "image_id"
-        if missing := {named, "label"} - rows[0].keys():
+        rows = read_rows(path, (*COLUMNS, STUDY))
+        named = "path" if files or "image_id" not in rows[0] or "path" in rows[0] else "image_id"
+        needed = {named, "label"} if labels else {named}
+        if missing := needed - rows[0].keys():
             raise DataError(
                 f"{path}: column {' and '.join(sorted(missing))} missing; "
-                f"found {', '.join(rows[0])}. A table needs at least path and label."
+                f"found {', '.join(rows[0])}. A table needs at least path{' and label' * labels}."
             )
-        labels = labels_by_name({text for row in rows if (text := _label(row))}, positive, path)
+        meanings = labels_by_name({text for row in rows if (text := _label(row))}, positive, path) if labels else {}
         mammograms = []
         for line, row in enumerate(rows, start=2):
             origin = f"{path}, row {line}"
             if not row[named].strip():
                 raise DataError(f"{origin}: {named} is empty; name an image, or remove the row.")
             file = located(path.parent, row[named].strip())
-            mammograms.append(mammogram_from_row(row, origin, file, labels.get(_label(row))))
+            mammograms.append(mammogram_from_row(row, origin, file, meanings.get(_label(row))))
         manifest = cls(tuple(mammograms))
         if files and not any(os.path.exists(file) for file in manifest.paths):  # noqa: PTH110
             raise DataError(
@@ -200,7 +205,7 @@ def mammogram_from_row(row: Mapping[str, str], origin: str, path: Path, label: i
 
 def _label(row: Mapping[str, str]) -> str:
     """Return the label's name; empty where it is not known."""
-    label = row["label"].strip()
+    label = row.get("label", "").strip()
     return "" if label.lower() in UNKNOWN else label
 
 

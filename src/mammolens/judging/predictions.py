@@ -4,11 +4,9 @@ Reads no image: what is judged is what the tables say.
 """
 
 import math
-import os
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from mammolens.data.csv_table import read_rows
 from mammolens.data.manifest import Manifest
+from mammolens.data.matching import matches, parts_of, some
 from mammolens.data.meanings import UNKNOWN
 from mammolens.errors import DataError
 from mammolens.files import written_whole
@@ -31,8 +30,6 @@ NO_PROBABILITY = "no probability in the table of scores"
 
 _KNOWN = ("patient_id", "laterality", "view", "split")  # of an image, as text
 _NAMED_BY = ("path", "image_id")
-_EXACT = 1000  # more folders than any path has
-_SHOWN = 3
 
 
 class ScoredImages(NamedTuple):
@@ -111,23 +108,21 @@ class Scores:
             for reason in (NO_ROW, NO_PROBABILITY)
         }
         notes = [
-            f"{_counted(images, 'image')} with {reason}: {_some(images)}."
+            f"{_counted(images, 'image')} with {reason}: {some(images)}."
             for reason, images in lacking.items()
             if images
         ]
         if rows := self.surplus:
-            notes.append(f"{_counted(rows, 'row')} of scores of no image of the data set: {_some(rows)}.")
+            notes.append(f"{_counted(rows, 'row')} of scores of no image of the data set: {some(rows)}.")
         if images := self.by_name_alone:
-            notes.append(f"{_counted(images, 'image')} found by file name alone, folders differ: {_some(images)}.")
+            notes.append(f"{_counted(images, 'image')} found by file name alone, folders differ: {some(images)}.")
         return tuple(notes)
 
 
 def scores_from(path: Path, manifest: Manifest) -> Scores:
     """Read any system's scores: a CSV with ``probability`` and ``path`` or ``image_id``.
 
-    A path may be absolute or relative, from another machine, with slashes or backslashes: the
-    image is the one whose path ends as it does, in as many parts as possible. Without one, the
-    image whose id or file name without suffix it is. An empty probability, nan, NA and the like,
+    Whose score a row has is told by `data.matching`. An empty probability, nan, NA and the like,
     are an image without answer.
 
     Raises:
@@ -145,15 +140,15 @@ def scores_from(path: Path, manifest: Manifest) -> Scores:
             "A table of scores needs path (or image_id) and probability."
         )
     values = _probabilities(path, [row["probability"] for row in rows])
-    matches = _matches(path, [[row[name] for name in named_by] for row in rows], manifest)
-    used = {place for _, place in matches.values()}
+    found = matches(path, [[row[name] for name in named_by] for row in rows], manifest)
+    used = {place for _, place in found.values()}
     return Scores(
-        [_prediction(image, values[matches[image][1]] if image in matches else None) for image in manifest.paths],
+        [_prediction(image, values[found[image][1]] if image in found else None) for image in manifest.paths],
         tuple(row[named_by[0]] for place, row in enumerate(rows) if place not in used),
         tuple(
             image
-            for image, (fits, place) in matches.items()
-            if fits <= 1 and len(_parts(rows[place].get("path", ""))) > 1
+            for image, (fits, place) in found.items()
+            if fits <= 1 and len(parts_of(rows[place].get("path", ""))) > 1
         ),
     )
 
@@ -172,76 +167,6 @@ def _row(mammogram: Mammogram, answer: Prediction) -> dict[str, object]:
 def _mammogram(row: Mapping[Any, Any]) -> Mammogram:
     cells: dict[str, Any] = {name: str(row[name]) for name in _KNOWN if not pd.isna(row[name])}
     return Mammogram(path=Path(str(row["path"])), label=int(row["label"]), **cells)  # type: ignore[arg-type]  # pydantic checks it
-
-
-def _matches(path: Path, names: Sequence[Sequence[str]], manifest: Manifest) -> dict[Path, tuple[int, int]]:
-    """Return of each image that a row is of how many parts of its path the row tells, and the row."""
-    images = _by_name(manifest)
-    matches: dict[Path, tuple[int, int]] = {}
-    for place, named in enumerate(names):
-        origin = f"{path}, row {place + 2}"
-        image, fits = _meant(named, path.parent, images, origin)
-        if image is None:
-            continue
-        if matches.get(image, (-1, 0))[0] == fits:
-            raise DataError(f"{origin}: {image} has two rows; remove one.")
-        matches[image] = max(matches.get(image, (-1, 0)), (fits, place))
-    if not matches:
-        raise DataError(
-            f"{path}: none of its {len(names)} rows is of an image of the data set (the first is "
-            f"{names[0][0]}). Paths are those of the data set, or file names, or ids."
-        )
-    return matches
-
-
-def _by_name(manifest: Manifest) -> dict[Hashable, list[Path]]:
-    """Return the images by all that they may be called: see `_names`."""
-    images: dict[Hashable, list[Path]] = defaultdict(list)
-    for mammogram in manifest:
-        path = os.path.abspath(mammogram.path)  # noqa: PTH100
-        parts = _parts(path)
-        others = {mammogram.image_id, mammogram.path.stem} - {None}
-        for name in (path, *(parts[first:] for first in range(len(parts))), *((None, other) for other in others)):
-            images[name].append(mammogram.path)
-    return images
-
-
-def _names(text: str, folder: Path) -> Iterator[tuple[Hashable, int]]:
-    """Yield what `text`, in a table in `folder`, may mean, best first, and how many parts of a path it tells.
-
-    That is a whole path; the end of one, as its parts; or an id or a stem, after None.
-    """
-    for place in (text, folder / text):
-        yield os.path.abspath(place), _EXACT  # noqa: PTH100
-    parts = _parts(text)
-    for first in range(len(parts)):
-        yield parts[first:], len(parts) - first
-    for other in (text, PurePosixPath(parts[-1]).stem if parts else ""):
-        yield (None, other), 0
-
-
-def _meant(
-    named: Sequence[str], folder: Path, images: Mapping[Hashable, list[Path]], origin: str
-) -> tuple[Path | None, int]:
-    """Return the image that the first name that fits means, and how many parts of its path that tells.
-
-    Raises:
-        DataError: it may be several images.
-    """
-    for text in filter(None, named):
-        for name, fits in _names(text, folder):
-            if len(called := images.get(name, [])) > 1:
-                raise DataError(
-                    f"{origin}: {text} may be any of {len(called)} images: {_some(called)}. Write more of the path."
-                )
-            if called:
-                return called[0], fits
-    return None, 0
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    """Return folders and name, whichever way the slashes lean."""
-    return tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
 
 
 def _probabilities(path: Path, texts: Sequence[str]) -> list[float]:
@@ -273,8 +198,3 @@ def _prediction(image: Path, score: float | None) -> Prediction:
 
 def _counted(things: Sequence[object], name: str) -> str:
     return f"{len(things)} {name}{'s' * (len(things) > 1)}"
-
-
-def _some(names: Sequence[object]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(str, names[:_SHOWN])) + more

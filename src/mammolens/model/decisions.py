@@ -21,7 +21,7 @@ from mammolens.measures import metrics
 from mammolens.measures.curves import decision_measures
 from mammolens.measures.intervals import Estimate, estimate, patient_weights
 from mammolens.model.calibration import DIGITS, Probability, logit, sigmoid
-from mammolens.records import LABEL_NAMES, Level, Prediction, Reason
+from mammolens.records import LABEL_NAMES, Level, Prediction, Reason, ServedLevel
 
 BALANCED = "balanced"
 SENSITIVITY_90, SPECIFICITY_90 = "sensitivity-90", "specificity-90"
@@ -156,10 +156,10 @@ def decide(probability: float | None, level: Level, point: str, rules: Rules, *,
     return Decision(LABEL_NAMES[label], uncertain=reason is not None, reason=reason)
 
 
-def decided(answer: Prediction, level: Level, point: str, rules: Rules) -> Prediction:
+def decided(answer: Prediction, level: ServedLevel, point: str, rules: Rules) -> Prediction:
     """Return a prediction with what `decide` makes of its probability, whatever it was before."""
-    made = decide(answer.probability, level, point, rules, admitted=answer.admitted)
-    threshold = rules.points[level][point].threshold
+    made = decide(answer.probability, level.judged, point, rules, admitted=answer.admitted)
+    threshold = rules.points[level.judged][point].threshold
     return replace(answer, level=level, operating_point=point, threshold=threshold, **vars(made))
 
 

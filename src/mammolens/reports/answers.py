@@ -1,4 +1,4 @@
-"""Predictions as people keep and read them: a sequence, CSV, JSON, Parquet, a table on the screen."""
+"""Predictions as people keep them: a sequence, a data frame, CSV, JSON, Parquet."""
 
 import json
 import math
@@ -6,13 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from rich.markup import escape
-from rich.table import Table
-
-from mammolens import numerals
 from mammolens.data.csv_table import write_row
 from mammolens.files import check_new_file, written_whole
-from mammolens.records import Prediction
+from mammolens.records import Laterality, Prediction, ServedLevel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +25,7 @@ COLUMNS = (
     "laterality",
     "view",
     "patient_id",
+    "study_id",
     "warnings",
     "error",
 )
@@ -37,11 +34,22 @@ COLUMNS = (
 WITH_AGE = ("age", "probability_with_age")
 """Further columns, where the second answer is asked for."""
 
-_TEXTS = ("path", "level", "reason", "laterality", "view", "patient_id", "warnings", "error")
-_NUMBERS = ("probability", "threshold", "probability_with_age")
+VIEWS = "views"
+"""Further column of breasts and examinations: the pictures that an answer rests on, as a JSON list."""
+
+OF_VIEW = ("path", "laterality", "view", "probability", "reason", "warnings")
+"""What that says of each picture."""
+
+_OF_BREAST = ("probability", "decision", "uncertain")
+_SIDES = {"left": Laterality.LEFT, "right": Laterality.RIGHT}
+BREASTS = (*(f"{side}_{name}" for side in _SIDES for name in _OF_BREAST), "difference")
+"""Further columns of examinations: both breasts' answers, and the left probability less the right one."""
+
+_NUMBERS = ("probability", "threshold", "probability_with_age", "left_probability", "right_probability", "difference")
+_BOOLEANS = ("uncertain", "left_uncertain", "right_uncertain")
 
 MOST_ROWS = 50
-"""Rows that the table shows."""
+"""Rows that are shown on a screen."""
 
 _CHUNK = 1000  # rows of Parquet that are held in memory
 
@@ -49,7 +57,7 @@ Row = dict[str, Any]
 
 
 class Predictions(Sequence[Prediction]):
-    """Answers, one a picture, in the order in which the pictures were given; they do not change.
+    """Answers, one a picture, breast or examination, in the order in which pictures were given; they do not change.
 
     Example:
         >>> answers = mammolens.predict("phantoms/test", model="phantom")
@@ -59,8 +67,15 @@ class Predictions(Sequence[Prediction]):
         ['path', 'level', 'probability', 'decision']
     """
 
-    def __init__(self, answers: Iterable[Prediction] = (), *, with_age: bool = False) -> None:
+    def __init__(
+        self,
+        answers: Iterable[Prediction] = (),
+        *,
+        level: ServedLevel | str = ServedLevel.IMAGE,
+        with_age: bool = False,
+    ) -> None:
         self._answers = tuple(answers)
+        self._level = ServedLevel.named(level)
         self._with_age = with_age
 
     def __len__(self) -> int:
@@ -72,7 +87,7 @@ class Predictions(Sequence[Prediction]):
     def __getitem__(self, place: slice) -> "Predictions": ...
     def __getitem__(self, place: int | slice) -> "Prediction | Predictions":
         if isinstance(place, slice):
-            return Predictions(self._answers[place], with_age=self._with_age)
+            return Predictions(self._answers[place], level=self._level, with_age=self._with_age)
         return self._answers[place]
 
     def __repr__(self) -> str:
@@ -85,11 +100,12 @@ class Predictions(Sequence[Prediction]):
         """Return a row an answer, with the columns of `mammolens predict --out answers.csv`."""
         import pandas as pd  # noqa: PLC0415 - takes longer to load than an answer takes
 
-        columns = _columns(self._with_age)
-        kinds = dict.fromkeys(columns, "string") | {"probability": float, "threshold": float, "uncertain": bool}
-        if self._with_age:
-            kinds |= {"age": "Int64", "probability_with_age": float}
-        return pd.DataFrame([row_of(answer, columns) for answer in self], columns=list(columns)).astype(kinds)
+        columns = columns_of(self._level, with_age=self._with_age)
+        kinds = dict.fromkeys(columns, "string")
+        known = dict.fromkeys(_NUMBERS, "float") | dict.fromkeys(_BOOLEANS, "boolean")
+        known |= {"uncertain": "bool", "age": "Int64"}
+        kinds |= {name: kind for name, kind in known.items() if name in columns}
+        return pd.DataFrame([_flat(answer, columns) for answer in self], columns=list(columns)).astype(kinds)
 
     def save(self, out: "str | Path") -> None:
         """Write them as CSV, JSON or Parquet, by the ending of `out`.
@@ -97,85 +113,78 @@ class Predictions(Sequence[Prediction]):
         Raises:
             DataError: the ending names no format, or it cannot be written.
         """
-        write_answers(self, Path(out), with_age=self._with_age)
+        write_answers(self, Path(out), level=self._level, with_age=self._with_age)
 
 
-def _columns(with_age: bool) -> tuple[str, ...]:
-    return (*COLUMNS, *WITH_AGE) if with_age else COLUMNS
+def columns_of(level: ServedLevel = ServedLevel.IMAGE, *, with_age: bool = False) -> tuple[str, ...]:
+    """Return the columns of answers at a level."""
+    further = {ServedLevel.IMAGE: (), ServedLevel.BREAST: (VIEWS,), ServedLevel.EXAM: (*BREASTS, VIEWS)}
+    return (*COLUMNS, *further[level], *(WITH_AGE if with_age else ()))
 
 
 def row_of(answer: Prediction, columns: Sequence[str] = COLUMNS) -> Row:
-    """Return a prediction as plain text, numbers and None, by column."""
-    row = {name: getattr(answer, name) for name in columns}
-    row["warnings"] = "; ".join(answer.warnings) or None
-    row["threshold"] = None if math.isnan(answer.threshold) else answer.threshold
-    for name in _TEXTS:
-        row[name] = None if row[name] is None else _text(row[name])
-    return row
+    """Return a prediction as plain text, numbers, truth values, None and, for its views, a list of such, by column."""
+    return {name: _cell(answer, name) for name in columns}
 
 
-def _text(value: object) -> str:
+def _cell(answer: Prediction, name: str) -> Any:  # noqa: ANN401 - whatever a cell holds
+    if name == VIEWS:
+        return [row_of(view, OF_VIEW) for view in answer.views]
+    if name in BREASTS and name != "difference":
+        side, _, field = name.partition("_")
+        breast = answer.breast(_SIDES[side])
+        return None if breast is None else _cell(breast, field)
+    value = getattr(answer, name)
+    if name == "warnings":
+        value = "; ".join(value) or None
+    if name in _NUMBERS and value is not None and math.isnan(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float) else text_of(value)
+
+
+def _flat(answer: Prediction, columns: Sequence[str]) -> Row:
+    """Return a row whose views are text: JSON."""
+    row = row_of(answer, columns)
+    return row | {VIEWS: json.dumps(row[VIEWS], ensure_ascii=False)} if VIEWS in row else row
+
+
+def text_of(value: object) -> str:
     """Return what every file and screen can hold: names on disk may be no valid UTF-8."""
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def written(answers: Iterable[Prediction], out: Path, *, with_age: bool = False) -> Iterator[Prediction]:
-    """Yield `answers` while they are written to `out`, whole or not at all, one row an input.
+def written(
+    answers: Iterable[Prediction], out: Path, *, level: ServedLevel = ServedLevel.IMAGE, with_age: bool = False
+) -> Iterator[Prediction]:
+    """Yield `answers` while they are written to `out`, whole or not at all, one row each.
 
-    With `with_age`, rows also have the columns `WITH_AGE`.
+    Args:
+        answers: at `level`.
+        out: by whose ending they are CSV, JSON or Parquet.
+        level: what they are about; see `columns_of`.
+        with_age: whether rows also have the columns `WITH_AGE`.
 
     Raises:
         DataError: the ending of `out` names no format, or it cannot be written.
     """
     check_new_file(out, FORMATS)
     with written_whole(out) as temporary:
-        yield from FORMATS[out.suffix.lower()](answers, temporary, _columns(with_age))
+        yield from FORMATS[out.suffix.lower()](answers, temporary, columns_of(level, with_age=with_age))
 
 
-def write_answers(answers: Iterable[Prediction], out: Path, *, with_age: bool = False) -> None:
+def write_answers(
+    answers: Iterable[Prediction], out: Path, *, level: ServedLevel = ServedLevel.IMAGE, with_age: bool = False
+) -> None:
     """Write predictions as CSV, JSON or Parquet, by the ending of `out`; see `written`."""
-    for _ in written(answers, out, with_age=with_age):
+    for _ in written(answers, out, level=level, with_age=with_age):
         pass
-
-
-def answers_table(answers: Sequence[Prediction], hidden: int = 0, *, with_age: bool = False) -> Table:
-    """Show the first answers, and how many more there are; with age and the second answer, or without."""
-    shown = answers[:MOST_ROWS]
-    hidden += len(answers) - len(shown)
-    more = f"... and {hidden} more. " if hidden > 0 else ""
-    level = f"of the {shown[0].level}" if shown else ""
-    point = f"operating point {shown[0].operating_point}" if shown else ""
-    table = Table(caption=f"{more}Probability {level}, {point}. Research use only.")
-    for name in ("image", "probability", *(("age", "with age") if with_age else ()), "decision", "warnings"):
-        table.add_column(name, overflow="fold")
-    for answer in shown:
-        probability = _shown(answer.probability)
-        both = ("" if answer.age is None else str(answer.age), _shown(answer.probability_with_age)) if with_age else ()
-        decision = escape(_text(_decision(answer)))
-        decision = decision if answer.error is None else f"[red]{decision}[/]"
-        said = escape(_text("; ".join(answer.warnings)))
-        table.add_row(escape(_text(answer.path)), probability, *both, decision, said)
-    return table
-
-
-def _shown(probability: float | None) -> str:
-    return "" if probability is None else numerals.probability(probability)
-
-
-def _decision(answer: Prediction) -> str:
-    """Return what is decided, whether it is to be relied on, and why not."""
-    if answer.error is not None:
-        return answer.error
-    uncertain = " (uncertain)" if answer.decision and answer.uncertain else ""
-    why = f": {answer.reason}" if answer.reason else ""
-    return f"{answer.decision or 'none'}{uncertain}{why}"
 
 
 def _csv(answers: Iterable[Prediction], path: Path, columns: Sequence[str]) -> Iterator[Prediction]:
     with path.open("w", encoding="utf-8", newline="") as stream:
         write_row(stream, columns)
         for answer in answers:
-            write_row(stream, row_of(answer, columns).values())
+            write_row(stream, _flat(answer, columns).values())
             yield answer
 
 
@@ -193,12 +202,12 @@ def _parquet(answers: Iterable[Prediction], path: Path, columns: Sequence[str]) 
     import pyarrow as pa  # noqa: PLC0415 - takes longer to load than an answer takes
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    kinds = {"uncertain": pa.bool_(), "age": pa.int64()} | dict.fromkeys(_NUMBERS, pa.float64())
+    kinds = {"age": pa.int64()} | dict.fromkeys(_NUMBERS, pa.float64()) | dict.fromkeys(_BOOLEANS, pa.bool_())
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
     rows: list[Row] = []
     with pq.ParquetWriter(path, schema) as writer:
         for answer in answers:
-            rows.append(row_of(answer, columns))
+            rows.append(_flat(answer, columns))
             if len(rows) == _CHUNK:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows = []

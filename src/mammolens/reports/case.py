@@ -29,24 +29,28 @@ class Case:
         answer: what the model says, or why it says nothing.
         picture: uint16 (height, width), black 0 and white 65535 as read; None where unreadable.
         facts: format and size in words.
-        laterality: by the DICOM header, else by the file's name.
-        view: likewise.
-        told_by_name: whether side or view are known from the name alone.
         chest_wall_right: where the chest wall is in the picture; None where it is not clear.
     """
 
     answer: Prediction
     picture: NDArray[np.uint16] | None = None
     facts: str = ""
-    laterality: Laterality | None = None
-    view: View | None = None
-    told_by_name: bool = False
     chest_wall_right: bool | None = None
 
     @property
     def name(self) -> str:
         """The file's name, as its owner gave it."""
         return str(self.answer.path)
+
+    @property
+    def laterality(self) -> Laterality | None:
+        """Which breast, where it is known."""
+        return self.answer.laterality
+
+    @property
+    def view(self) -> View | None:
+        """The projection, where it is known."""
+        return self.answer.view
 
     @property
     def place(self) -> tuple[Laterality, View] | None:
@@ -120,7 +124,7 @@ def subject(case: Case) -> str:
         return "Side and view not known"
     side = TERMS["sides"].get(case.laterality, "Side not known")
     view = TERMS["views"].get(case.view, "view not known")
-    return f"{side}, {view}" + (", by the file's name" if case.told_by_name else "")
+    return f"{side}, {view}" + (", by the file's name" if case.answer.by_name else "")
 
 
 def warnings(case: Case) -> list[str]:

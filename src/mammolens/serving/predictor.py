@@ -1,6 +1,6 @@
 """Images in, `Prediction`s out, on ONNX Runtime. All that shapes an answer is in the bundle."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from os import PathLike
@@ -10,7 +10,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mammolens.errors import BundleError, DataError, ImageError, reason
+from mammolens.data.identity import known_of
+from mammolens.data.matching import rows_by_name
+from mammolens.errors import BundleError, ImageError, reason
 from mammolens.files import check_writable
 from mammolens.images.archives import Named, Picture, image_in, named, pictures_in
 from mammolens.images.breast import Pixels
@@ -18,11 +20,12 @@ from mammolens.images.image import Header
 from mammolens.images.preprocess import Geometry, Preprocess, as_float
 from mammolens.model.age import usable_age
 from mammolens.model.bundle import Bundle, find_bundle, open_bundle
-from mammolens.model.decisions import aggregated, decided
+from mammolens.model.decisions import decided
 from mammolens.model.gate import Gate, is_admitted
 from mammolens.parallel import FEW, cores, map_in_order, tracked
-from mammolens.records import ImageWarning, Level, Mammogram, Prediction, Warned
+from mammolens.records import ImageWarning, Level, Mammogram, Prediction, ServedLevel, Warned
 from mammolens.reports.answers import Predictions
+from mammolens.serving.exams import joined
 from mammolens.serving.overlay import write_overlays
 
 
@@ -66,15 +69,16 @@ class Predictor:
         _check_ends(bundle, session)
         return cls(bundle, chosen, session)
 
-    def threshold(self, level: Level = Level.IMAGE) -> float:
+    def threshold(self, level: ServedLevel = ServedLevel.IMAGE) -> float:
         """Return the probability from which an answer is tumor, in [0, 1]."""
-        return self.bundle.record.operating_points[level][self.operating_point].threshold
+        return self.bundle.record.operating_points[level.judged][self.operating_point].threshold
 
     def predict(  # noqa: PLR0913 - an argument an option
         self,
         items: "Picture | Iterable[Picture]",
         *,
-        level: Level | str = Level.IMAGE,
+        level: ServedLevel | str = ServedLevel.IMAGE,
+        data: str | Path | None = None,
         point: str | None = None,
         ungated: bool = False,
         overlay: str | Path | None = None,
@@ -90,7 +94,9 @@ class Predictor:
             items: files, folders, ZIP archives, arrays, Pillow images or pydicom data sets: one, or
                 any of them mixed. A folder or archive stands for the pictures in it, sorted.
             level: what the answers are about: ``image``; ``breast``: the mean of its views;
-                ``patient``: the larger of her breasts.
+                ``exam``: the larger of the breasts of one examination.
+            data: a table, or another source of data, of side, view, patient_id and study_id of the pictures: it
+                goes before their DICOM headers, which go before their names.
             point: the operating point that decides; None: the model's own.
             ungated: give the probability and map of what does not look like a mammogram, too: they
                 mean nothing, and there is no decision all the same.
@@ -102,28 +108,31 @@ class Predictor:
 
         Raises:
             BundleError: the model has no such operating point, no map to draw, or no answer with age.
-            DataError: `overlay` cannot be written to, or there is no such level.
+            DataError: `overlay` cannot be written to, there is no such level, or `data` is wrong.
         """
         answers = self.answers(
             pictures_in(items),
             level=level,
+            data=data,
             point=point,
             ungated=ungated,
             overlay=overlay,
+            maps=maps,
             with_age=with_age,
             progress=progress,
         )
-        kept = (answer if maps else replace(answer, score_map=None) for answer in answers)
-        return Predictions(kept, with_age=with_age)
+        return Predictions(answers, level=level, with_age=with_age)
 
-    def answers(
+    def answers(  # noqa: PLR0913 - likewise
         self,
         pictures: Sequence[Picture],
         *,
-        level: Level | str = Level.IMAGE,
+        level: ServedLevel | str = ServedLevel.IMAGE,
+        data: str | Path | None = None,
         point: str | None = None,
         ungated: bool = False,
         overlay: str | Path | None = None,
+        maps: bool = True,
         with_age: bool = False,
         progress: bool = False,
     ) -> Iterator[Prediction]:
@@ -131,19 +140,21 @@ class Predictor:
 
         Pictures are decoded and prepared by several processes ahead of the network; memory stays
         bounded. The network sees one picture at a time, so that an answer does not depend on its
-        company. At the level of breasts or patients, all pictures are looked at before the first
-        answer, and those of one breast or patient get the same.
+        company. At the level of breasts or examinations, all pictures are looked at before the first
+        answer, which holds those for its pictures.
 
         A picture that does not look like a mammogram gets no decision and has no say in that of
-        its breast or patient. Its probability and map, which mean nothing, are left out; `ungated`
-        gives them, each alone.
+        its breast or examination. Its probability and map, which mean nothing, are left out;
+        `ungated` gives them, each alone.
 
         Args:
             pictures: each a picture itself: for folders and archives, see `pictures_in`.
             level: as in `predict`, like all that follow.
+            data: likewise.
             point: likewise.
             ungated: likewise.
             overlay: likewise.
+            maps: likewise.
             with_age: likewise.
             progress: likewise.
 
@@ -153,26 +164,33 @@ class Predictor:
         """
         if isinstance(pictures, str | PathLike):
             pictures = [pictures]
-        if level not in tuple(Level):
-            raise DataError(f"no level '{level}': expected {', '.join(Level)}.")
+        level = ServedLevel.named(level)
         chosen = _checked(point or self.operating_point, self.bundle)
         if with_age and self.bundle.record.with_age is None:
             raise BundleError(
                 f"{self.bundle.folder}: has no answer with age: that takes validation images with ages, of 20 patients "
                 "with and 20 without a tumor. Export it anew (mammolens export) with such data, or leave out --age."
             )
-        answers = self._answers(pictures, Level(level), chosen, ungated=ungated, with_age=with_age, progress=progress)
-        if overlay is None:
+        if overlay is not None:
+            if self.bundle.record.outputs.score_map is None:
+                raise BundleError(f"{self.bundle.folder}: its network has no score map. Leave out --overlay.")
+            check_writable(Path(overlay))
+        given = named(pictures)
+        rows = {} if data is None else rows_by_name(str(data), [name for name, _ in given])
+        answers = self._answers(given, rows, chosen, ungated=ungated, with_age=with_age, progress=progress)
+        if overlay is not None:
+            answers = write_overlays(answers, pictures, Path(overlay))
+        if not maps:
+            answers = (replace(answer, score_map=None) for answer in answers)
+        if level is ServedLevel.IMAGE:
             return answers
-        if self.bundle.record.outputs.score_map is None:
-            raise BundleError(f"{self.bundle.folder}: its network has no score map. Leave out --overlay.")
-        check_writable(Path(overlay))
-        return write_overlays(answers, pictures, Path(overlay))
+        record = self.bundle.record
+        return joined(answers, level, chosen, record.rules(), record.with_age if with_age else None)
 
     def _answers(
         self,
-        pictures: Sequence[Picture],
-        level: Level,
+        given: Sequence[Named],
+        rows: Mapping[Path, Mammogram],
         point: str,
         *,
         ungated: bool,
@@ -181,24 +199,14 @@ class Predictor:
     ) -> Iterator[Prediction]:
         record = self.bundle.record
         rules = record.rules()
-        given = named(pictures)
         see = partial(prepared_or_reason, preprocess=record.preprocess, gate=record.gate)
         shown = tracked(map_in_order(see, given), "Predicting", len(given), visible=progress)
         # Where other processes decode meanwhile, they are left half of the cores.
         ready = self if len(given) <= FEW else replace(self, _session=self._beside_others)
-        answers: Iterable[tuple[Prediction, Geometry | None]] = (
-            ready._scored(name, picture, ungated=ungated)  # noqa: SLF001
-            for (name, _), picture in zip(given, shown, strict=True)
-        )
-        if level is not Level.IMAGE:
-            answers = _joined(list(answers), level)
-        for answer, geometry in answers:
-            final = decided(answer, level, point, rules)
-            if with_age:
-                final = replace(final, probability_with_age=self._with_age(final))
-            if final.score_map is not None and geometry is not None:
-                final = replace(final, score_map=geometry.to_image(final.score_map))
-            yield final
+        for (name, _), picture in zip(given, shown, strict=True):
+            answer = ready._scored(name, picture, rows.get(name), ungated=ungated)  # noqa: SLF001
+            second = self._with_age(answer) if with_age else None
+            yield replace(decided(answer, ServedLevel.IMAGE, point, rules), probability_with_age=second)
 
     def _with_age(self, answer: Prediction) -> float | None:
         """Return the second answer, where there is a first and age is known."""
@@ -222,25 +230,27 @@ class Predictor:
     def _beside_others(self) -> onnxruntime.InferenceSession:
         return _opened(self.bundle, max(1, cores() // 2))
 
-    def _scored(self, name: Path, picture: Seen | str, *, ungated: bool) -> tuple[Prediction, Geometry | None]:
-        """Return what the network says of one picture; nothing is decided yet."""
+    def _scored(self, name: Path, picture: Seen | str, row: Mammogram | None, *, ungated: bool) -> Prediction:
+        """Return what the network says of one picture, and whose it is; nothing is decided yet."""
         if isinstance(picture, str):
-            return Prediction.failure(name, picture), None
+            return Prediction.failure(name, picture)
+        known = known_of(name, picture.header, row)
+        refused = () if picture.admitted else (ImageWarning.NOT_LIKE_TRAINING,)
         answer = Prediction(
             path=name,
             probability=None,
-            laterality=picture.header.laterality,
-            view=picture.header.view,
-            patient_id=picture.header.patient_id,
+            **vars(known.identity),
+            by_name=known.by_name,
             age=picture.header.age if usable_age(picture.header.age) else None,
-            warnings=picture.warnings if picture.admitted else (ImageWarning.NOT_LIKE_TRAINING, *picture.warnings),
+            warnings=(*refused, *picture.warnings, *known.warnings),
             admitted=picture.admitted,
         )
         if not (picture.admitted or ungated):
-            return answer, None
+            return answer
         score, score_map = self.score(picture.levels)
         probability = float(self.bundle.record.calibration(score))
-        return replace(answer, probability=probability, score_map=score_map), picture.geometry
+        whole = None if score_map is None else picture.geometry.to_image(score_map)
+        return replace(answer, probability=probability, score_map=whole)
 
 
 def _checked(point: str, bundle: Bundle) -> str:
@@ -287,25 +297,3 @@ def prepared_or_reason(given: Named, preprocess: Preprocess, gate: Gate | None) 
     if height < preprocess.height or width < preprocess.width:
         said.append(ImageWarning.SMALL.about(width, height))
     return Seen(prepared.pixels, prepared.geometry, is_admitted(image, gate), image.header or Header(), tuple(said))
-
-
-def _joined(
-    answers: list[tuple[Prediction, Geometry | None]], level: Level
-) -> Iterator[tuple[Prediction, Geometry | None]]:
-    """Give all pictures of a breast or patient the probability of their breast or patient."""
-    joining = [(a, a.probability) for a, _ in answers if a.admitted and a.probability is not None]
-    mammograms = [Mammogram(path=a.path, patient_id=a.patient_id, laterality=a.laterality) for a, _ in joining]
-    joined = aggregated(
-        [probability for _, probability in joining],
-        [mammogram.breast_key for mammogram in mammograms],
-        [mammogram.patient_key for mammogram in mammograms],
-        level,
-    )
-    probabilities = iter(joined.tolist())
-    for answer, geometry in answers:
-        if not answer.admitted or answer.probability is None:
-            yield answer, geometry
-            continue
-        told = answer.patient_id is not None and answer.laterality is not None
-        said = answer.warnings if told else (*answer.warnings, ImageWarning.NO_SIDE)
-        yield replace(answer, probability=next(probabilities), warnings=said), geometry

@@ -42,7 +42,7 @@ _KAGGLE_HANDLES = {"kaggle-breast": "hayder17/breast-cancer-detection"}
 """Names for `download` and the Kaggle data sets behind them."""
 
 
-def read_source(data: str, *, positive: str | None = None, files: bool = True) -> Manifest:
+def read_source(data: str, *, positive: str | None = None, files: bool = True, labels: bool = True) -> Manifest:
     """List the images of `data`; what lies beside them and is not in the list is in its `left_out`.
 
     Args:
@@ -50,6 +50,7 @@ def read_source(data: str, *, positive: str | None = None, files: bool = True) -
         positive: the class that means tumor, where names do not say so.
         files: whether the images themselves are needed. Without, the table of a published data
             set will do, too.
+        labels: whether labels are needed. Without, a table of paths needs no column of them.
 
     Raises:
         DataError: there is nothing there, it is not laid out as expected, or `positive` is given
@@ -75,7 +76,7 @@ def read_source(data: str, *, positive: str | None = None, files: bool = True) -
             f"{data}: {why} Expected a folder of class folders, a CSV with path and label, or "
             "'phantom:200' for 200 generated patients."
         ) from error
-    return Manifest.load(path, positive, files=files)
+    return Manifest.load(path, positive, files=files, labels=labels)
 
 
 def _of_folder(folder: Path) -> _Read | None:
