@@ -25,7 +25,7 @@ from mammolens.serving.predictor import Predictor
 
 FORMS = ("DICOM", "ZIP of DICOM", "PNG", "ZIP of PNG", "PNG and a table", "DICOM and a table")
 SAID = ("probability", "decision", "uncertain", "threshold", "left_probability", "left_decision", "left_uncertain")
-SAID += ("right_probability", "right_decision", "right_uncertain", "difference")
+OF_RIGHT = ("right_probability", "right_decision", "right_uncertain", "difference")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, (side, view) in enumerate(STANDARD):
         breast = patient.left if side is Laterality.LEFT else patient.right
         pixels = draw_view(breast, view).pixels
-        header = {"PatientID": "ann", "StudyInstanceUID": "1.2.3", "ViewPosition": view, "ImageLaterality": side}
+        header: dict[str, Any] = {
+            "PatientID": "ann",
+            "StudyInstanceUID": "1.2.3",
+            "ViewPosition": view,
+            "ImageLaterality": side,
+        }
         save(place / "DICOM" / f"{number}.dcm", mammogram(pixels, **header))
         save(place / "DICOM and a table" / f"{number}.dcm", mammogram(pixels))
         Image.fromarray(pixels).save(place / "PNG" / f"ann_{side}_{view}.png")
@@ -57,7 +62,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(row: dict[str, Any]) -> dict[str, Any]:
     """What must be equal: all that is said of the examination, its breasts and its views."""
     views = sorted((view["laterality"], view["view"], view["probability"]) for view in row["views"])
-    return {name: row[name] for name in SAID} | {"views": views}
+    return {name: row[name] for name in (*SAID, *OF_RIGHT)} | {"views": views}
 
 
 def row(answer: Prediction) -> dict[str, Any]:

@@ -82,11 +82,12 @@ def _fitting(shape: tuple[int, ...], longest: int) -> tuple[int, int]:
 
 def exam_of(case: Case, cases: Sequence[Case]) -> list[Case]:
     """Return the cases that hang together with `case`, itself among them, in their order: those of its examination."""
-    keys = exam_keys([one.answer for one in cases])
     if case.place is None:
         return [case]
-    mine = next(key for key, one in zip(keys, cases, strict=True) if one is case)
-    return [one for key, one in zip(keys, cases, strict=True) if one.place and key == mine]
+    read = [one for one in cases if one.answer.error is None]
+    keys = exam_keys([one.answer for one in read])
+    mine = next(key for key, one in zip(keys, read, strict=True) if one is case)
+    return [one for key, one in zip(keys, read, strict=True) if one.place and key == mine]
 
 
 def hung(case: Case, cases: Sequence[Case]) -> list[tuple[Case | None, Case | None]]:

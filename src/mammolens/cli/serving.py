@@ -76,7 +76,7 @@ def predict(
         data=data,
         ungated=ungated,
         overlay=overlay,
-        maps=overlay is not None,
+        maps=False,
         with_age=age,
         progress=not quiet,
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
+from mammolens.data.identity import known_of
 from mammolens.errors import ImageError, reason
 from mammolens.files import written_whole
 from mammolens.images.archives import Picture, image_in
@@ -153,9 +154,10 @@ def before_and_after(path: Path, preprocess: Preprocess, gate: Gate | None = Non
     prepared = preprocess(image.pixels)
     seen = anatomy(image.pixels)
     header = image.header or Header()
+    known = known_of(path, header)
     height, width = image.pixels.shape
     said: list[Warned] = [] if is_admitted(image, gate) else [ImageWarning.NOT_LIKE_TRAINING]
-    said += [*image.warnings, *prepared.warnings]
+    said += [*image.warnings, *prepared.warnings, *known.warnings]
     spacing = f"{header.spacing[0]} x {header.spacing[1]} mm" if header.spacing else None
     facts = {
         "file": str(path),
@@ -165,8 +167,8 @@ def before_and_after(path: Path, preprocess: Preprocess, gate: Gate | None = Non
         "polarity": f"{'inverted' if seen.polarity.inverted else 'upright'}, margin {seen.polarity.margin:.2f}"
         f"{' (uncertain)' if seen.polarity.margin < UNCERTAIN else ''}",
         "chest wall": "right" if seen.breast.chest_wall_right else "left",
-        "laterality": header.laterality or "unknown",
-        "view": header.view or "unknown",
+        "laterality": known.identity.laterality or "unknown",
+        "view": known.identity.view or "unknown",
         "pixel spacing": spacing or "unknown",
         "age": "unknown" if header.age is None else f"{header.age} years",
         "manufacturer": header.manufacturer or "unknown",
