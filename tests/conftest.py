@@ -25,6 +25,8 @@ from mammolens.data.sources.phantom import write_phantoms
 from mammolens.model.recipe import read_recipe
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from mammolens.learning.runs import Run
 
 # How long an example takes says nothing about what is tested.
@@ -155,3 +157,22 @@ def mammolens(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         return Said(int(ended.value.code or 0), *capsys.readouterr())
 
     return run_as_typed
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from browsing import served  # noqa: PLC0415 - skips where there is no browser
+
+    with served(tmp_path_factory.mktemp("page") / "log.txt") as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    from browsing import ARGUMENTS, CHROMIUM  # noqa: PLC0415 - likewise
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS])
+        yield chromium
+        chromium.close()

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
-pytest.importorskip("plotly", reason="pip install 'mammolens[app]'")
 
-from mammolens.app.cases import LONGEST, answered, case_report, exam_of, figure, hung, shown
+from mammolens.app.cases import answered, case_report, exam_of, hung, whole
 from mammolens.app.server import serve
 from mammolens.app.uploads import EXAMPLES, MAX_IMAGES, Upload, admitted, as_inputs, drawn, safe_name
+from mammolens.app.viewer import LONGEST
 from mammolens.data.identity import side_and_view
 from mammolens.errors import MammolensError
 from mammolens.measures.intervals import Estimate
@@ -82,30 +82,6 @@ def test_a_picture_is_mirrored_only_to_bring_its_chest_wall_to_the_middle() -> N
     assert not case("x", wall_right=True).hangs_mirrored
 
 
-def test_the_window_maps_the_pictures_own_range() -> None:
-    ramp = np.linspace(1000, 5000, 101).round().astype(np.uint16)[np.newaxis]
-    np.testing.assert_array_equal(shown(ramp, (0, 1), inverted=False)[0, [0, 50, 100]], [0, 128, 255])
-    narrow = shown(ramp, (0.4, 0.6), inverted=False)[0]
-    np.testing.assert_array_equal(narrow[[0, 40, 50, 60, 100]], [0, 0, 128, 255, 255])
-    np.testing.assert_array_equal(shown(ramp, (0, 1), inverted=True)[0, [0, 100]], [255, 0])
-    flat = np.full((2, 2), 7, np.uint16)
-    assert shown(flat, (0, 1), inverted=False).max() == 0
-
-
-def test_the_figure_zooms_in_the_browser_and_keeps_its_shape() -> None:
-    picture = np.zeros((40, 20), np.uint8)
-    plain = figure(picture, identity="a").to_plotly_json()["layout"]
-    assert plain["dragmode"] == "pan"
-    assert plain["yaxis"]["scaleanchor"] == "x"
-    assert len(plain["images"]) == 1
-    hot = np.ones((5, 5), np.float32)
-    heated = figure(picture, hot, opacity=0.3, identity="a").to_plotly_json()["layout"]
-    assert [layer["layer"] for layer in heated["images"]] == ["below", "above"]
-    assert heated["images"][1]["opacity"] == 0.3
-    assert plain["uirevision"] == heated["uirevision"], "zoom outlives a change of the heatmap"
-    assert figure(picture, identity="b").layout.uirevision != plain["uirevision"]
-
-
 def test_uploads_are_named_as_their_owner_names_them_and_deleted_at_once() -> None:
     with as_inputs(Upload("1", "C:\\patients\\DOE JANE.png", b"x")) as (one,):
         assert one.name == Path("DOE JANE.png")
@@ -141,6 +117,7 @@ def test_a_bug_with_one_file_becomes_its_error(predictor: Predictor, monkeypatch
     monkeypatch.setattr("mammolens.images.archives.read_image", stumble)
     seen = looked_at(predictor, Upload("1", "x.png", b"x"))
     assert seen.answer.error == "x.png: could not be looked at (ValueError). Export it anew."
+    assert "No answer" in case_report(seen, predictor.bundle.record)
 
 
 def test_shares_have_the_digits_they_need() -> None:
@@ -175,13 +152,32 @@ def test_examples_are_what_they_say(predictor: Predictor) -> None:
             assert not seen.hangs_mirrored, "phantoms hang as they are drawn"
 
 
-def test_large_pictures_are_kept_small(predictor: Predictor) -> None:
+def test_large_pictures_are_kept_small_and_read_again_whole(predictor: Predictor) -> None:
     file = io.BytesIO()
-    Image.fromarray(np.zeros((3000, 1500), np.uint8)).save(file, format="PNG")
-    seen = looked_at(predictor, Upload("1", "large.png", file.getvalue()))
+    pixels = np.random.default_rng(0).integers(0, 256, (3000, 1500), np.uint8)
+    Image.fromarray(pixels).save(file, format="PNG")
+    upload = Upload("1", "large.png", file.getvalue())
+    seen = looked_at(predictor, upload)
     assert seen.picture is not None
     assert seen.picture.shape == (LONGEST, LONGEST // 2)
+    assert seen.shape == (3000, 1500)
     assert "1500 × 3000 pixels" in seen.facts
+    with as_inputs(upload) as (source,):
+        np.testing.assert_array_equal(whole(source, inverted=False), pixels * np.uint16(257))
+
+
+def test_pictures_are_upright_and_windowed_by_the_breast(predictor: Predictor) -> None:
+    plain, inverted = (looked_at(predictor, drawn(EXAMPLES[number])[0]) for number in (0, 3))
+    assert (plain.inverted, inverted.inverted) == (False, True)
+    for seen in (plain, inverted):
+        assert seen.picture is not None
+        corners = seen.picture[[0, -1], -1]
+        assert corners.max() < 0.2 * 65535, "background is black"
+        low, high = seen.windows["tissue"]
+        assert 0 <= low < high <= 1
+        assert seen.windows["file"] == pytest.approx((0, 1))
+        assert seen.windows["full"][0] == pytest.approx(float(seen.picture.min()) / 65535, abs=1e-4)
+        assert seen.windows["full"][1] == pytest.approx(float(seen.picture.max()) / 65535, abs=1e-4)
 
 
 def test_the_report_is_one_page_without_scripts_or_links(predictor: Predictor) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import logging
 import math
 import re
@@ -10,13 +11,13 @@ import zipfile
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
-pytest.importorskip("plotly", reason="pip install 'mammolens[app]'")
 
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
@@ -172,14 +173,33 @@ def first_key() -> str:
     return drawn(MASS)[0].key
 
 
-def test_sliders_compute_no_answer_anew(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_controls_compute_no_answer_anew(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     with_example(page, MASS)
-    monkeypatch.setattr("mammolens.serving.predictor.Predictor.predict", None)
-    settled(page.slider(key="opacity").set_value(20).run())
-    settled(page.slider(key="window").set_value((10, 60)).run())
-    settled(page.toggle(key="inverted").set_value(True).run())
-    settled(page.toggle(key="together").set_value(False).run())
+    monkeypatch.setattr("mammolens.serving.predictor.Predictor.answers", None)
+    settled(page.select_slider(key="prevalence").set_value(0.1).run())
+    settled(page.selectbox(key="shown").set_value(1).run())
     assert "probability of a tumor" in answer(page)
+
+
+def shown(page: AppTest) -> dict[str, Any]:
+    """All that the viewer is told."""
+    (element,) = page.get("bidi_component")
+    return dict(json.loads(element.proto.json))
+
+
+def test_the_viewer_is_told_how_views_hang(page: AppTest) -> None:
+    with_example(page, FOUR)
+    told = shown(page)
+    places = [[told["panes"][at]["caption"][0] for at in row] for row in told["rows"]]
+    assert places == [["R CC", "L CC"], ["R MLO", "L MLO"]]
+    assert [pane["wall"] for pane in told["panes"]] == ["right", "left"] * 2
+    assert told["numbers"] == [0, 1, 2, 3]
+    for pane in told["panes"]:
+        assert (pane["width"], pane["height"], pane["full"]) == (640, 640, "")
+        assert not pane["overview"].startswith("/"), "below the page, wherever that is"
+        assert pane["heat"].endswith(".png")
+    settled(page.selectbox(key="shown").set_value(1).run())
+    assert shown(page)["number"] == 1
 
 
 def test_an_uncertain_answer_is_called_uncertain(

@@ -6,7 +6,6 @@ Answers are kept in the session alone: two people at one page never see each oth
 import sys
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -14,14 +13,15 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mammolens.app.cases import CONFIG, answered, case_report, decided, figure, hung, shown
+from mammolens.app.cases import answered, case_report, decided, hung, whole
 from mammolens.app.uploads import EXAMPLES, MAX_FILE, MAX_IMAGES, Upload, admitted, as_inputs, drawn
-from mammolens.errors import MammolensError
+from mammolens.app.viewer import Shelf, packed, viewer
+from mammolens.errors import ImageError, MammolensError
 from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.model.bundle import BundleRecord
 from mammolens.records import Level
 from mammolens.reports.answers import write_answers
-from mammolens.reports.case import Case, blocks, class_name, entry, point_name, share, subject, table_row
+from mammolens.reports.case import Case, blocks, entry, point_name, share, table_row
 from mammolens.serving.overlay import caption
 from mammolens.serving.predictor import Predictor
 
@@ -47,11 +47,11 @@ def page(model: str | None) -> None:
         columns = st.columns([1, 2.5, 1.4], gap="medium")
     with columns[0]:
         uploads, refused = admitted(_chosen())
-        cases, cut = _looked_at(predictor, uploads)
+        cases, sources, cut = _looked_at(predictor, uploads)
     with complaints:
         _complain(cases, [*refused, *cut])
     if cases:
-        _results(record, cases, columns)
+        _results(record, cases, sources, columns)
     else:
         columns[1].html(blocks.welcome(MAX_IMAGES))
     st.html(blocks.footer(record))
@@ -62,7 +62,9 @@ def _predictor(model: str | None) -> Predictor:
     return Predictor.load(model)
 
 
-def _results(record: BundleRecord, cases: Sequence[Case], columns: Sequence[DeltaGenerator]) -> None:
+def _results(
+    record: BundleRecord, cases: Sequence[Case], uploads: Sequence[Upload], columns: Sequence[DeltaGenerator]
+) -> None:
     """Show the pictures, the answer for the one that is chosen, and all answers."""
     choice, picture, answer = columns
     with choice:
@@ -84,7 +86,8 @@ def _results(record: BundleRecord, cases: Sequence[Case], columns: Sequence[Delt
         _meaning(cases[number], record, point)
         _downloads(cases, number, record)
     with picture:
-        _pictures(cases[number], cases)
+        if cases[number].picture is not None:
+            _pictures(number, cases, uploads)
     if len(cases) > 1:
         st.html(blocks.heading(f"All {len(cases)} pictures"))
         rows, told = pd.DataFrame([table_row(case) for case in cases]), "Answers for all pictures"
@@ -132,8 +135,8 @@ def _clicked() -> None:
         st.session_state["shown"] = rows[0]
 
 
-def _looked_at(predictor: Predictor, uploads: Sequence[Upload]) -> tuple[list[Case], list[str]]:
-    """Return the cases of all uploads, and which archives were cut short.
+def _looked_at(predictor: Predictor, uploads: Sequence[Upload]) -> tuple[list[Case], list[Upload], list[str]]:
+    """Return the cases of all uploads, of which upload each is, and which archives were cut short.
 
     Only new uploads are looked at. Those that were taken away are forgotten.
     """
@@ -150,8 +153,9 @@ def _looked_at(predictor: Predictor, uploads: Sequence[Upload]) -> tuple[list[Ca
             "`mammolens predict` on the command line."
         )
         kept[upload.key] = cases, [cut] if len(sources) > MAX_IMAGES else []
-    all_cases = [case for cases, _ in kept.values() for case in cases]
-    return all_cases[:MAX_IMAGES], [text for _, cut in kept.values() for text in cut]
+    found = [(case, upload) for upload in uploads for case in kept[upload.key][0]][:MAX_IMAGES]
+    told = [text for _, cut in kept.values() for text in cut]
+    return [case for case, _ in found], [upload for _, upload in found], told
 
 
 def _complain(cases: Sequence[Case], refused: Sequence[str]) -> None:
@@ -191,47 +195,41 @@ def _meaning(case: Case, record: BundleRecord, point: str) -> None:
     place.html(blocks.prevalences(case, record, expected, SCREENING_PREVALENCE))
 
 
-def _pictures(case: Case, cases: Sequence[Case]) -> None:
-    """Show the chosen picture, or its exam as it hangs, and below it what can be turned."""
-    rows = hung(case, cases)
-    exam = [one for row in rows for one in row if one is not None]
-    place = st.container()
-    with st.container(key="controls"):
-        left, right = st.columns(2, gap="medium")
-    low, high = left.slider("Contrast window, % of the picture's range", 0, 100, (0, 100), key="window")
-    opacity = right.slider("Heatmap opacity, %", 0, 100, 50, 5, key="opacity")
-    inverted = left.toggle("Exchange black and white", key="inverted")
-    together = len(exam) > 1 and right.toggle("Views side by side", value=True, key="together")
-    window = (low / 100, max(high, low + 1) / 100)
-    show = partial(_picture, window=window, inverted=inverted, opacity=opacity / 100)
-    with place:
-        if not together:
-            show(case, "one", mirrored=False)
-        for row in rows if together else []:
-            # Chest walls meet in the middle where a row has both sides.
-            with st.container(key=f"row {next(one.view for one in row if one)}"):
-                columns = st.columns(2, gap="xxsmall")
-            for column, one in zip(columns, row, strict=True):
-                if one is not None:
-                    with column:
-                        st.html(blocks.caption(one, mirrored=one.hangs_mirrored, chosen=one is case))
-                        show(one, " ".join(one.place or ()), mirrored=one.hangs_mirrored)
-        maps = [one.answer.score_map for one in (exam if together else [case]) if one.answer.score_map is not None]
-        if opacity and maps:
-            st.caption(caption(maps))
+@st.fragment
+def _pictures(number: int, cases: Sequence[Case], uploads: Sequence[Upload]) -> None:
+    """Show the chosen picture as its exam hangs; reruns alone when a reader zooms in beyond what the browser has."""
+    keys = [f"{upload.key} {case.name}" for upload, case in zip(uploads, cases, strict=True)]
+    shelf = st.session_state.setdefault("shelf", Shelf())
+    shelf.keep_only(keys)
+
+    def want() -> None:
+        wanted = st.session_state["viewer"].wanted
+        if keys[wanted] not in shelf.wholes:
+            shelf.put_whole(keys[wanted], _whole(cases[wanted], uploads[wanted]))
+
+    hanging = hung(cases[number], cases)
+    rows = hanging if sum(one is not None for row in hanging for one in row) > 1 else [(cases[number],)]
+    told = viewer(cases, rows, number, keys=keys, shelf=shelf, on_chosen=_chose, on_wanted=want)
+    if told.chosen is not None:
+        st.rerun()
+    maps = [one.answer.score_map for row in rows for one in row if one and one.answer.score_map is not None]
+    if maps:
+        st.caption(caption(maps))
 
 
-def _picture(
-    case: Case, key: str, *, window: tuple[float, float], inverted: bool, opacity: float, mirrored: bool
-) -> None:
-    if case.picture is None:
-        return
-    grey = shown(case.picture, window, inverted=inverted)
-    drawing = figure(grey, case.answer.score_map, opacity=opacity, mirrored=mirrored, identity=case.name)
-    told = f"{subject(case)}. {class_name(case)}."
-    st.html(blocks.shape_of(f"picture-{key.replace(' ', '-')}", case.picture.shape))
-    with st.container(key=f"picture {key}", height=400, border=False):
-        st.plotly_chart(drawing, key=f"figure {key}", config=CONFIG, theme=None, height="stretch", alt=told)
+def _chose() -> None:
+    """Show the picture that was clicked."""
+    st.session_state["shown"] = st.session_state["viewer"].chosen
+
+
+def _whole(case: Case, upload: Upload) -> bytes:
+    """Return every pixel of a picture, packed for the browser; nothing where it cannot be read any more."""
+    with as_inputs(upload) as sources:
+        source = next((one for one in sources if str(one.name) == case.name), None)
+        try:
+            return packed(whole(source, inverted=case.inverted)) if source else b""
+        except ImageError:
+            return b""
 
 
 def _downloads(cases: Sequence[Case], number: int, record: BundleRecord) -> None:

@@ -132,7 +132,7 @@ def app(
     """Serve a page where someone drops a mammogram and reads an answer. Ends with Ctrl-C."""
     from mammolens.model.bundle import find_bundle, open_bundle
 
-    require("streamlit", "plotly", extra="app")
+    require("streamlit", extra="app")
     open_bundle(find_bundle(model))
 
     from mammolens.app.server import serve

@@ -273,8 +273,9 @@ def _archive(path: Path, changed: int, members: tuple[int, ...]) -> zipfile.ZipF
     return archive
 
 
-Picture: TypeAlias = "str | os.PathLike[str] | Input | NDArray[np.generic] | Pillow.Image | Dataset"
-"""A file, one in an archive, or what `images.reading.image_of` takes: an array, a Pillow image, a pydicom data set."""
+Picture: TypeAlias = "str | os.PathLike[str] | Input | Image | NDArray[np.generic] | Pillow.Image | Dataset"
+"""A file, one in an archive, an `Image` that is read already, or what `images.reading.image_of` takes: an array, a
+Pillow image, a pydicom data set."""
 
 
 def pictures_in(items: "Picture | Iterable[Picture]") -> list[Picture]:
@@ -303,9 +304,9 @@ class Named(NamedTuple):
     """A picture, and the name that its answer goes by."""
 
     name: Path
-    picture: "Picture | Image"
+    picture: "Picture"
 
-    def __reduce__(self) -> "tuple[type[Named], tuple[Path, Picture | Image]]":
+    def __reduce__(self) -> "tuple[type[Named], tuple[Path, Picture]]":
         """Travel to another process: as a file, or read already, for what is in memory may not survive the journey."""
         if isinstance(self.picture, Input):
             return Named, (self.name, self.picture)
@@ -318,12 +319,12 @@ class Named(NamedTuple):
             return Named, (self.name, Input(self.name, self.name, problem=why))
 
 
-def named(pictures: Sequence[Picture]) -> list[Named]:
-    """Name each picture after its file, or by its kind and its row, counted from 0."""
-    return [Named(_name(picture, row), picture) for row, picture in enumerate(pictures)]
+def named(pictures: "Sequence[Picture | Named]") -> list[Named]:
+    """Name each picture that has no name yet after its file, or by its kind and its row, counted from 0."""
+    return [one if isinstance(one, Named) else Named(_name(one, row), one) for row, one in enumerate(pictures)]
 
 
-def _name(picture: "Picture | Image", row: int) -> Path:
+def _name(picture: "Picture", row: int) -> Path:
     if isinstance(picture, Input):
         return picture.name
     file = picture if isinstance(picture, str | os.PathLike) else getattr(picture, "filename", None)
@@ -339,7 +340,7 @@ def _kind(item: object) -> str | None:
     return next((word for word, kind in kinds.items() if isinstance(item, kind)), None)
 
 
-def image_in(picture: "Picture | Image", name: Path) -> Image:
+def image_in(picture: "Picture", name: Path) -> Image:
     """Read one picture, which errors call by its name.
 
     Raises:

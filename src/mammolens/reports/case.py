@@ -2,8 +2,8 @@
 
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,22 @@ class Case:
 
     Attributes:
         answer: what the model says, or why it says nothing.
-        picture: uint16 (height, width), black 0 and white 65535 as read; None where unreadable.
+        picture: uint16 (height, width), black 0 and white 65535, upright; small where the file's is large.
+            None where unreadable.
+        shape: (height, width) of the picture in the file, in pixels.
+        inverted: whether black and white change places in the file.
+        spacing: millimetres between pixels at the detector, or None where unknown.
+        windows: by name, what to show black and white, as shares of the picture's range in [0, 1].
         facts: format and size in words.
         chest_wall_right: where the chest wall is in the picture; None where it is not clear.
     """
 
     answer: Prediction
     picture: NDArray[np.uint16] | None = None
+    shape: tuple[int, int] = (0, 0)
+    inverted: bool = False
+    spacing: float | None = None
+    windows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     facts: str = ""
     chest_wall_right: bool | None = None
 

@@ -125,7 +125,7 @@ class Predictor:
 
     def answers(  # noqa: PLR0913 - likewise
         self,
-        pictures: Sequence[Picture],
+        pictures: "Sequence[Picture | Named]",
         *,
         level: ServedLevel | str = ServedLevel.IMAGE,
         data: str | Path | None = None,
@@ -148,7 +148,7 @@ class Predictor:
         `ungated` gives them, each alone.
 
         Args:
-            pictures: each a picture itself: for folders and archives, see `pictures_in`.
+            pictures: each a picture itself, with a name of its own or not: for folders and archives, see `pictures_in`.
             level: as in `predict`, like all that follow.
             data: likewise.
             point: likewise.
@@ -179,7 +179,7 @@ class Predictor:
         rows = {} if data is None else rows_by_name(str(data), [name for name, _ in given])
         answers = self._answers(given, rows, chosen, ungated=ungated, with_age=with_age, progress=progress)
         if overlay is not None:
-            answers = write_overlays(answers, pictures, Path(overlay))
+            answers = write_overlays(answers, [one.picture for one in given], Path(overlay))
         if not maps:
             answers = (replace(answer, score_map=None) for answer in answers)
         if level is ServedLevel.IMAGE:
