@@ -133,7 +133,7 @@ class ImageWarning(StrEnum):
     VOI_FUNCTION = "the VOI LUT function in the file is not known: linear is used"
     WHITE = "the file contradicts itself on which end of the scale is white"
     FAINT = "faint: less than a sixteenth of the grey scale is used"
-    INVERTED = "black and white were exchanged: corrected"
+    INVERTED = "grey levels were inverted: corrected"
     POLARITY = "polarity is uncertain"
     NO_BREAST = "no breast was found: the whole picture is used"
     SMALL = "only {} x {} pixels: less than the network looks at"

@@ -121,7 +121,7 @@ def test_an_example_is_answered_in_words_and_numbers(page: AppTest, bundle: Bund
     text = answer(with_example(page, MASS))
     probability = float(re.findall(r"(\d\.\d{4}) +probability of a tumor", text)[0])
     point = bundle.record.operating_points[Level.IMAGE]["balanced"]
-    assert ("Tumor" in text) == (probability >= point.threshold)
+    assert ("Above the threshold" in text) == (probability >= point.threshold)
     assert f"threshold {point.threshold:.4f} of the operating point “Balanced”" in text
     everything = read(page)
     assert f"{point.subjects:,} synthetic validation images of {point.patients:,}" in everything
@@ -132,7 +132,7 @@ def test_an_example_is_answered_in_words_and_numbers(page: AppTest, bundle: Bund
 
 def test_no_tumor_has_the_probability_of_a_tumor_too(page: AppTest) -> None:
     text = answer(with_example(page, NOTHING))
-    assert "No tumor" in text
+    assert "Below the threshold called no tumor" in text
     assert re.search(r"0\.\d{4} +probability of a tumor", text)
     assert "Below the threshold" in text
 
@@ -213,7 +213,7 @@ def test_an_uncertain_answer_is_called_uncertain(
     record = bundle.record.model_copy(update={"operating_points": points | {Level.IMAGE: wide}})
     write_bundle(record, bundle.model, tmp_path / "bundle")
     text = answer(with_example(opened(monkeypatch, str(tmp_path / "bundle")), MASS))
-    assert "Uncertain called tumor" in text
+    assert "Uncertain, above the threshold called tumor" in text
     assert TERMS["uncertain"]["BETWEEN"] in text
 
 
@@ -235,7 +235,7 @@ def test_nothing_is_decided_about_what_is_no_mammogram(page: AppTest, bundle: Bu
 
 
 def test_inverted_pictures_are_set_right_and_it_is_said(page: AppTest) -> None:
-    assert "Black and white are exchanged in this file." in answer(with_example(page, INVERTED))
+    assert "The grey levels of this file are inverted" in answer(with_example(page, INVERTED))
 
 
 def test_one_bad_file_stops_no_other_and_is_named(page: AppTest) -> None:

@@ -42,7 +42,7 @@ def test_evaluate_prints_and_writes_the_same_figures(run: Path) -> None:
     report = json.loads((run / "evaluation" / "test" / "report.json").read_text())
     images = report["levels"]["image"]
     assert f"{images['discrimination']['roc_auc']['value']:.3f} (" in answer.stdout
-    assert f"{images['majority_accuracy']:.3f}" in answer.stdout
+    assert f"{100 * images['majority_accuracy']:.1f} %" in answer.stdout
     assert report["command"] == f"mammolens evaluate {run} --quiet"
 
 

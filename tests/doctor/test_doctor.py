@@ -203,7 +203,7 @@ def test_patients_across_splits_are_counted(clean: Manifest) -> None:
     assert set(finding.files) == set(moved)
     assert finding.severity is Severity.ERROR
     assert finding.title.startswith("2 of ")
-    assert "1 have their very breast" in finding.title
+    assert "1 of them of the very same breast" in finding.title
 
 
 def _patients(mammograms: list[Mammogram]) -> set[str | None]:

@@ -49,7 +49,7 @@ def test_breast_gives_the_same_pixels_for_a_picture_its_negative_and_its_mirror(
     negative, mirrored = preprocess(1 - picture), preprocess(picture[:, ::-1])
     np.testing.assert_allclose(as_float(negative.pixels), upright, atol=0.01)
     np.testing.assert_allclose(as_float(mirrored.pixels), upright, atol=0.02)
-    assert negative.warnings == ("black and white were exchanged: corrected",)
+    assert negative.warnings == ("grey levels were inverted: corrected",)
     assert mirrored.geometry.flipped
 
 

@@ -210,4 +210,4 @@ def test_images_of_no_known_patient_are_counted_and_warned_of(tmp_path: Path) ->
     listed = read_source(str(data), files=False)
     report = assess_scores(scores, EvaluationSet(listed), tmp_path / "report")
     assert report.counts.without_patient == 4
-    assert "4 images of no known patient" in (tmp_path / "report" / "model-card.md").read_text()
+    assert "4 images without a known patient" in (tmp_path / "report" / "model-card.md").read_text()

@@ -75,7 +75,7 @@ def test_every_format_holds_the_same_rows(tmp_path: Path, suffix: str) -> None:
         "view": "MLO",
         "patient_id": "0007",
         "study_id": "1.2.3",
-        "warnings": "black and white were exchanged: corrected; polarity is uncertain",
+        "warnings": "grey levels were inverted: corrected; polarity is uncertain",
         "error": None,
     }
     assert (rows[1]["probability"], rows[1]["decision"]) == (0.75, "tumor")
@@ -221,7 +221,7 @@ def test_an_examination_has_its_breasts_and_views(tmp_path: Path, suffix: str) -
                 "view": "MLO",
                 "probability": 0.123456,
                 "reason": "both classes are possible",
-                "warnings": "black and white were exchanged: corrected; polarity is uncertain",
+                "warnings": "grey levels were inverted: corrected; polarity is uncertain",
             },
             {"path": "flower.jpg", "laterality": None, "view": None, "probability": None}
             | {"reason": "does not look like a mammogram", "warnings": None},

@@ -78,12 +78,12 @@ FOREIGN = with_bundle(
     )
 )
 WAYS = {
-    "the epoch is chosen on validation": (with_bundle(ONE), "epoch with the least loss", "one, "),
+    "the epoch is chosen on validation": (with_bundle(ONE), "epoch with the lowest loss", "one, "),
     "the last epoch is kept": (with_bundle(OTHER), "last epoch; validation chose none", "one, "),
     "found at once": (with_bundle(AT_ONCE), "no epoch to choose", "no ensemble"),
     "two that differ": (
         with_bundle(ONE, OTHER),
-        "least loss on validation and those of the last epoch",
+        "lowest loss on validation and those of the last epoch",
         "mean of the logits of 2 networks (baseline_cnn and efficientnet_lite0)",
     ),
     "an older bundle": (with_bundle(), "not recorded", "not recorded"),
@@ -109,7 +109,7 @@ def test_what_ships_says_how_it_was_learnt() -> None:
     accurate, phantom = (reported(model_of(shipped(name))) for name in ("accurate", "phantom"))
     assert "no epoch to choose" in said(accurate, "CLAIM 2024", "26")
     assert "another network" in said(accurate, "CLAIM 2024", "24")
-    assert "least loss on validation" in said(phantom, "CLAIM 2024", "26")
+    assert "lowest loss on validation" in said(phantom, "CLAIM 2024", "26")
     for report in (accurate, phantom):
         assert "no ensemble" in said(report, "CLAIM 2024", "27")
 

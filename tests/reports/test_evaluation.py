@@ -75,7 +75,7 @@ def test_what_gets_no_decision_in_use_is_said_and_counted_as_wrong_once() -> Non
     assert report.images.not_admitted == (0, 1)
     text = Page(evaluation_page(report, {}, ())).all_words
     said = (
-        "Sensitivity, counting as wrong what gets no decision in use",
+        "Sensitivity, images without a decision counted as wrong",
         "all the same, but without a decision in use",
     )
     assert all(part in text for part in said)
@@ -110,17 +110,17 @@ HEADINGS = {
     "Intercept (ideal: 0)": ".calibration.in_the_large.",
     "Brier score: resolution": ".calibration.resolution",
     "Mean probability": ".mean_probability",
-    "Promised": ".promised",
-    "Kept, tumor": ".coverage.tumor.",
-    "Wrong among the certain": ".error.",
+    "Coverage promised": ".promised",
+    "Observed, tumor": ".coverage.tumor.",
+    "Errors among the certain": ".error.",
     "density C <dense> stands out: worse": "subgroups.1.",
     "Difference from others": ".difference.",
     "Adjusted p": ".adjusted",
-    "Hottest place in a box": ".hit_rate.",
+    "Peak of the map in a box": ".hit_rate.",
     "By chance": ".chance_rate",
-    "Drop of AUC": ".drop.",
+    "Drop in AUC": ".drop.",
     "AUC of age": "with_age.",
-    "Both less the picture, paired": ".difference.",
+    "Both minus the picture, paired": ".difference.",
     "Probability of a tumor": ".probability",
 }
 """What stands above or beside a number, and what its place in the JSON must hold."""
@@ -188,7 +188,7 @@ def test_what_is_wrong_comes_first(folder: Path) -> None:
     found = [
         words.index(part)
         for part in (
-            "2 patients judged here, and in the training split",
+            "2 patients evaluated here are in the training split",
             "synthetic mammograms",
             "1 image without an answer",
             "17 images unlike",
@@ -225,7 +225,7 @@ def test_what_is_missing_is_said_in_a_line(folder: Path) -> None:
         "Only one class is present",
         "No age and no other metadata",
         "No curves: only one class",
-        "Not judged: only one class",
+        "Not assessed: only one class",
         "No conformal thresholds",
         "No metadata in this data set",
         "No boxes in this data set",
@@ -315,7 +315,7 @@ def test_a_validation_split_is_never_called_independent(tmp_path: Path) -> None:
     made = full()
     write_report(made.model_copy(update={"split": Split.VALID}), tmp_path)
     words = Page((tmp_path / "report.html").read_text("utf-8")).all_words
-    assert "The validation split is judged" in words
+    assert "The validation split is evaluated" in words
     assert "chosen on this very split" in words
     assert "never on these images" not in words
 

@@ -346,9 +346,9 @@ def test_what_is_not_known_is_said() -> None:
         "not named, all",
     ):
         assert words in card
-    assert "None could be judged" in section(bare(), "Subgroups that stand out")
+    assert "None could be assessed" in section(bare(), "Subgroups that stand out")
     assert "Not tried" in section(bare(), "Robustness")
-    assert "Not judged" in section(bare(), "Where it looked")
+    assert "Not assessed" in section(bare(), "Where it looked")
     assert not re.search(r"\bnan\b|\bnull\b|\bNone\b(?! could)", card)
     assert "None stands out" in section(
         full().model_copy(update={"subgroups": full().subgroups[2:]}), "Subgroups that stand out"
@@ -357,9 +357,9 @@ def test_what_is_not_known_is_said() -> None:
 
 def test_warnings_stand_before_the_first_section() -> None:
     start = model_card(full()).split("\n## ")[0]
-    assert "**Error**: 2 patients judged here" in start
+    assert "**Error**: 2 patients evaluated here" in start
     assert "**Error**: The model learnt from drawn" in start
     assert "**Note**: 1,234 images without a label" in start
     train = model_card(bare().model_copy(update={"split": Split.TRAIN})).split("\n## ")[0]
-    assert "The training split is judged" in train
+    assert "The training split is evaluated" in train
     assert "**Error**" not in model_card(bare())

@@ -158,11 +158,11 @@ def test_an_array_that_is_no_picture_is_a_failure(predictor: Predictor, array: N
 def test_what_was_mended_and_what_is_doubtful_is_said(run: Run, trained: Predictor) -> None:
     inverted = next(m.path for m in run.manifest if m.metadata["inverted"] == "1")
     (answer,) = trained.predict([inverted])
-    assert "black and white were exchanged: corrected" in answer.warnings
+    assert "grey levels were inverted: corrected" in answer.warnings
     upright = next(m.path for m in run.manifest if m.metadata["inverted"] == "0")
     pixels = np.asarray(Image.open(upright))
     fine, mended = trained.predict([pixels, 255 - pixels])
-    assert "black and white were exchanged: corrected" not in fine.warnings
+    assert "grey levels were inverted: corrected" not in fine.warnings
     assert mended.probability == pytest.approx(fine.probability, abs=1e-3)
 
 

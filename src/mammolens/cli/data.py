@@ -63,9 +63,9 @@ def manifest(
     data: Data,
     out: Annotated[Path, typer.Argument(help="CSV to write.", metavar="OUT.csv")],
     splits: Annotated[
-        SplitBy, typer.Option(help="Its own; new ones by patient; or its own test, and valid from train.")
+        SplitBy, typer.Option(help="As shipped; new ones by patient; or as shipped, with valid split off train.")
     ] = SplitBy.SHIPPED,
-    fractions: Annotated[tuple[float, float, float], typer.Option(help="Shares of train, valid and test.")] = (
+    fractions: Annotated[tuple[float, float, float], typer.Option(help="Fractions in train, valid and test.")] = (
         0.7,
         0.15,
         0.15,
@@ -147,7 +147,7 @@ def preview(
     images: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of images.")] = 0,
 ) -> None:
-    """Draw a contact sheet: each image as stored, and as the network will see it."""
+    """Draw a contact sheet: each image as stored, and as the network sees it."""
     from mammolens.data.sources import read_source
     from mammolens.model.recipe import read_recipe
     from mammolens.reports.figures import SUFFIXES, save_figure

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Also = Annotated[
     list[str] | None,
-    typer.Option(help="Data set whose training images are learnt from as well, and never judged. Repeat for more."),
+    typer.Option(help="Data set to train on as well, and never to evaluate on. Repeat for more."),
 ]
 
 
@@ -100,12 +100,12 @@ def crossvalidate(
     folds: Annotated[int, typer.Option(min=2, help="Of patients.")] = 5,
     also: Also = None,
     with_: Annotated[
-        list[Path] | None, typer.Option("--with", help="Another cross-validation: judge the mean of both.")
+        list[Path] | None, typer.Option("--with", help="Another cross-validation: evaluate the mean of both.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder.  [default: runs/NAME-folds]")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a recipe once a fold of patients; judge each by the network that lacks them."""
+    """Train a recipe once per fold of patients; evaluate each fold with the network that has not seen it."""
     from mammolens.model.recipe import read_recipe
     from mammolens.reports.terminal import folds_table
 
@@ -129,7 +129,7 @@ def crossvalidate(
             command=command_line(),
             progress=not quiet,
         )
-    screen.print(folds_table(report.roc_auc, report.folds))
+    screen.print(folds_table(report.roc_auc, report.folds, screen.width))
     screen.print(
         f"{report.images} images of {report.patients} patients, {report.tumors} with a tumor. "
         f"Report and scores are in {folder}",
@@ -146,12 +146,12 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="CSV of path and probability: any other system's scores.")
     ] = None,
-    robustness: Annotated[int, typer.Option(min=0, help="Images that mild changes are tried on.")] = 0,
-    pictures: Annotated[bool, typer.Option(help="Show the most confident mistakes, or only name them.")] = True,
+    robustness: Annotated[int, typer.Option(min=0, help="Number of images to try mild changes on.")] = 0,
+    pictures: Annotated[bool, typer.Option(help="Show the most confident errors, or only name them.")] = True,
     out: Annotated[Path | None, typer.Option(help="Folder for the report.  [default: RUN/evaluation/...]")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Judge a model, or any system's scores: report.html, report.json, model-card.md.
+    """Evaluate a model, or any system's scores: report.html, report.json, model-card.md.
 
     Exit code 1 if images were left out.
     """
@@ -159,7 +159,7 @@ def evaluate(
     from mammolens.judging.judge import EvaluationSet
     from mammolens.model.bundle import find_bundle
     from mammolens.records import Split
-    from mammolens.reports.terminal import decisions_table, measures_table, report_warnings
+    from mammolens.reports.terminal import decisions_tables, measures_table, report_warnings
     from mammolens.serving.assessment import assess, assess_scores
     from mammolens.serving.predictor import Predictor
 
@@ -185,7 +185,7 @@ def evaluate(
         report = assess(predictor, evaluated, folder, robustness=robustness, pictures=pictures, progress=not quiet)
     else:
         report = assess_scores(predictions, evaluated, folder)
-    screen.print(measures_table(report), decisions_table(report))
+    screen.print(measures_table(report, screen.width), *decisions_tables(report, screen.width))
     for warning in report_warnings(report):
         warn(warning)
     screen.print(f"Report: {folder / 'report.html'}", markup=False)
@@ -206,7 +206,7 @@ def compare(
     comparison = compare_reports(first, second)
     if out is not None:
         write_text(out, comparison.model_dump_json(indent=2) + "\n")
-    screen.print(comparison_table(comparison))
+    screen.print(comparison_table(comparison, screen.width))
 
 
 def export(
@@ -216,12 +216,12 @@ def export(
         list[Path] | None, typer.Option("--with", help="Another run, to answer with the mean of both.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="To calibrate on: its validation split.  [default: the run's own]")
+        str | None, typer.Option(help="Data set whose validation split calibrates the model.  [default: the run's own]")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Whose preprocessing a .h5 or .keras file expects.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe whose preprocessing a .h5 or .keras file expects.")] = None,
     set_: Changes = None,
     name: Annotated[str | None, typer.Option(help="What to call the model.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Of its weights.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Weights as 16-bit floats.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -263,7 +263,7 @@ def demo(
     out: Annotated[Path, typer.Argument(help="Folder to make.", metavar="OUT")] = Path("demo"),
     patients: Annotated[int, typer.Option(min=20, help="Synthetic patients.")] = 250,
 ) -> None:
-    """Run the whole line on synthetic patients: phantom, train, evaluate, predict."""
+    """Run everything on synthetic patients: phantom, train, evaluate, predict."""
     from mammolens.data.sources import read_source
     from mammolens.records import Split
 
@@ -281,7 +281,7 @@ def demo(
     screen.print(
         f"\nLook at: {data} (the images), {run}/figures (how it learnt),\n"
         f"         {run}/evaluation/test (how good it is), {run}/breast.h5 (the network)\n"
-        "These patients are drawn, not real: the figures show that the line works, nothing else.\n"
+        "These patients are drawn, not real: the figures show that everything works, nothing else.\n"
         "Next:    mammolens train YOUR_FOLDER    (train/0, train/1, valid/0, ... or a CSV)"
     )
 

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from mammolens.data.manifest import Manifest
 
 Data = Annotated[str, typer.Argument(help="Folder of class folders, CSV, or phantom:PATIENTS.", metavar="DATA")]
-Positive = Annotated[str | None, typer.Option(help="Class that means tumor, where classes are not 0 and 1.")]
+Positive = Annotated[str | None, typer.Option(help="Class that means tumor, if classes are not 0 and 1.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a recipe field: key=value. Repeat for more.")]
 RecipeName = Annotated[str, typer.Option(help="Recipe that ships, or a TOML file.")]
 MODELS = "Run, bundle, or a model that ships."
 Model = Annotated[str | None, typer.Option(help=f"{MODELS}  [default: accurate]")]
-Point = Annotated[str | None, typer.Option(help="Operating point: balanced, sensitivity-90 or specificity-90.")]
+Point = Annotated[
+    str | None, typer.Option(help="Operating point (threshold): balanced, sensitivity-90 or specificity-90.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
 
 

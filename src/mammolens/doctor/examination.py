@@ -155,10 +155,10 @@ def _count_table(column: str, groups: dict[str, list[Mammogram]]) -> Table:
     rows = []
     for value, group in sorted(groups.items()):
         labels = [m.label for m in group if m.label is not None]
-        share = numerals.percent(sum(labels) / len(labels)) if labels else "-"
+        prevalence = numerals.percent(sum(labels) / len(labels)) if labels else "-"
         patients = len({m.patient_key for m in group})
-        rows.append((value, str(len(group)), str(patients), str(sum(labels)), share))
-    columns = (column, "images", "patients", "tumor", "share of tumor")
+        rows.append((value, str(len(group)), str(patients), str(sum(labels)), prevalence))
+    columns = (column, "images", "patients", "tumor", "prevalence")
     return Table(title=f"Classes by {column}", columns=columns, rows=tuple(rows))
 
 

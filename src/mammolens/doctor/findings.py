@@ -24,6 +24,14 @@ class Severity(StrEnum):
     NOTE = "note"
 
 
+MEANINGS = {
+    Severity.ERROR: "figures computed on these data are wrong",
+    Severity.WARNING: "they may be wrong",
+    Severity.NOTE: "good to know",
+}
+"""What each severity says, as people read it."""
+
+
 class Finding(BaseModel):
     """One thing that is wrong with a data set.
 

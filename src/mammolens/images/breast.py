@@ -39,7 +39,7 @@ _OPENING = 1 / 64  # markers and lines thinner than this share of the side are n
 
 @dataclass(frozen=True)
 class Polarity:
-    """Whether black and white are exchanged.
+    """Whether grey levels are inverted.
 
     Attributes:
         inverted: True where the background is white.
@@ -83,7 +83,7 @@ class Anatomy:
 
     Attributes:
         small: its thumbnail, as it is.
-        polarity: whether black and white are exchanged.
+        polarity: whether grey levels are inverted.
     """
 
     small: Pixels

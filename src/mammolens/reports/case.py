@@ -115,12 +115,12 @@ def probability(value: float | None) -> str:
 
 
 def share(value: float) -> str:
-    """Return a share in percent, with as many digits as it needs: 21 %, 19.7 %, 0.02 %."""
+    """Return a fraction in percent, with as many digits as it needs: 21 %, 19.7 %, 0.02 %."""
     return f"{numerals.percent(value, unit='').removesuffix('.0')} %"
 
 
 def interval(estimate: Estimate) -> str:
-    """Return a share with its 95 % interval, or that it was not measured."""
+    """Return a percentage with its 95 % interval, or that it was not measured."""
     if math.isnan(estimate.value):
         return "not measured"
     ends = (numerals.percent(end, unit="") for end in (estimate.low, estimate.high))
@@ -164,8 +164,8 @@ def table_row(case: Case) -> dict[str, str]:
     return {
         "Picture": case.name,
         "Probability of a tumor": probability(case.answer.probability),
-        "Class": class_name(case).lower(),
         "Uncertainty": uncertainty(case),
+        "Class": class_name(case).lower(),
         "Side": case.laterality or "",
         "View": case.view or "",
         "Remarks": case.answer.error or " ".join(warnings(case)),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image as Pillow
 
-from mammolens.doctor.findings import Diagnosis, Finding, Severity, Table
+from mammolens.doctor.findings import MEANINGS, Diagnosis, Finding, Severity, Table
 from mammolens.files import write_text
 from mammolens.images.breast import thumbnail
 from mammolens.images.reading import read_or_reason
@@ -71,6 +71,7 @@ def _page(diagnosis: Diagnosis) -> str:
         root=max(shared, key=lambda one: len(one.parts), default=Path()),
         numeric=_numeric,
         severities=list(Severity),
+        meanings=MEANINGS,
         names=NAMES,
         ticks=_TICKS,
         along=_along,

@@ -11,7 +11,7 @@ from mammolens.model.bundle import Learnt
 from mammolens.model.decisions import FIXED
 from mammolens.records import Level
 from mammolens.reports.figures import draw, inline, save_figure
-from mammolens.reports.pages import TERMS, Cited, data, template
+from mammolens.reports.pages import TERMS, Cited, data, measure, template
 
 CHECKLISTS = data("checklists.toml")
 """TRIPOD+AI and CLAIM, item by item: where a report answers, and what a person must write."""
@@ -67,18 +67,6 @@ def model_card(report: Report) -> str:
         sources=CHECKLISTS["source"],
         makers=CHECKLISTS["left"]["makers"],
     )
-
-
-def measure(key: str) -> tuple[str, str]:
-    """Return what to call a measure and the form of its number, also of one without a term."""
-    if key in TERMS["measures"]:
-        name, form = TERMS["measures"][key]
-        return name, form
-    fixed, _, rest = key.partition("_at_")
-    target, _, other = rest.partition("_")
-    if fixed in ("sensitivity", "specificity") and target.isdigit() and other:
-        return f"{fixed.capitalize()} at {target} % {other}", "percent"
-    return key.replace("_", " ").capitalize(), "three"
 
 
 def measured(path: str, keys: Iterable[str]) -> list[Field]:

@@ -182,7 +182,7 @@ def precision_recall_figure(curves: Mapping[str, Points], prevalence: Mapping[st
 
 def reliability_figure(expected: Sequence[float], observed: Sequence[Estimate], caption: str) -> Figure:
     """Draw how often a tumor was there over how often the mean probability of a bin says so."""
-    figure, axes = _square(caption, "mean probability", "share with a tumor")
+    figure, axes = _square(caption, "mean probability", "observed frequency of tumors")
     bins = [(x, one) for x, one in zip(expected, observed, strict=True) if _is_known(one)]
     reach = 1.05 * max((edge for x, one in bins for edge in (x, one.high)), default=1.0)
     axes.set(xlim=(-0.02 * reach, reach), ylim=(-0.02 * reach, reach))
@@ -201,7 +201,7 @@ def risk_coverage_figure(curves: Mapping[str, Points], caption: str) -> Figure:
         curves: at most three: coverage, rising, and error, by what to call each.
         caption: what stands above.
     """
-    figure, axes = _plain(caption, "share that gets an answer", "share of answers that are wrong")
+    figure, axes = _plain(caption, "coverage (fraction answered)", "risk (fraction wrong)")
     top = max((value for _, y in curves.values() for value in y), default=0.0) or 1.0
     axes.set(xlim=(0, 1), ylim=(-0.01 * top, 1.4 * top))
     for place, (name, (x, y)) in enumerate(curves.items()):

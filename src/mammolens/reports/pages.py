@@ -105,6 +105,18 @@ def source(picture: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
+def measure(key: str) -> tuple[str, str]:
+    """Return what to call a measure and the form of its number, also of one without a term."""
+    if key in TERMS["measures"]:
+        name, form = TERMS["measures"][key]
+        return name, form
+    fixed, _, rest = key.partition("_at_")
+    target, _, other = rest.partition("_")
+    if fixed in ("sensitivity", "specificity") and target.isdigit() and other:
+        return f"{fixed.capitalize()} at {target} % {other}", "percent"
+    return key.replace("_", " ").capitalize(), "three"
+
+
 def data(name: str) -> dict[str, Any]:
     """Return what a TOML file beside this module holds."""
     return tomllib.loads(resources.files("mammolens.reports").joinpath(name).read_text("utf-8"))
@@ -118,6 +130,9 @@ def template(name: str, **known: object) -> Template:
 TERMS = data("terms.toml")
 """What things are called: measures, operating points, views, reasons."""
 
+GLOSSARY: dict[str, str] = data("glossary.toml")
+"""Terms that every page explains at its end."""
+
 _HTML = Environment(
     loader=PackageLoader("mammolens.reports"),
     autoescape=True,
@@ -128,5 +143,5 @@ _HTML = Environment(
 )
 _HTML.filters |= {"cite": cite, "counted": counted, "plural": plural, "source": source}
 _HTML.filters |= {"figure": numerals.figure, "bounds": numerals.interval}
-_HTML.globals["terms"] = TERMS
+_HTML.globals |= {"terms": TERMS, "glossary": GLOSSARY}
 _MARKDOWN = _HTML.overlay(autoescape=False)

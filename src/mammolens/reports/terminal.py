@@ -9,23 +9,28 @@ from rich.table import Table
 from mammolens import numerals
 from mammolens.data.manifest import Manifest
 from mammolens.data.splits import leakage
-from mammolens.doctor.findings import Diagnosis, Severity
+from mammolens.doctor.findings import MEANINGS, Diagnosis, Severity
 from mammolens.judging.comparison import Comparison
 from mammolens.judging.schema import Report
 from mammolens.measures.intervals import Estimate
 from mammolens.records import Level, Split
+from mammolens.reports.pages import FORMS, counted, measure
+
+_ROOMY = 100  # columns of the screen from which an interval stands beside its figure, not below it
 
 _WEAKER = {
     "patients_also_in_training": "of these patients are in the training split of this data set, too: figures are too "
     "good where the model learnt from it",
     "without_answer": "images got no answer and are left out",
     "without_label": "images have no label and are left out",
-    "without_patient": "images are of no known patient, each taken for another one: intervals are too narrow where a "
-    "patient has several",
-    "not_like_training": "images do not look like what was learnt from: they are judged all the same, but predict "
-    "gives them no decision",
+    "without_patient": "images have no known patient, each counted as a patient of its own: intervals are too narrow "
+    "where a patient has several",
+    "not_like_training": "images are unlike those that the model learnt from: evaluated all the same, but without a "
+    "decision in use",
 }
 """What is said of each of `Counts` that is not 0."""
+
+_DECIDED, _WORTH = ("sensitivity", "specificity"), ("precision", "accuracy")
 
 
 def splits_table(manifest: Manifest, title: str) -> Table:
@@ -57,79 +62,96 @@ def leakage_warnings(manifest: Manifest) -> list[str]:
 
 
 def findings_table(diagnosis: Diagnosis) -> Table:
-    """Show each finding of the doctor with what to do about it, worst first."""
+    """Show what the first screen of the doctor's report says, with what to do about each finding."""
     colours = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "blue"}
-    counts = f"{diagnosis.images} images, {diagnosis.patients} patients, {diagnosis.tumors} tumors"
-    table = Table("", "finding", "what to do", title=f"{diagnosis.data}: {counts}", show_lines=True)
+    counts = [
+        counted(diagnosis.images, "image"),
+        counted(diagnosis.patients, "patient") if diagnosis.patients else "patients unknown",
+        counted(diagnosis.tumors, "tumor"),
+    ]
+    found = [counted(len(some), severity) for severity in Severity if (some := diagnosis.of(severity))]
+    table = Table(
+        *("severity", "finding and what to do"),
+        title=f"{escape(diagnosis.data)}: {' · '.join(counts)}\n{' · '.join(found) or 'No findings'}",
+        caption=". ".join(f"{severity.capitalize()}: {meaning}" for severity, meaning in MEANINGS.items()),
+    )
+    table.add_column("images", justify="right")
     for finding in diagnosis.findings:
         severity = f"[{colours[finding.severity]}]{finding.severity}[/]"
-        table.add_row(severity, escape(finding.title), escape(finding.mend))
+        said = f"{escape(finding.title)}\n[dim]{escape(finding.mend)}[/]"
+        table.add_row(severity, said, f"{len(finding.files):,}" if finding.files else "–")
     return table
 
 
-def measures_table(report: Report) -> Table:
-    """Show discrimination with intervals, by image, breast and patient."""
+def measures_table(report: Report, width: int) -> Table:
+    """Show discrimination with intervals, by image, breast and patient, on a screen of `width` columns."""
     counts = report.counts
     table = Table(
         "measure",
         *(f"by {level}" for level in report.levels),
         title=f"{report.split or 'all images'}: {counts.images} images of {counts.patients} "
         f"patients, {counts.tumors} with tumor",
-        caption="95 % intervals by patient",
+        caption="95 % confidence intervals by patient",
     )
-    for name in report.images.discrimination:
-        figures = (level.discrimination[name] for level in report.levels.values())
-        table.add_row(name.replace("_", " "), *map(show, figures))
+    for key in report.images.discrimination:
+        name, form = measure(key)
+        table.add_row(name, *(show(one.discrimination[key], width, form) for one in report.levels.values()))
     return table
 
 
-def decisions_table(report: Report) -> Table:
-    """Show what each operating point decides, by image."""
-    names = ("sensitivity", "specificity", "precision", "accuracy")
-    table = Table("operating point", "threshold", *names, title="Decisions by image")
-    for name, decision in report.images.decisions.items():
+def decisions_tables(report: Report, width: int) -> tuple[Table, Table]:
+    """Show what each operating point decides by image, and how often that is right at the prevalence here."""
+    points = report.images.decisions
+    decided = Table("operating point", "threshold", "sensitivity", "specificity", title="Decisions by image")
+    worth = Table(
+        *("operating point", "positive predictive value", "accuracy"),
+        title="Predictive value and accuracy by image, at a prevalence of "
+        + numerals.percent(report.counts.tumors / report.counts.images),
+    )
+    for name, decision in points.items():
         chosen = f"{name} (default)" if name == report.default_point else name
-        figures = (show(decision.measures[measure]) for measure in names)
-        table.add_row(chosen, numerals.probability(decision.threshold), *figures)
-    table.add_section()
-    majority = f"{report.images.majority_accuracy:.3f}"
-    table.add_row("always the commoner class", "", "", "", "", majority)
-    return table
+        figures = {key: show(decision.measures[key], width, "percent") for key in _DECIDED + _WORTH}
+        decided.add_row(chosen, numerals.probability(decision.threshold), *(figures[key] for key in _DECIDED))
+        worth.add_row(chosen, *(figures[key] for key in _WORTH))
+    worth.add_section()
+    worth.add_row("always the commoner class", "", numerals.percent(report.images.majority_accuracy))
+    return decided, worth
 
 
-def comparison_table(comparison: Comparison) -> Table:
+def comparison_table(comparison: Comparison, width: int) -> Table:
     """Show two AUCs and their difference, by image, breast and patient."""
     first, second = comparison.reports
     table = Table("AUC", *map(str, comparison.levels), title=escape(f"{second} against {first}"))
+    levels = comparison.levels.values()
     rows = {
-        "subjects": [f"{one.subjects}" for one in comparison.levels.values()],
-        "first": [show(one.first) for one in comparison.levels.values()],
-        "second": [show(one.second) for one in comparison.levels.values()],
-        "difference, by patient": [show(one.difference) for one in comparison.levels.values()],
-        "difference, DeLong": [show(one.delong) for one in comparison.levels.values()],
-        "p, DeLong": [numerals.p_value(one.p_value) for one in comparison.levels.values()],
+        "subjects": [f"{one.subjects}" for one in levels],
+        "first": [show(one.first, width) for one in levels],
+        "second": [show(one.second, width) for one in levels],
+        "difference, by patient": [show(one.difference, width) for one in levels],
+        "difference, DeLong": [show(one.delong, width) for one in levels],
+        "p, DeLong": [numerals.p_value(one.p_value) for one in levels],
     }
     for name, cells in rows.items():
         table.add_row(name, *cells)
     return table
 
 
-def folds_table(means: Mapping[Level, Estimate], folds: Mapping[Level, Sequence[Estimate]]) -> Table:
+def folds_table(means: Mapping[Level, Estimate], folds: Mapping[Level, Sequence[Estimate]], width: int) -> Table:
     """Show the AUC of each fold and their mean, by image, breast and patient."""
-    table = Table("fold", *(f"AUC by {level}" for level in means), title="95 % intervals by patient")
+    table = Table("fold", *(f"AUC by {level}" for level in means), title="95 % confidence intervals by patient")
     for number, row in enumerate(zip(*(folds[level] for level in means), strict=True), start=1):
-        table.add_row(str(number), *map(show, row))
+        table.add_row(str(number), *(show(one, width) for one in row))
     table.add_section()
-    table.add_row("mean", *map(show, means.values()))
+    table.add_row("mean", *(show(one, width) for one in means.values()))
     return table
 
 
-def show(figure: Estimate) -> str:
-    """Return an estimate as text, such as ``0.652 (0.611 to 0.690)``."""
+def show(figure: Estimate, width: int, form: str = "three") -> str:
+    """Return an estimate as text, such as ``0.652 (0.611 to 0.690)``: on two lines where the screen is narrow."""
     if math.isnan(figure.value):
         return numerals.NOT_DEFINED
-    value, low, high = map(numerals.figure, (figure.value, figure.low, figure.high))
-    return f"{value} {numerals.interval(low, high)}"
+    low, high = map(FORMS["hundredths" if form == "percent" else form], (figure.low, figure.high))
+    return f"{FORMS[form](figure.value)}{' ' if width >= _ROOMY else chr(10)}{numerals.interval(low, high)}"
 
 
 def report_warnings(report: Report) -> list[str]:

@@ -92,7 +92,7 @@ def _noisy(pixels: Pixels) -> Pixels:
 def _marked(pixels: Pixels) -> Pixels:
     """Lay letters on the corner away from the chest wall, where less of the breast is; not on it.
 
-    They have the picture's brightest level, or the darkest where black and white are exchanged.
+    They have the picture's brightest level, or the darkest where grey levels are inverted.
     """
     seen = anatomy(pixels)
     breast = seen.breast
