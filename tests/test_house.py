@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from mammolens.cli import app
 from mammolens.model.recipe import Augment, Recipe
+from mammolens.reports.pages import GLOSSARY
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "mammolens"
@@ -61,12 +62,12 @@ def test_the_tree_on_the_map_is_the_tree() -> None:
     assert all(len(ast.parse(path.read_text(encoding="utf-8")).body) == 1 for path in bare), "more than a docstring"
 
 
-def test_every_verb_and_option_in_the_readme_exists() -> None:
+def test_every_verb_and_option_in_readme_and_guide_exists() -> None:
     command = get_command(app)
     verbs = command.commands  # type: ignore[attr-defined]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^\$ mammolens (\w+)(.*)$", readme, flags=re.MULTILINE)
-    assert {verb for verb, _ in shown} == set(verbs), "the README shows each verb, and no other"
+    pages = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md"))
+    shown = re.findall(r"^(?:\$|\.venv/bin/|\$ \.venv/bin/) ?mammolens (\w+)(.*)$", pages, flags=re.MULTILINE)
+    assert {verb for verb, _ in shown} == set(verbs), "README and guide show each verb, and no other"
     for verb, rest in shown:
         options = {option for parameter in verbs[verb].params for option in parameter.opts}
         used = set(re.findall(r"--[a-z-]+", rest))
@@ -77,6 +78,24 @@ def test_every_recipe_field_is_explained() -> None:
     for model in (Recipe, Augment):
         for field in model.model_fields:
             assert f"{field}:" in str(model.__doc__), f"{model.__name__}.{field}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for link, place in re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+            target = page.parent / link if link else page
+            assert target.exists(), f"{page.name}: {link}"
+            if place:
+                titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+                places = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+                assert place in places, f"{page.name}: {link}#{place}"
+
+
+def test_the_glossary_is_that_of_the_reports() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    written = re.findall(r"^- \*\*(.+?)\.\*\* (.*)$", page, flags=re.MULTILINE)
+    assert dict(written) == GLOSSARY
+    assert len(written) == 10
 
 
 def test_the_evidence_cites_what_its_reports_say() -> None:
