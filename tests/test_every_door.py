@@ -159,6 +159,7 @@ def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], p
     """Looked at once, at the default point, and decided anew, as the page does."""
     pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
     from mammolens.app.cases import answered, case_report, decided  # noqa: PLC0415
+    from mammolens.app.viewer import caption  # noqa: PLC0415
 
     predictor = Predictor.load(folder)
     record = predictor.bundle.record
@@ -168,7 +169,7 @@ def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], p
         said = by_hand(Level.IMAGE, point, GREYS.get(path.name), sets=bool(record.conformal))
         assert (case.answer.decision, case.answer.uncertain, case.answer.reason) == said
         decision, uncertain, reason = said
-        row, above = table_row(case), unescape(blocks.caption(case, mirrored=False, chosen=True))
+        row, above = table_row(case), " ".join(caption(case, mirrored=False))
         assert row["Class"] == (decision or "no decision")
         assert row["Uncertainty"] == ": ".join(filter(None, ["uncertain" * bool(decision), reason])) * (uncertain)
         for text in (unescape(blocks.verdict(case)), unescape(case_report(case, record))):

@@ -160,7 +160,7 @@ def _pane(case: Case, number: int, key: str, shelf: Shelf, in_a_row: int) -> dic
         whole = b""  # the overview is
     return {
         "number": number,
-        "caption": [" ".join(case.place or ()), *_caption(case, mirrored=mirrored)],
+        "caption": [" ".join(case.place or ()), *caption(case, mirrored=mirrored)],
         "told": f"{subject(case)}. {class_name(case)}.",
         "width": width,
         "height": height,
@@ -174,11 +174,12 @@ def _pane(case: Case, number: int, key: str, shelf: Shelf, in_a_row: int) -> dic
     }
 
 
-def _caption(case: Case, *, mirrored: bool) -> tuple[str, str]:
+def caption(case: Case, *, mirrored: bool) -> tuple[str, str]:
+    """Return what stands above a picture: its answer, uncertainty first, and its name."""
     notes = (
         probability(case.answer.probability),
-        class_name(case).lower(),
         uncertainty(case),
+        class_name(case).lower(),
         "mirrored" if mirrored else "",
         UPRIGHT if case.inverted else "",
     )
