@@ -31,6 +31,11 @@ class Laterality(StrEnum):
     LEFT = "L"
     RIGHT = "R"
 
+    @property
+    def word(self) -> str:
+        """The side in a word: left or right."""
+        return self.name.lower()
+
 
 class View(StrEnum):
     """The projection, in DICOM's view codes (PS3.16 CID 4014 short names)."""

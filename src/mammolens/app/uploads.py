@@ -117,7 +117,7 @@ EXAMPLES = (
     Example("A mass, left breast, CC and MLO", 114, (Laterality.LEFT,)),
     Example("Microcalcifications, left breast, CC and MLO", 46, (Laterality.LEFT,)),
     Example("No lesion, right breast, CC and MLO", 8, (Laterality.RIGHT,)),
-    Example("Black and white exchanged, a mass", 42, (Laterality.LEFT,), inverted=True),
+    Example("Inverted grey levels, a mass", 42, (Laterality.LEFT,), inverted=True),
     Example("Four views, a mass on the right", 54, (Laterality.RIGHT, Laterality.LEFT)),
 )
 

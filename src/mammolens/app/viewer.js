@@ -23,7 +23,7 @@ const CONTROLS = `
     <button data-do="drag" aria-pressed="false" title="Drag sets contrast, not place (w)">Drag: contrast</button>
     <label>Contrast <select aria-label="Contrast window"></select></label>
     <output aria-label="Window, % of the picture's range" aria-live="off"></output>
-    <button data-do="invert" aria-pressed="false" title="Exchange black and white (i)">Invert</button>
+    <button data-do="invert" aria-pressed="false" title="Invert grey levels (i)">Invert</button>
     <button data-do="heat" aria-pressed="true" title="Where the network looked (h)">Heatmap</button>
     <label class="heat">Opacity
       <input type="range" min="5" max="100" step="5" value="50" aria-label="Heatmap opacity, %"></label>

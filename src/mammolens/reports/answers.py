@@ -41,8 +41,7 @@ OF_VIEW = ("path", "laterality", "view", "probability", "reason", "warnings")
 """What that says of each picture."""
 
 _OF_BREAST = ("probability", "decision", "uncertain")
-_SIDES = {"left": Laterality.LEFT, "right": Laterality.RIGHT}
-BREASTS = (*(f"{side}_{name}" for side in _SIDES for name in _OF_BREAST), "difference")
+BREASTS = (*(f"{side.word}_{name}" for side in Laterality for name in _OF_BREAST), "difference")
 """Further columns of examinations: both breasts' answers, and the left probability less the right one."""
 
 _NUMBERS = ("probability", "threshold", "probability_with_age", "left_probability", "right_probability", "difference")
@@ -132,7 +131,7 @@ def _cell(answer: Prediction, name: str) -> Any:  # noqa: ANN401 - whatever a ce
         return [row_of(view, OF_VIEW) for view in answer.views]
     if name in BREASTS and name != "difference":
         side, _, field = name.partition("_")
-        breast = answer.breast(_SIDES[side])
+        breast = answer.breast(Laterality[side.upper()])
         return None if breast is None else _cell(breast, field)
     value = getattr(answer, name)
     if name == "warnings":

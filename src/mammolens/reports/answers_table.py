@@ -20,7 +20,6 @@ _PLACES = {
 }
 """Columns between an answer's name and its probability."""
 
-_SIDES = {Laterality.LEFT: "left", Laterality.RIGHT: "right"}
 _NUMBERS = ("left", "right", "L−R", "tumor")
 
 
@@ -77,7 +76,7 @@ def _places(answer: Prediction, level: ServedLevel) -> tuple[str, ...]:
     if level is ServedLevel.BREAST:
         views = (f"{view.view or '?'} {_percent(view.probability) or 'none'}" for view in answer.views)
         return answer.laterality or "", "\n".join(views)
-    breasts = [answer.breast(side) for side in _SIDES]
+    breasts = [answer.breast(side) for side in Laterality]
     difference = "" if answer.difference is None else numerals.points(answer.difference)
     return *("" if one is None else _percent(one.probability) for one in breasts), difference
 
@@ -90,7 +89,7 @@ def _said(answer: Prediction, *, with_age: bool) -> str:
     """Return a line each: decision, or why there is none; second answer; each breast's decision; warnings."""
     if answer.error is not None:
         return text_of(answer.error.removeprefix(f"{answer.path}: "))
-    breasts = [f"{_SIDES[one.laterality]}: {_decision(one)}" for one in answer.breasts if one.laterality]
+    breasts = [f"{one.laterality.word}: {_decision(one)}" for one in answer.breasts if one.laterality]
     second = f"with age, {answer.age} years: {_percent(answer.probability_with_age) or 'none'}"
     ages = [second] if with_age and answer.age is not None else []
     return text_of("\n".join([_decision(answer), *ages, *breasts, *answer.warnings]))
