@@ -15,6 +15,7 @@ BOTH, ANSWER = "score_and_peak", "answer"  # in networks whose answer rests on b
 _MEAN_AND_MAX = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 _SOFTER = 2.0  # attention, than the map it starts as
 _RARE = -3.0  # the logit of a lesion at a place, before anything is learnt
+_OF_PEAK = 0.25  # of the answer, where it rests on the pooled score and on the peak (docs/experiments.md, 39)
 
 
 def score_map_network(body: Network, pooling: str = "mean_max", dropout: float = 0.0) -> Network:
@@ -72,9 +73,9 @@ def _weighed(logits: Tensor, attention: Tensor) -> Tensor:
 
 
 def rest_on_both(network: Network, pixels: Iterable[Tensor]) -> None:
-    """Have the answer be the mean of the score pooled by attention and of the attention map's peak.
+    """Have the answer rest on the score pooled by attention, and by a quarter on the attention map's peak.
 
-    Both are brought to the mean and spread that the pooled score has over `pixels`, batches of
+    The peak is brought to the mean and spread that the pooled score has over `pixels`, batches of
     (images, height, width, 1); labels have no part in it. A network of another pooling stays as it is.
     """
     if not has_layer(network, ANSWER):
@@ -84,7 +85,7 @@ def rest_on_both(network: Network, pixels: Iterable[Tensor]) -> None:
         seen = np.concatenate([ops.convert_to_numpy(inner(batch, training=False)) for batch in pixels])
     (score, peak), (spread, of_peak) = seen.mean(axis=0), seen.std(axis=0)
     share = spread / of_peak if of_peak > 0 else 0.0
-    kernel, bias = [[0.5], [0.5 * share]], [0.5 * (score - share * peak)]
+    kernel, bias = [[1 - _OF_PEAK], [_OF_PEAK * share]], [_OF_PEAK * (score - share * peak)]
     network.get_layer(ANSWER).set_weights([np.array(kernel, np.float32), np.array(bias, np.float32)])
 
 
