@@ -10,6 +10,7 @@ NOT_DEFINED, NO_INTERVAL = "not defined", "no interval"
 
 _MOST = 4  # decimals of a percentage
 _LEAST_P = 0.001
+_RAREST, _COMMON = 10_000, 0.3  # of what is counted as one in so many
 
 
 def figure(value: float, digits: int = 3) -> str:
@@ -58,6 +59,23 @@ def whole_percent(share: float) -> str:
     if rounded in (0, 100) and 0 < share < 1:
         return "< 1 %" if rounded == 0 else "> 99 %"
     return f"{rounded} %"
+
+
+def one_in(share: float) -> str:
+    """Return a share as people count: 1 in 90, 3 in 10; two digits at most, the second of large counts 0 or 5.
+
+    Args:
+        share: in [0, 1].
+    """
+    if share < 1 / _RAREST:
+        return f"less than 1 in {_RAREST:,}"
+    if share >= _COMMON:
+        tenths = round(10 * share)
+        return f"{tenths} in 10" if tenths < 10 else "more than 9 in 10"  # noqa: PLR2004
+    count = 1 / share
+    unit = 10.0 ** (math.floor(math.log10(count)) - 1)
+    step = max(1.0, unit if count < 30 * unit else 5 * unit)
+    return f"1 in {round(count / step) * step:,.0f}"
 
 
 def points(difference: float) -> str:

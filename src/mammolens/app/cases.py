@@ -1,24 +1,25 @@
-"""`Case`s: pictures read and answered for, how views hang side by side, the report of one."""
+"""`Case`s: pictures read and answered for, their examinations, how views hang side by side, the report of one."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mammolens.app.viewer import UPRIGHT, levels_of, overview
+from mammolens.app.viewer import OF_FILE, UPRIGHT, levels_of, overview
 from mammolens.data.identity import exam_keys
 from mammolens.errors import ImageError, reason
 from mammolens.images.archives import Input, Named, image_in
 from mammolens.images.breast import LEAST_AREA, Breast, Pixels, anatomy
-from mammolens.images.image import Image
+from mammolens.images.image import Image, Window
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import Rules
 from mammolens.model.decisions import decided as decided_at
 from mammolens.records import Laterality, Prediction, ServedLevel, View
 from mammolens.reports.case import Case, case_page
+from mammolens.serving.exams import joined
 from mammolens.serving.overlay import caption, overlay
 from mammolens.serving.predictor import Predictor
 
@@ -28,7 +29,7 @@ _TISSUE = (2, 99.8)  # percentiles of pixels in the breast that are black and wh
 def answered(predictor: Predictor, source: Input) -> Case:
     """Read one picture, once, and answer for it. What goes wrong becomes the case's error."""
     try:
-        image = image_in(source, source.name)
+        image = image_in(source, source.name, windows=True)
         return _with_picture(next(predictor.answers([Named(source.name, image)])), image)
     except ImageError as error:
         told = reason(error)
@@ -44,12 +45,14 @@ def decided(case: Case, point: str, rules: Rules) -> Case:
 
 
 def whole(source: Input, *, inverted: bool) -> NDArray[np.uint16]:
-    """Return every pixel of a picture as levels 0 to 65535, upright.
+    """Return every pixel of a picture as levels 0 to 65535, upright; before any window, where there are some to choose.
 
     Raises:
         ImageError: it cannot be read any more.
     """
-    return levels_of(_upright(image_in(source, source.name).pixels, inverted=inverted))
+    image = image_in(source, source.name, windows=True)
+    pixels = image.unwindowed.pixels if image.unwindowed else image.pixels
+    return levels_of(_upright(pixels, inverted=inverted))
 
 
 def _upright(pixels: Pixels, *, inverted: bool) -> Pixels:
@@ -61,6 +64,7 @@ def _with_picture(answer: Prediction, image: Image) -> Case:
     breast, (height, width) = seen.breast, image.pixels.shape
     inverted = answer.admitted and seen.polarity.inverted
     small = _upright(overview(image.pixels), inverted=inverted)
+    before = _upright(overview(image.unwindowed.pixels), inverted=inverted) if image.unwindowed else None
     spacing = image.header.spacing if image.header else None
     return Case(
         answer=answer,
@@ -68,18 +72,59 @@ def _with_picture(answer: Prediction, image: Image) -> Case:
         shape=(height, width),
         inverted=inverted,
         spacing=spacing[1] if spacing else None,
-        windows=_windows(small, breast),
+        windows=_windows(image, small if before is None else before, breast, inverted=inverted),
+        unwindowed=None if before is None else levels_of(before),
         facts=f"{image.format}, {width} × {height} pixels, {image.bit_depth} bits",
         chest_wall_right=breast.chest_wall_right if breast.area >= LEAST_AREA else None,
     )
 
 
-def _windows(pixels: Pixels, breast: Breast) -> dict[str, tuple[float, float]]:
-    """Return what to show black and white, by the names of `PRESETS`."""
+def _windows(image: Image, pixels: Pixels, breast: Breast, *, inverted: bool) -> dict[str, Window]:
+    """Return the windows of upright pixels: those of `PRESETS`, then the file's own by their explanation."""
     mask = Pillow.fromarray(breast.or_everything().mask).resize(pixels.shape[::-1], Pillow.Resampling.NEAREST)
-    tissue = np.percentile(pixels[np.asarray(mask)], _TISSUE)
-    ends = {"file": (0, 1), "full": (pixels.min(), pixels.max()), "tissue": tissue}
-    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+    low, high = np.percentile(pixels[np.asarray(mask)], _TISSUE)
+    heeded, offered = Window(0, 1), {}
+    if image.unwindowed:
+        heeded, offered = image.unwindowed.heeded, {f"{OF_FILE}{k}": w for k, w in image.unwindowed.windows.items()}
+    of_file = {name: window.inverted() if inverted else window for name, window in {"file": heeded, **offered}.items()}
+    measured = {
+        "full": Window(float(pixels.min()), float(pixels.max())),
+        "tissue": Window(float(low), float(high)),
+    }
+    return of_file | measured
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """What is said of the pictures of one examination, as `predict --level breast` and `--level exam` say it.
+
+    Attributes:
+        answer: for the examination.
+        breasts: for each of its breasts, left first; pictures of unknown side are breasts of their own.
+        numbers: which cases are its pictures.
+    """
+
+    answer: Prediction
+    breasts: tuple[Prediction, ...]
+    numbers: tuple[int, ...]
+
+
+def examinations(cases: Sequence[Case], point: str, rules: Rules) -> list[Examination]:
+    """Return the examinations that pictures are of, in the order of their first; what was not read is of none."""
+    read = {id(case.answer): number for number, case in enumerate(cases) if case.answer.error is None}
+    answers = [cases[number].answer for number in read.values()]
+    breasts = sorted(joined(answers, ServedLevel.BREAST, point, rules), key=lambda one: one.laterality or "unknown")
+    found = []
+    for answer in joined(answers, ServedLevel.EXAM, point, rules):
+        mine = set(map(id, answer.views))
+        numbers = tuple(read[id(view)] for view in answer.views)
+        found.append(Examination(answer, tuple(one for one in breasts if id(one.views[0]) in mine), numbers))
+    return found
+
+
+def most_suspicious(cases: Sequence[Case], numbers: Iterable[int]) -> int:
+    """Return which of these cases has the highest probability of a tumor; the first where none has any."""
+    return max(numbers, key=lambda number: -1.0 if (p := cases[number].answer.probability) is None else p)
 
 
 def exam_of(case: Case, cases: Sequence[Case]) -> list[Case]:

@@ -6,31 +6,53 @@ Answers are kept in the session alone: two people at one page never see each oth
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
-from mammolens.app.cases import answered, case_report, decided, hung, whole
-from mammolens.app.uploads import EXAMPLES, MAX_FILE, MAX_IMAGES, Upload, admitted, as_inputs, drawn
+from mammolens.app.cases import (
+    Examination,
+    answered,
+    case_report,
+    decided,
+    examinations,
+    hung,
+    most_suspicious,
+    whole,
+)
+from mammolens.app.uploads import (
+    EXAMPLES,
+    MAX_FILE,
+    MAX_IMAGES,
+    Example,
+    Upload,
+    admitted,
+    as_inputs,
+    drawn,
+    thumbnail,
+)
+from mammolens.app.verdicts import lines_of, summary, verdicts
 from mammolens.app.viewer import Shelf, packed, viewer
 from mammolens.errors import ImageError, MammolensError
 from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.model.bundle import BundleRecord
-from mammolens.records import Level
+from mammolens.records import Level, Prediction
 from mammolens.reports.answers import write_answers
 from mammolens.reports.case import Case, blocks, entry, point_name, share, table_row
+from mammolens.reports.pages import source as address_of
 from mammolens.serving.overlay import caption
 from mammolens.serving.predictor import Predictor
 
 _PREVALENCES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5)
-_MOST_COMPLAINTS = 5
+_MOST_IN_SIGHT = 5  # errors or examinations
 
 
 def page(model: str | None) -> None:
-    """Show the page: choose pictures, look at them, read the answer, keep it."""
+    """Show the page: choose pictures, read what is suspected where, look at them, see what it is worth, keep it."""
     st.set_page_config("mammolens", layout="wide", initial_sidebar_state="collapsed")
     style = resources.files("mammolens.app").joinpath("streamlit.css").read_text("utf-8")
     st.html(f"{blocks.style()}<style>{style}</style>")
@@ -42,18 +64,20 @@ def page(model: str | None) -> None:
         st.stop()
     record = predictor.bundle.record
     st.html(blocks.title() + blocks.limits(record))
+    uploads, refused = admitted(_chosen())
     complaints = st.container()
-    with st.container(key="layout"):
-        columns = st.columns([1, 2.5, 1.4], gap="medium")
-    with columns[0]:
-        uploads, refused = admitted(_chosen())
-        cases, sources, cut = _looked_at(predictor, uploads)
+    cases, sources, cut = _looked_at(predictor, uploads)
+    _open_where_nothing_was_read(cases)
     with complaints:
-        _complain(cases, [*refused, *cut])
-    if cases:
-        _results(record, cases, sources, columns)
+        unsaid = _complain(cases, [*refused, *cut])
+    point = st.session_state.get("point", record.default_operating_point)
+    cases = [decided(case, point, record.rules()) for case in cases]
+    if _read(cases):
+        _results(record, cases, sources, point)
     else:
-        columns[1].html(blocks.welcome(MAX_IMAGES))
+        st.html(blocks.welcome(MAX_IMAGES))
+    if len(cases) > 1:
+        _table(cases, unsaid=unsaid)
     st.html(blocks.footer(record))
 
 
@@ -62,17 +86,54 @@ def _predictor(model: str | None) -> Predictor:
     return Predictor.load(model)
 
 
-def _results(
-    record: BundleRecord, cases: Sequence[Case], uploads: Sequence[Upload], columns: Sequence[DeltaGenerator]
-) -> None:
-    """Show the pictures, the answer for the one that is chosen, and all answers."""
-    choice, picture, answer = columns
-    with choice:
-        number = _number_of_shown(cases)
+def _results(record: BundleRecord, cases: Sequence[Case], uploads: Sequence[Upload], point: str) -> None:
+    """Show what is suspected where, then the pictures, and beside them what it is worth."""
+    expected = st.session_state.get("prevalence", SCREENING_PREVALENCE)
+    examined = examinations(cases, point, record.rules())
+    number = _number_of_shown(cases)
+    mine = next(one for one in examined if number in one.numbers)
+    lines = lines_of(mine, cases)
+    with st.container(key="layout"):
+        suspected, worth = st.columns([2.6, 1.3], gap="medium")
+    with suspected:
+        if len(examined) > 1:
+            _choose_examination(examined, examined.index(mine), cases)
+        st.html(verdicts.verdict(lines, record, expected, SCREENING_PREVALENCE))
+        _pictures(number, cases, uploads)
+    with worth:
+        _worth(lines[-1][1], record)
+        _one_picture(number, cases)
+        _downloads(cases, number, record)
+
+
+def _choose_examination(examined: Sequence[Examination], chosen: int, cases: Sequence[Case]) -> None:
+    """Show the verdict on each examination, of which one is chosen: its most suspicious picture is then shown."""
+    said = []
+    for one in examined:
+        first, more = cases[one.numbers[0]].name, len(one.numbers) - 1
+        said.append(f"{summary(lines_of(one, cases))} · {first}" + (f" and {more} more" if more else ""))
+    st.session_state["examination"] = chosen
+    title, numbers = f"{len(examined)} examinations", range(len(examined))
+    firsts = [most_suspicious(cases, one.numbers) for one in examined]
+    told: dict[str, Any] = {"key": "examination", "on_change": _chose_examination, "args": (firsts,)}
+    if len(examined) <= _MOST_IN_SIGHT:
+        st.radio(title, numbers, format_func=lambda number: _literal(said[number]), **told)
+    else:
+        st.selectbox(title, numbers, format_func=lambda number: said[number], **told)
+
+
+def _chose_examination(firsts: Sequence[int]) -> None:
+    """Show a picture of the examination that was chosen."""
+    st.session_state["shown"] = firsts[st.session_state["examination"]]
+
+
+def _worth(answer: Prediction, record: BundleRecord) -> None:
+    """Show how good model and operating point were, and choose the point, and how common tumors are."""
+    st.html(blocks.heading("What it is worth"))
+    place = st.container()
     points = list(record.operating_points[Level.IMAGE])
-    with answer:
-        verdict = st.container()
-        point = st.selectbox(
+    if answer.admitted:
+        st.selectbox(
             "Operating point",
             points,
             index=points.index(record.default_operating_point),
@@ -80,43 +141,82 @@ def _results(
             key="point",
             help="Where the line between tumor and no tumor is drawn.",
         )
-    cases = [decided(case, point, record.rules()) for case in cases]
-    verdict.html(blocks.subject_of(cases[number]) + blocks.verdict(cases[number]))
-    with answer:
-        _meaning(cases[number], record, point)
-        _downloads(cases, number, record)
-    with picture:
-        if cases[number].picture is not None:
-            _pictures(number, cases, uploads)
-    if len(cases) > 1:
-        st.html(blocks.heading(f"All {len(cases)} pictures"))
-        rows, told = pd.DataFrame([table_row(case) for case in cases]), "Answers for all pictures"
-        st.dataframe(rows, hide_index=True, key="table", on_select=_clicked, selection_mode="single-row", alt=told)
+    expected = SCREENING_PREVALENCE
+    if answer.probability is not None and record.training_data is not None:
+        expected = st.select_slider(
+            "Share with a tumor among those examined",
+            _PREVALENCES,
+            value=SCREENING_PREVALENCE,
+            format_func=share,
+            key="prevalence",
+            help="In screening, about 0.5 %. Only the prevalence differs: picture and model are the same.",
+        )
+    place.html(verdicts.worth(answer, record, expected, SCREENING_PREVALENCE))
+
+
+def _one_picture(number: int, cases: Sequence[Case]) -> None:
+    """Show which picture it is and, where there are several, choose it."""
+    st.html(blocks.heading("The picture"))
+    read = _read(cases)
+    if len(read) > 1:
+        st.selectbox(
+            "Picture shown", read, key="shown", format_func=lambda n: entry(n, cases[n]), label_visibility="collapsed"
+        )
+    st.html(verdicts.picture(cases[number], len(read) == 1))
+
+
+def _table(cases: Sequence[Case], *, unsaid: bool) -> None:
+    """Show all answers in a table, in which a picture can be chosen; and what was `unsaid` of those that have none."""
+    st.html(blocks.heading(f"All {len(cases)} pictures"))
+    rows = [table_row(case) for case in cases]
+    for row, case in zip(rows, cases, strict=True):
+        if case.answer.error is not None and not unsaid:
+            row["Remarks"] = "not read"
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        key="table",
+        on_select=partial(_clicked, _read(cases)),
+        selection_mode="single-row",
+        alt="Answers for all pictures",
+    )
 
 
 def _chosen() -> list[Upload]:
     """Return what was dropped, or the example that was picked: the later of the two."""
-    files = st.file_uploader(
-        "Mammograms",
-        accept_multiple_files=True,
-        key=f"files {st.session_state.get('round', 0)}",
-        max_upload_size=MAX_FILE // 2**20,
-        on_change=_dropped,
-        help=f"JPEG, PNG, TIFF, PGM, DICOM (with or without a suffix) or ZIP; up to {MAX_IMAGES} "
-        "images. Nothing is stored.",
-    )
-    example = st.selectbox(
-        "or a synthetic example",
-        EXAMPLES,
-        index=None,
-        format_func=lambda one: one.title,
-        key="example",
-        placeholder="Choose an example",
-        on_change=_picked,
-    )
+    key = f"files {st.session_state.get('round', 0)}"
+    given = bool(st.session_state.get(key) or st.session_state.get("example"))
+    opened = not given or st.session_state.get("nothing read", False)
+    with st.expander("Drop mammograms, or choose an example", expanded=opened):
+        files = st.file_uploader(
+            "Mammograms",
+            accept_multiple_files=True,
+            key=key,
+            max_upload_size=MAX_FILE // 2**20,
+            on_change=_dropped,
+            help=f"JPEG, PNG, TIFF, PGM, DICOM (with or without a suffix) or ZIP; up to {MAX_IMAGES} "
+            "images. Nothing is stored.",
+        )
+        st.html(f"<p class='m-quiet'>Or a synthetic example:</p>{_thumbnails()}")
+        with st.container(key="examples", horizontal=True):
+            for number, one in enumerate(EXAMPLES):
+                st.button(one.title, key=f"example {number}", on_click=_picked, args=(one,))
+        if given:
+            st.button("Take all pictures away", key="away", on_click=_picked, args=(None,))
     if files:
         return [Upload(file.file_id, file.name, file.getvalue()) for file in files]
+    example = st.session_state.get("example")
     return list(drawn(example)) if example else []
+
+
+@st.cache_data(show_spinner=False)
+def _thumbnails() -> str:
+    """Return the style that puts a picture of each example on its button."""
+    rules = (
+        f".st-key-example-{number} button::before {{ background-image: url({address_of(thumbnail(one), 'png')}); }}"
+        for number, one in enumerate(EXAMPLES)
+    )
+    return f"<style>{''.join(rules)}</style>"
 
 
 def _dropped() -> None:
@@ -124,14 +224,16 @@ def _dropped() -> None:
     st.session_state.update({"example": None, "shown": None})
 
 
-def _picked() -> None:
-    """Take the files away: an uploader under another key is an empty one."""
-    st.session_state.update({"round": st.session_state.get("round", 0) + 1, "shown": None})
+def _picked(example: Example | None) -> None:
+    """Take the files away, and show an example instead, if any: an uploader under another key is an empty one."""
+    number = st.session_state.get("round", 0) + 1
+    st.session_state.update({"round": number, "shown": None, "example": example})
 
 
-def _clicked() -> None:
-    """Show the picture whose row was clicked."""
-    if rows := st.session_state["table"].selection.rows:
+def _clicked(read: Sequence[int]) -> None:
+    """Show the picture whose row was clicked, where there is one."""
+    rows = st.session_state["table"].selection.rows
+    if rows and rows[0] in read:
         st.session_state["shown"] = rows[0]
 
 
@@ -158,41 +260,38 @@ def _looked_at(predictor: Predictor, uploads: Sequence[Upload]) -> tuple[list[Ca
     return [case for case, _ in found], [upload for _, upload in found], told
 
 
-def _complain(cases: Sequence[Case], refused: Sequence[str]) -> None:
-    """Say what got no answer and why; the table has those that do not fit here."""
+def _read(cases: Sequence[Case]) -> list[int]:
+    """Return which cases were read."""
+    return [number for number, case in enumerate(cases) if case.answer.error is None]
+
+
+def _open_where_nothing_was_read(cases: Sequence[Case]) -> None:
+    """Run again with the uploader in sight where no file was read."""
+    nothing = bool(cases) and not _read(cases)
+    if nothing != st.session_state.get("nothing read", False):
+        st.session_state["nothing read"] = nothing
+        st.rerun()
+
+
+def _complain(cases: Sequence[Case], refused: Sequence[str]) -> bool:
+    """Say what got no answer and why; where there is too much to say, return that it is left to the table."""
     errors = [case.answer.error for case in cases if case.answer.error is not None]
-    said = [_literal(text) for text in (*refused, *errors)]
-    if len(said) > _MOST_COMPLAINTS:
-        said[_MOST_COMPLAINTS:] = [f"And {len(said) - _MOST_COMPLAINTS} more: see the table."]
+    unsaid = len(errors) > _MOST_IN_SIGHT
+    said = [f"{len(errors)} pictures could not be read: the table says why."] if unsaid else errors
+    said = [*refused[:_MOST_IN_SIGHT], *said]
+    if more := refused[_MOST_IN_SIGHT:]:
+        said.append(f"{len(more)} more files were not looked at.")
     if said:
-        st.error("\n\n".join(said))
+        st.error("\n\n".join(map(_literal, said)))
+    return unsaid
 
 
 def _number_of_shown(cases: Sequence[Case]) -> int:
-    """Return which case is shown: the first with an answer until another is chosen."""
-    numbers = range(len(cases))
-    if st.session_state.get("shown") not in numbers:
-        st.session_state["shown"] = next((n for n in numbers if not cases[n].answer.error), 0)
-    if len(cases) == 1:
-        return 0
-    return st.selectbox("Picture shown", numbers, key="shown", format_func=lambda n: entry(n, cases[n]))
-
-
-def _meaning(case: Case, record: BundleRecord, point: str) -> None:
-    """Show how good the operating point is, and what the answer means at other prevalences."""
-    st.html(blocks.figures_of(record, point))
-    if case.answer.probability is None or record.training_data is None:
-        return
-    st.html(blocks.heading("Where tumors are rarer"))
-    place = st.container()
-    expected = st.select_slider(
-        "Share with a tumor among those examined",
-        _PREVALENCES,
-        value=SCREENING_PREVALENCE,
-        format_func=share,
-        key="prevalence",
-    )
-    place.html(blocks.prevalences(case, record, expected, SCREENING_PREVALENCE))
+    """Return which case is shown: of those that were read the most suspicious, until another is chosen."""
+    read = _read(cases)
+    if st.session_state.get("shown") not in read:
+        st.session_state["shown"] = most_suspicious(cases, read)
+    return int(st.session_state["shown"])
 
 
 @st.fragment

@@ -88,11 +88,11 @@ class Pane {
     return { left: Math.round(left), top: Math.round(top), width, height };
   }
 
-  /** Return {low, high} of the contrast window, as shares of the range from black to white. */
+  /** Return {low, high, shape} of the contrast window: shares of the range of values, and what lies between. */
   window({ preset, shift, stretch }) {
-    const [low, high] = this.windows[preset];
+    const [low, high, shape] = this.windows[preset] ?? this.windows.file;
     const middle = (low + high) / 2 + shift * (high - low), half = ((high - low) * stretch) / 2;
-    return { low: middle - half, high: middle + half };
+    return { low: middle - half, high: middle + half, shape };
   }
 
   draw(viewer) {

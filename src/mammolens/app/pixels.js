@@ -49,15 +49,23 @@ function pyramid(picture) {
   return levels;
 }
 
-/** Return the grey level of each value in 0..65535 through a window of shares of this range. */
-function shades({ low, high }, inverted) {
+/** Return the grey level of each value in 0..65535 through a window of shares of this range; see Python's `Window`. */
+function shades({ low, high, shape }, inverted) {
   const greys = new Uint8ClampedArray(65536);
   const black = low * 65535, width = Math.max((high - low) * 65535, 1);
+  const curves = { linear: (share) => share, sigmoid: (share) => 1 / (1 + Math.exp(-4 * (share - 0.5))) };
+  const curve = curves[shape] ?? ((share) => between(shape, share));
   for (let value = 0; value < 65536; value++) {
-    const grey = (255 * (value - black)) / width;
+    const grey = 255 * curve((value - black) / width);
     greys[value] = inverted ? 255 - Math.min(255, Math.max(0, grey)) : grey;
   }
   return greys;
+}
+
+/** Return what lies at a share of the way through a list of numbers. */
+function between(list, share) {
+  const place = Math.min(Math.max(share, 0), 1) * (list.length - 1), at = Math.floor(place);
+  return list[at] + (list[Math.min(at + 1, list.length - 1)] - list[at]) * (place - at);
 }
 
 /**

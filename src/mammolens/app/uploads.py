@@ -31,6 +31,7 @@ MAX_IMAGES = 100
 """Images on the page at one time, those in archives included."""
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
+_THUMBNAIL = 160  # pixels of a side of each of its views
 _POPULATION = 2026  # of synthetic patients: no model that ships has learnt from one of it
 
 
@@ -136,6 +137,16 @@ def drawn(example: Example) -> tuple[Upload, ...]:
         for side in example.sides
         for view in VIEWS
     )
+
+
+@cache
+def thumbnail(example: Example) -> bytes:
+    """Draw an example small, as one PNG file: two breasts face each other, of one its two views."""
+    patient = draw_patient(example.patient, _POPULATION)
+    breasts = {breast.laterality: breast for breast in (patient.left, patient.right)}
+    shown = [(side, view) for side in example.sides for view in VIEWS][:: len(example.sides)]
+    pixels = [draw_view(breasts[side], view, size=_THUMBNAIL, inverted=example.inverted).pixels for side, view in shown]
+    return png(np.concatenate(pixels, axis=1))
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -64,6 +64,7 @@ class Viewer {
     this.find(".heat").hidden = this.find("[data-do=heat]").hidden = !this.panes.some((pane) => pane.heat);
     this.find("[data-do=together]").hidden = this.panes.length < 2;
     this.find("select").replaceChildren(...data.presets.map(([value, name]) => new Option(name, value)));
+    if (!data.presets.some(([value]) => value === this.windowing.preset)) this.windowing.preset = "file";
     this.draw();
   }
 
@@ -106,6 +107,9 @@ class Viewer {
       for (const pane of this.panes) pane.element.hidden = !this.visible.includes(pane);
       for (const pane of this.panes) pane.resize();
       this.measure();
+      const smallest = Math.min(this.fitting, 1 / this.active.unit) * 1.001;
+      this.find("[data-do=fit]").setAttribute("aria-disabled", this.view === null);
+      this.find("[data-do=zoomOut]").setAttribute("aria-disabled", (this.view?.scale ?? this.fitting) <= smallest);
       for (const pane of this.visible) pane.draw(this);
       this.refine();
     });

@@ -18,7 +18,7 @@ from streamlit import runtime
 
 from mammolens.app.uploads import png
 from mammolens.images.breast import Pixels
-from mammolens.reports.case import Case, class_name, probability, subject, uncertainty
+from mammolens.reports.case import Case, class_name, percent, subject, uncertainty
 from mammolens.serving.overlay import heat_of_size
 
 LONGEST = 1400
@@ -28,7 +28,10 @@ WHOLE = 8
 """Pictures whose every pixel a session keeps, the last that were asked for: 3 to 15 MB each."""
 
 PRESETS = {"file": "As in the file", "full": "Full range", "tissue": "Breast tissue"}
-"""Contrast windows to choose from, and what they are called."""
+"""Contrast windows that every picture has, and what they are called."""
+
+OF_FILE = "file: "
+"""What the names of windows begin with that a file offers; their explanation follows."""
 
 UPRIGHT = "black and white inverted in the file, shown upright"
 
@@ -140,18 +143,24 @@ def viewer(
     data = {
         "number": chosen,
         "numbers": [number for number, case in enumerate(cases) if case.picture is not None],
-        "presets": list(PRESETS.items()),
+        "presets": presets(hanging),
         "rows": [[places.get(id(case)) for case in row] for row in rows],
         "panes": [_pane(case, numbers[id(case)], keys[numbers[id(case)]], shelf, len(rows[0])) for case in hanging],
     }
     return _component(key="viewer", data=data, on_chosen_change=on_chosen, on_wanted_change=on_wanted)
 
 
+def presets(cases: Sequence[Case]) -> list[tuple[str, str]]:
+    """Return the contrast windows of pictures that hang together, and what each is called."""
+    offered = dict.fromkeys(name for case in cases for name in case.windows if name.startswith(OF_FILE))
+    return [*PRESETS.items(), *((name, f"File: {name.removeprefix(OF_FILE)}") for name in offered)]
+
+
 def _pane(case: Case, number: int, key: str, shelf: Shelf, in_a_row: int) -> dict[str, Any]:
     """Return all that the browser knows of one picture."""
     assert case.picture is not None  # noqa: S101 - those without hang nowhere
     if key not in shelf.overviews:
-        shelf.overviews[key] = packed(case.picture), _heat(case)
+        shelf.overviews[key] = packed(case.picture if case.unwindowed is None else case.unwindowed), _heat(case)
     overviewed, heat = shelf.overviews[key]
     mirrored = case.hangs_mirrored and in_a_row > 1
     height, width = case.shape
@@ -177,9 +186,9 @@ def _pane(case: Case, number: int, key: str, shelf: Shelf, in_a_row: int) -> dic
 def caption(case: Case, *, mirrored: bool) -> tuple[str, str]:
     """Return what stands above a picture: its answer, uncertainty first, and its name."""
     notes = (
-        probability(case.answer.probability),
         uncertainty(case),
         class_name(case).lower(),
+        percent(case.answer.probability),
         "mirrored" if mirrored else "",
         UPRIGHT if case.inverted else "",
     )

@@ -340,8 +340,8 @@ def _kind(item: object) -> str | None:
     return next((word for word, kind in kinds.items() if isinstance(item, kind)), None)
 
 
-def image_in(picture: "Picture", name: Path) -> Image:
-    """Read one picture, which errors call by its name.
+def image_in(picture: "Picture", name: Path, *, windows: bool = False) -> Image:
+    """Read one picture, which errors call by its name; of a file, as `read_image` does.
 
     Raises:
         ImageError: it cannot be read, or is none.
@@ -349,11 +349,11 @@ def image_in(picture: "Picture", name: Path) -> Image:
     if isinstance(picture, Image):
         return picture
     if isinstance(picture, str | os.PathLike):
-        return read_image(Path(picture))
+        return read_image(Path(picture), windows=windows)
     if not isinstance(picture, Input):
         return image_of(picture, name)
     with picture.on_disk() as path:
         try:
-            return read_image(path)
+            return read_image(path, windows=windows)
         except ImageError as error:
             raise ImageError(str(error).replace(str(path), str(picture.name))) from error

@@ -6,11 +6,11 @@ Knows nothing of breasts: what the pixels show is `breast.py`'s business.
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,40 @@ class Header:
     transfer_syntax: str = ""
 
 
+class Window(NamedTuple):
+    """A contrast window: what is black and what is white, as shares of the range of a picture's values.
+
+    Attributes:
+        low: what is black: 0 is the least value that there can be; outside of [0, 1] where the range is narrower.
+        high: what is white.
+        shape: what lies between: ``"linear"``, ``"sigmoid"`` (PS3.3 C.11.2.1.3.1), or shades in [0, 1] at equal steps.
+    """
+
+    low: float
+    high: float
+    shape: str | tuple[float, ...] = "linear"
+
+    def inverted(self) -> "Window":
+        """Return the window that shows an inverted picture as this one shows the picture, inverted."""
+        shape = self.shape if isinstance(self.shape, str) else tuple(1 - shade for shade in self.shape[::-1])
+        return Window(1 - self.high, 1 - self.low, shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Unwindowed:
+    """A picture before any window, and the windows that its file offers.
+
+    Attributes:
+        pixels: float32 of shape (height, width) in [0, 1]; 0 is black; the whole range of values there can be.
+        heeded: the window by which the picture is read.
+        windows: all of them by their explanation, in the file's order.
+    """
+
+    pixels: NDArray[np.float32]
+    heeded: Window
+    windows: Mapping[str, Window]
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One grey image and what was learnt while reading it.
@@ -83,6 +117,7 @@ class Image:
         exif_orientation: the EXIF orientation that was applied, 1 (upright) to 8.
         header: what a DICOM header says, or None.
         warnings: what a user should know before trusting an answer about this image.
+        unwindowed: where it was asked for, and the file offers windows to choose from; else None.
     """
 
     pixels: NDArray[np.float32]
@@ -92,6 +127,7 @@ class Image:
     exif_orientation: int = 1
     header: Header | None = None
     warnings: tuple[Warned, ...] = ()
+    unwindowed: Unwindowed | None = None
 
 
 def grey_of(samples: NDArray[Any], white: float) -> tuple[NDArray[np.float32], bool]:

@@ -64,8 +64,12 @@ FOREIGN = tuple(
 ZIP, PART = (next(kind for kind in FOREIGN if suffix in kind.suffixes) for suffix in (".zip", ".z01"))
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, *, windows: bool = False) -> Image:
     """Read `path` as one grey image.
+
+    Args:
+        path: the file.
+        windows: whether the picture before any window is wanted too, where the file offers several.
 
     Raises:
         ImageError: the file is missing, empty, too large, damaged, not one mammogram-like picture,
@@ -77,7 +81,7 @@ def read_image(path: Path) -> Image:
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror}). Copy it anew.") from error
     if is_dicom(path.name, start):
-        return read_dicom(path)
+        return read_dicom(path, windows=windows)
     if kind := foreign_kind(start):
         raise ImageError(f"{path}: {kind.refusal()}")
     return read_raster(path)

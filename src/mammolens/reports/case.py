@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from mammolens import numerals
+from mammolens.images.image import Window
 from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import BundleRecord
@@ -32,7 +33,8 @@ class Case:
         shape: (height, width) of the picture in the file, in pixels.
         inverted: whether black and white change places in the file.
         spacing: millimetres between pixels at the detector, or None where unknown.
-        windows: by name, what to show black and white, as shares of the picture's range in [0, 1].
+        windows: by name, contrast windows of `unwindowed`, or else of `picture`.
+        unwindowed: as `picture`, before any window; None where the file offers none to choose from.
         facts: format and size in words.
         chest_wall_right: where the chest wall is in the picture; None where it is not clear.
     """
@@ -42,7 +44,8 @@ class Case:
     shape: tuple[int, int] = (0, 0)
     inverted: bool = False
     spacing: float | None = None
-    windows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    windows: Mapping[str, Window] = field(default_factory=dict)
+    unwindowed: NDArray[np.uint16] | None = None
     facts: str = ""
     chest_wall_right: bool | None = None
 
@@ -114,6 +117,11 @@ def probability(value: float | None) -> str:
     return "" if value is None else numerals.probability(value)
 
 
+def percent(value: float | None) -> str:
+    """Return a probability as it is read, without digits that mean nothing: 54 %; nothing where there is none."""
+    return "" if value is None else numerals.whole_percent(value)
+
+
 def share(value: float) -> str:
     """Return a fraction in percent, with as many digits as it needs: 21 %, 19.7 %, 0.02 %."""
     return f"{numerals.percent(value, unit='').removesuffix('.0')} %"
@@ -163,7 +171,7 @@ def table_row(case: Case) -> dict[str, str]:
     """Return a case as a row of the table of all answers."""
     return {
         "Picture": case.name,
-        "Probability of a tumor": probability(case.answer.probability),
+        "Probability of a tumor": percent(case.answer.probability),
         "Uncertainty": uncertainty(case),
         "Class": class_name(case).lower(),
         "Side": case.laterality or "",

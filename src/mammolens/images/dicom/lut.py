@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammolens.images.dicom.header import number, numbers, text, values_of
+from mammolens.images.image import Unwindowed, Window
 from mammolens.records import ImageWarning, Warned, warnings_that_hold
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _CLOSE = 64
 
 _DARK = 2 / _CLOSE
 
+_SAMPLES = 1025
+"""Places of a VOI LUT that a window keeps."""
+
 _REACH = 12
 """How many pixels from an edge lossy compression smears visibly: a block of JPEG and a half."""
 
@@ -41,12 +45,71 @@ _LOSSY = frozenset({
 
 def shown(dataset: "Dataset", stored: Integers) -> NDArray[np.float32]:
     """Return how a grey image looks: (height, width) in [0, 1]."""
+    levels = _levels(dataset)
+    looks = _windowed(dataset, *_modality(dataset, levels))
+    return _looking(dataset, stored, levels, looks)
+
+
+def unwindowed(dataset: "Dataset", stored: Integers) -> Unwindowed | None:
+    """Return a grey image before any window, and every window of its file; None where there is no choice.
+
+    Of a VOI LUT, which goes before windows, the shades over the whole range are sampled.
+    """
+    values, least, largest = _modality(dataset, _levels(dataset))
+    span, table = largest - least, _table(dataset, "VOILUTSequence")
+    windows = [_share(one, least, span) for one in filter(None, _windows(dataset))]
+    if span <= 0 or len(windows) + (table is not None) < 2:  # noqa: PLR2004 - one of them is heeded
+        return None
+    heeded = windows[0]
+    if table is not None:
+        shades, white = _looked_up(dataset, table, np.linspace(least, largest, _SAMPLES))
+        heeded = Window(0, 1, tuple((shades / white).round(5).tolist()))
+    if _is_inverse(dataset):
+        heeded, windows = heeded.inverted(), [one.inverted() for one in windows]
+    pixels = _looking(dataset, stored, _levels(dataset), (values - least) / span)
+    return Unwindowed(pixels, heeded, dict(zip(_explanations(dataset), windows, strict=True)))
+
+
+def _share(window: tuple[str, float, float], least: float, span: float) -> Window:
+    """Return a window (function, center, width) as shares of a range."""
+    function, center, width = window
+    if function == "LINEAR":
+        center, width = center - 0.5, max(width - 1, 1e-9)
+    low, high = ((center + side * width / 2 - least) / span for side in (-1, 1))
+    return Window(low, high, "sigmoid" if function == "SIGMOID" else "linear")
+
+
+def _explanations(dataset: "Dataset") -> list[str]:
+    """Return what to call each valid window: its explanation, else its center and width; never two alike."""
+    said = dataset.get("WindowCenterWidthExplanation") or ()
+    said = [said] if isinstance(said, str) else list(said)
+    names: list[str] = []
+    for place, window in enumerate(_windows(dataset)):
+        if window is None:
+            continue
+        name = str(said[place]).strip() if place < len(said) else ""
+        numeric = f"center {window[1]:g}, width {window[2]:g}"
+        name = f"{name} ({numeric})" if name in names else name or numeric
+        names.append(f"{name} {place + 1}" if name in names else name)
+    return names
+
+
+def _levels(dataset: "Dataset") -> _Values:
+    """Return every stored value there can be, ascending."""
     span = 2**dataset.BitsStored
     least = -span // 2 if dataset.PixelRepresentation else 0
-    levels = np.arange(least, least + span, dtype=np.float64)
-    looks = _windowed(dataset, *_modality(dataset, levels))
+    return np.arange(least, least + span, dtype=np.float64)
+
+
+def _is_inverse(dataset: "Dataset") -> bool:
     inverse = text(dataset, "PresentationLUTShape") == "INVERSE"
-    if inverse or dataset.PhotometricInterpretation == "MONOCHROME1":
+    return bool(inverse or dataset.PhotometricInterpretation == "MONOCHROME1")
+
+
+def _looking(dataset: "Dataset", stored: Integers, levels: _Values, looks: _Values) -> NDArray[np.float32]:
+    """Return what stored pixels look like, where each of `levels` looks like `looks`; padding is black."""
+    span, least = len(levels), int(levels[0])
+    if _is_inverse(dataset):
         looks = 1 - looks
     if not np.isfinite(looks).all():
         raise ValueError("the rescaling or the window is out of all proportion")

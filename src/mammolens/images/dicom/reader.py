@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mammolens.errors import ImageError
 from mammolens.images.dicom.header import add_frame_groups, complete, header_of, image_type, text, whole
-from mammolens.images.dicom.lut import Integers, ignored, shown
+from mammolens.images.dicom.lut import Integers, ignored, shown, unwindowed
 from mammolens.images.dicom.pixels import check_storage, stored_pixels
 from mammolens.images.image import FAINT, MAX_BYTES, Header, Image, damage_told, grey_of
 from mammolens.records import ImageWarning, View, Warned, warnings_that_hold
@@ -52,7 +52,7 @@ def holds_dicom(start: bytes) -> bool:
     return start.startswith(b"DICM", PREAMBLE)
 
 
-def read_dicom(path: Path) -> Image:
+def read_dicom(path: Path, *, windows: bool = False) -> Image:
     """Read one mammogram as it is meant to be looked at, by the steps of PS3.4 N.2 in their order.
 
     1. Modality: the Modality LUT Sequence, else Rescale Slope and Intercept (PS3.3 C.11.1).
@@ -72,13 +72,17 @@ def read_dicom(path: Path) -> Image:
     The image's warnings say what of the header is not heeded, and whether this is no standard view
     of a whole breast.
 
+    Args:
+        path: the file.
+        windows: whether `Image.unwindowed` is wanted, where the file offers windows to choose from.
+
     Raises:
         ImageError: the file is not DICOM, damaged, cut short, over a limit or encoded in a way that
             cannot be decoded here; or it shows something other than one mammogram: another
             modality, tomosynthesis, several frames, no picture at all.
     """
     with damage_told(path, _DAMAGED):
-        return _shown(*_from_file(path))
+        return _shown(*_from_file(path), windows=windows)
 
 
 def image_of_dataset(dataset: "Dataset", name: Path) -> Image:
@@ -91,14 +95,15 @@ def image_of_dataset(dataset: "Dataset", name: Path) -> Image:
         return _shown(*_from_memory(dataset, name))
 
 
-def _shown(dataset: "Dataset", stored: Integers, doubts: tuple[Warned, ...]) -> Image:
-    header = header_of(dataset)
+def _shown(dataset: "Dataset", stored: Integers, doubts: tuple[Warned, ...], *, windows: bool = False) -> Image:
+    header, before = header_of(dataset), None
     if header.photometric.startswith("MONOCHROME"):
         pixels, colour = shown(dataset, stored), False
+        before = unwindowed(dataset, stored) if windows else None
     else:
         pixels, colour = grey_of(stored, 2**dataset.BitsStored - 1)
     said = doubts + _warnings(dataset, header, pixels, colour=colour)
-    return Image(pixels, "DICOM", dataset.BitsStored, colour, header=header, warnings=said)
+    return Image(pixels, "DICOM", dataset.BitsStored, colour, header=header, warnings=said, unwindowed=before)
 
 
 def _from_file(path: Path) -> tuple["Dataset", Integers, tuple[Warned, ...]]:
