@@ -57,6 +57,7 @@ install: $(INSTALLED)
 # installed, those tests say so and skip.
 browser:
 	@command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null 2>&1 || echo "no Chromium here, and none could be installed: the browser tests will skip"
+	@test -e build/axe/node_modules/axe-core/axe.min.js || npm install --prefix build/axe --no-save --ignore-scripts --no-audit --no-fund axe-core@4.10.3 >/dev/null 2>&1 || echo "no axe-core here, and npm could not get it: the accessibility tests will skip"
 	@command -v strace >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends strace; } >/dev/null 2>&1 || echo "no strace here, and none could be installed: what leaves the machine is not tested"
 
 $(INSTALLED): pyproject.toml constraints.txt

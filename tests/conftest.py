@@ -26,8 +26,10 @@ from mammolens.model.recipe import read_recipe
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from streamlit.testing.v1 import AppTest
 
     from mammolens.learning.runs import Run
+    from mammolens.model.bundle import Bundle
 
 # How long an example takes says nothing about what is tested.
 settings.register_profile("mammolens", deadline=None)
@@ -176,3 +178,22 @@ def browser() -> "Iterator[Browser]":
         chromium = play.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def bundle() -> "Bundle":
+    """The bundle that learnt from drawings such as the page's examples."""
+    from mammolens.model.bundle import open_bundle, packaged_bundles  # noqa: PLC0415 - few tests need it
+
+    shipped = packaged_bundles()
+    if "phantom" not in shipped:
+        pytest.skip("no bundle ships with the package")
+    return open_bundle(shipped["phantom"])
+
+
+@pytest.fixture
+def page(bundle: "Bundle", monkeypatch: pytest.MonkeyPatch) -> "AppTest":  # noqa: ARG001 - must exist
+    """The page with that bundle, just opened, without a browser."""
+    from driving import opened  # noqa: PLC0415 - skips where Streamlit is missing
+
+    return opened(monkeypatch, "phantom")

@@ -22,7 +22,7 @@ from mammolens.judging.judge import EvaluationSet, judge
 from mammolens.judging.schema import Model
 from mammolens.model.decisions import Conformal
 from mammolens.records import LABEL_NAMES, Level, Mammogram, Reason, ServedLevel
-from mammolens.reports.case import blocks, point_name, probability, table_row
+from mammolens.reports.case import blocks, percent, point_name, table_row
 from mammolens.reports.pages import TERMS
 from mammolens.serving.predictor import Predictor
 
@@ -158,7 +158,8 @@ def test_what_is_judged_is_what_is_served(folder: Path, pictures: list[Path], po
 def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], point: str) -> None:
     """Looked at once, at the default point, and decided anew, as the page does."""
     pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
-    from mammolens.app.cases import answered, case_report, decided  # noqa: PLC0415
+    from mammolens.app.cases import answered, case_report, decided, examinations  # noqa: PLC0415
+    from mammolens.app.verdicts import lines_of, verdicts  # noqa: PLC0415
     from mammolens.app.viewer import caption  # noqa: PLC0415
 
     predictor = Predictor.load(folder)
@@ -185,7 +186,13 @@ def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], p
                 assert reasons == ([reason] if reason else [])
         assert (decision or "no decision") in above
         assert row["Uncertainty"] in above
-        assert row["Probability of a tumor"] == probability(case.answer.probability)
+        assert row["Probability of a tumor"] == percent(case.answer.probability)
+        (examined,) = examinations([case], point, record.rules())
+        said = re.sub(r"<[^>]+>", " ", unescape(verdicts.verdict(lines_of(examined, [case]), record, 0.005, 0.005)))
+        standing = {"tumor": "above the threshold", "no tumor": "below the threshold", None: "No decision"}[decision]
+        assert ("Uncertain, " * bool(decision and uncertain) + standing).lower() in said.lower()
+        assert {r for r in Reason if TERMS["uncertain"].get(r.name, "?" * 9) in said} == {reason} - {None, *NOTHING}
+        assert (row["Probability of a tumor"] or "nothing to say") in said or decision is None
         assert (case.answer.probability is None) == (case.answer.score_map is None)
 
 

@@ -32,6 +32,30 @@ def test_what_is_not_certain_is_not_written_as_certain(value: float) -> None:
     assert numerals.p_value(value) != "0.000"
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0112, "1 in 90"),
+        (0.0026, "1 in 400"),
+        (0.0083, "1 in 120"),
+        (0.04, "1 in 25"),
+        (0.29, "1 in 3"),
+        (0.54, "5 in 10"),
+        (0.9999, "more than 9 in 10"),
+        (0, "less than 1 in 10,000"),
+        (0.0002, "1 in 5,000"),
+    ],
+)
+def test_shares_as_people_count(share: float, text: str) -> None:
+    assert numerals.one_in(share) == text
+
+
+@given(st.floats(0.0001, 0.95))
+def test_counts_are_near_their_shares(value: float) -> None:
+    said, _, of = numerals.one_in(value).removeprefix("more than ").partition(" in ")
+    assert int(said) / int(of.replace(",", "")) == pytest.approx(value, rel=0.2)
+
+
 def test_probabilities_and_p_values() -> None:
     written = [numerals.probability(value) for value in (0, 1, 0.5, 0.99999, 0.00001)]
     assert written == ["0.0000", "1.0000", "0.5000", "> 0.9999", "< 0.0001"]

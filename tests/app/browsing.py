@@ -95,7 +95,7 @@ def opened(browser: Browser, url: str, size: tuple[int, int] = DESKTOP, scheme: 
     page = context.new_page()
     page.on("response", note)
     page.goto(url)
-    expect(page.get_by_text("Drop a mammogram, or choose an example")).to_be_visible()
+    expect(page.get_by_text("Drop mammograms, or choose an example")).to_be_visible()
     settle(page)
     yield page
     context.close()
@@ -112,9 +112,15 @@ def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("option", name=option).click()
 
 
+def open_uploader(page: Page) -> None:
+    if not page.locator(".st-key-examples").is_visible():
+        page.get_by_text("Drop mammograms, or choose an example").click()
+
+
 def show_example(page: Page, number: int) -> None:
-    choose(page, "or a synthetic example", EXAMPLES[number].title)
-    expect(page.locator(".m-verdict")).to_be_visible()
+    open_uploader(page)
+    page.get_by_role("button", name=EXAMPLES[number].title).click()
+    expect(page.locator(".m-verdicts")).to_be_visible()
     settle(page)
     drawn_in_full(page)
 
@@ -123,7 +129,7 @@ def drop(page: Page, *files: tuple[str, bytes]) -> None:
     page.locator("input[type=file]").first.set_input_files(
         [FilePayload(name=name, mimeType="", buffer=content) for name, content in files]
     )
-    expect(page.locator(".m-verdict")).to_be_visible()
+    expect(page.locator(".m-verdicts")).to_be_visible()
     settle(page)
 
 
@@ -147,7 +153,7 @@ def picture(page: Page, name: str) -> Path:
 
 
 def number_on(page: Page) -> str:
-    return page.locator(".m-number b").inner_text()
+    return page.locator(".m-percent").first.inner_text()
 
 
 def banner_is_on_top(page: Page) -> bool:
@@ -186,7 +192,7 @@ def grey(example: int) -> NDArray[np.uint16]:
     return np.asarray(Image.open(io.BytesIO(png(example)))).astype(np.uint16) * 16
 
 
-def dicom(pixels: NDArray[np.uint16], side: str = "R", view: str = "MLO") -> bytes:
+def dicom(pixels: NDArray[np.uint16], side: str = "R", view: str = "MLO", **elements: object) -> bytes:
     """A mammogram as a machine writes it: 12 bits, ten pixels a millimetre, patient DOE^JANE."""
     from pydicom.dataset import FileDataset, FileMetaDataset  # noqa: PLC0415 - slow to import
     from pydicom.uid import (  # noqa: PLC0415
@@ -209,6 +215,8 @@ def dicom(pixels: NDArray[np.uint16], side: str = "R", view: str = "MLO") -> byt
     file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
     file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 12, 11, 0
     file.PixelData = pixels.tobytes()
+    for keyword, value in elements.items():
+        setattr(file, keyword, value)
     stream = io.BytesIO()
     file.save_as(stream, enforce_file_format=True)
     return stream.getvalue()

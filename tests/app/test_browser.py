@@ -29,10 +29,13 @@ from browsing import (
 from playwright.sync_api import Browser, expect
 from typer.testing import CliRunner
 
+from mammolens import numerals
 from mammolens.cli import app as command_line
 from mammolens.reports.case import blocks
 
 pytestmark = NEEDED
+
+PERCENT = r"([<>] )?\d+ %"
 
 
 def test_a_png_gets_the_number_that_the_command_line_gives(browser: Browser, url: str, tmp_path: Path) -> None:
@@ -45,8 +48,9 @@ def test_a_png_gets_the_number_that_the_command_line_gives(browser: Browser, url
     with opened(browser, url) as page:
         drop(page, (path.name, path.read_bytes()))
         drawn_in_full(page)
-        assert number_on(page) == f"{float(told['probability']):.4f}"
-        expect(page.locator(".m-verdict h2")).to_contain_text(f"called {told['decision']}")
+        assert number_on(page) == numerals.whole_percent(float(told["probability"]))
+        side = "Above" if told["decision"] == "tumor" else "Below"
+        expect(page.locator(".m-said")).to_have_text(f"{side} the threshold")
         picture(page, "light")
         with page.expect_download() as download:
             page.get_by_role("button", name="The answer (CSV)").click()
@@ -63,7 +67,7 @@ def test_a_dicom_file_without_a_suffix_is_read_by_its_content(browser: Browser, 
         expect(told).to_contain_text("Right breast, mediolateral oblique (MLO)")
         expect(told).to_contain_text("DICOM, 640 × 640 pixels, 12 bits")
         expect(told).not_to_contain_text("by the file's name")
-        assert re.fullmatch(r"[01]\.\d{4}", number_on(page))
+        assert re.fullmatch(PERCENT, number_on(page))
 
 
 def test_bad_files_are_named_and_stop_no_other(browser: Browser, url: str) -> None:
@@ -75,7 +79,7 @@ def test_bad_files_are_named_and_stop_no_other(browser: Browser, url: str) -> No
         expect(complaints).to_contain_text("note.png: not an image")
         expect(complaints).to_contain_text("over the limit of 80,000,000 pixels")
         expect(page.locator(".m-subject")).to_contain_text("good.png")
-        assert re.fullmatch(r"[01]\.\d{4}", number_on(page))
+        assert re.fullmatch(PERCENT, number_on(page))
         picture(page, "errors")
 
 
@@ -113,13 +117,13 @@ def test_the_disclaimer_is_always_in_sight(browser: Browser, url: str, size: tup
 def test_on_a_phone_all_is_below_each_other(browser: Browser, url: str) -> None:
     with opened(browser, url, PHONE) as page:
         show_example(page, 4)
-        parts = [".st-key-example", "[data-view='R CC']", "[data-view='L CC']", ".m-verdict"]
+        parts = [".m-verdicts", "[data-view='R CC']", "[data-view='L CC']", ".m-table", ".m-subject"]
         boxes = [page.locator(part).bounding_box() for part in parts]
         edges = [(box["x"], box["y"], box["x"] + box["width"]) for box in boxes if box]
         assert len(edges) == len(parts)
         assert [y for _, y, _ in edges] == sorted(y for _, y, _ in edges)
         assert all(left >= 0 and right <= PHONE[0] for left, _, right in edges)
-        page.locator(".m-verdict").scroll_into_view_if_needed()
+        page.locator(".m-verdicts").scroll_into_view_if_needed()
         picture(page, "phone-answer")
 
 
@@ -133,7 +137,8 @@ def test_the_report_prints_on_one_sheet(browser: Browser, url: str, tmp_path: Pa
         number = number_on(page)
     sheet = browser.new_page()
     sheet.goto(report.as_uri())
-    expect(sheet.locator(".m-number b")).to_have_text(number)
+    told = sheet.locator(".m-number b").inner_text()
+    assert numerals.whole_percent(float(re.sub("[<> ]", "", told))) == number
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     sheet.screenshot(path=SCREENSHOTS / "report.png", full_page=True)
     printed = sheet.pdf(prefer_css_page_size=True, print_background=True)

@@ -19,6 +19,7 @@ from mammolens.app.uploads import EXAMPLES, MAX_IMAGES, Upload, admitted, as_inp
 from mammolens.app.viewer import LONGEST
 from mammolens.data.identity import side_and_view
 from mammolens.errors import MammolensError
+from mammolens.images.image import Window
 from mammolens.measures.intervals import Estimate
 from mammolens.model.decisions import FIXED
 from mammolens.records import Laterality, Level, Prediction
@@ -111,7 +112,7 @@ def test_two_archives_of_one_name_may_be_of_two_patients() -> None:
 
 
 def test_a_bug_with_one_file_becomes_its_error(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stumble(*_: object) -> None:
+    def stumble(*_: object, **__: object) -> None:
         raise ValueError("Patient DOE^JANE")
 
     monkeypatch.setattr("mammolens.images.archives.read_image", stumble)
@@ -173,9 +174,9 @@ def test_pictures_are_upright_and_windowed_by_the_breast(predictor: Predictor) -
         assert seen.picture is not None
         corners = seen.picture[[0, -1], -1]
         assert corners.max() < 0.2 * 65535, "background is black"
-        low, high = seen.windows["tissue"]
+        low, high, _ = seen.windows["tissue"]
         assert 0 <= low < high <= 1
-        assert seen.windows["file"] == pytest.approx((0, 1))
+        assert seen.windows["file"] == Window(0, 1)
         assert seen.windows["full"][0] == pytest.approx(float(seen.picture.min()) / 65535, abs=1e-4)
         assert seen.windows["full"][1] == pytest.approx(float(seen.picture.max()) / 65535, abs=1e-4)
 

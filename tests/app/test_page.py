@@ -2,16 +2,12 @@
 
 import csv
 import io
-import json
 import logging
 import math
 import re
-import sys
 import zipfile
 from collections.abc import Callable
-from html import unescape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,76 +15,32 @@ from PIL import Image
 
 pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
 
+from driving import (
+    FOUR,
+    INVERTED,
+    MASS,
+    NOTHING,
+    answer,
+    complaints,
+    opened,
+    phantom,
+    read,
+    settled,
+    shown,
+    with_example,
+    with_files,
+)
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from mammolens.app.server import PAGE
-from mammolens.app.uploads import EXAMPLES, Example, drawn
+from mammolens.app.verdicts import estimated, verdicts
 from mammolens.cli import app as command_line
-from mammolens.model.bundle import Bundle, open_bundle, packaged_bundles, write_bundle
-from mammolens.model.decisions import at_prevalence
-from mammolens.records import Level
-from mammolens.reports.case import blocks, interval, share
-from mammolens.reports.pages import TERMS
+from mammolens.model.bundle import Bundle, write_bundle
+from mammolens.numerals import whole_percent
+from mammolens.records import Level, Prediction
+from mammolens.reports.case import blocks, interval
 
-MASS, CALCIFICATIONS, NOTHING, INVERTED, FOUR = EXAMPLES
 SYNTHETIC = "This model learnt from drawn, synthetic mammograms only."
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    shipped = packaged_bundles()
-    if "phantom" not in shipped:
-        pytest.skip("no bundle ships with the package")
-    return open_bundle(shipped["phantom"])
-
-
-@pytest.fixture
-def page(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> AppTest:  # noqa: ARG001 - must exist
-    """The page with the model that learnt from drawings such as its examples, just opened."""
-    return opened(monkeypatch, "phantom")
-
-
-def opened(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> AppTest:
-    monkeypatch.setattr(sys, "argv", [str(PAGE), *arguments])
-    return settled(AppTest.from_file(str(PAGE), default_timeout=60).run())
-
-
-def settled(page: AppTest) -> AppTest:
-    assert not page.exception, page.exception[0].stack_trace
-    return page
-
-
-def with_example(page: AppTest, example: Example) -> AppTest:
-    return settled(page.selectbox(key="example").set_value(example).run())
-
-
-def with_files(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
-    for name, content in files:
-        page.file_uploader[0].upload(name, content)
-    return settled(page.run())
-
-
-def read(page: AppTest) -> str:
-    """All that is on the page as HTML, markup left out."""
-    return _text("\n".join(block.value for block in page.html))
-
-
-def answer(page: AppTest) -> str:
-    """The answer as the page words it."""
-    return _text(next(block.value for block in page.html if "m-verdict" in block.value))
-
-
-def _text(markup: str) -> str:
-    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", markup)))
-
-
-def complaints(page: AppTest) -> str:
-    return " ".join(error.value.replace("\\", "") for error in page.error)
-
-
-def phantom(example: Example = MASS, number: int = 0) -> bytes:
-    return drawn(example)[number].content
 
 
 def test_the_page_opens_with_its_limits_and_its_model(page: AppTest, bundle: Bundle) -> None:
@@ -101,7 +53,8 @@ def test_the_page_opens_with_its_limits_and_its_model(page: AppTest, bundle: Bun
     for fact in (record.name, record.mammolens_version, record.created[:10], record.licence):
         assert fact in text
     assert next(iter(record.files.values()))[:12] in text
-    assert "Drop a mammogram" in text
+    assert re.search("Three steps.*Give pictures.*Read the answer.*Look yourself", text)
+    assert not page.selectbox, "nothing to choose where nothing is shown"
 
 
 def test_only_a_synthetic_model_is_called_so(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,22 +72,23 @@ def test_only_a_synthetic_model_is_called_so(bundle: Bundle, tmp_path: Path, mon
 
 def test_an_example_is_answered_in_words_and_numbers(page: AppTest, bundle: Bundle) -> None:
     text = answer(with_example(page, MASS))
-    probability = float(re.findall(r"(\d\.\d{4}) +probability of a tumor", text)[0])
-    point = bundle.record.operating_points[Level.IMAGE]["balanced"]
-    assert ("Above the threshold" in text) == (probability >= point.threshold)
-    assert f"threshold {point.threshold:.4f} of the operating point “Balanced”" in text
+    point = bundle.record.operating_points[Level.PATIENT]["balanced"]
+    assert re.search(r"Left breast Above the threshold (> )?\d+ % in screening about \d", text)
+    assert re.search(r"Examination Above the threshold (> )?\d+ %", text)
+    assert "threshold of the operating point “Balanced”" in text
+    assert not re.search(r"\d\.\d+ %(?! of pictures have)", text), "no digits that mean nothing"
     everything = read(page)
-    assert f"{point.subjects:,} synthetic validation images of {point.patients:,}" in everything
-    assert interval(point.sensitivity) in everything
-    assert interval(point.specificity) in everything
-    assert "Left breast, craniocaudal (CC), by the file's name" in everything
+    assert f"{point.subjects:,} synthetic validation examinations of {point.patients:,}" in everything
+    assert estimated(point.sensitivity) in everything
+    assert estimated(point.specificity) in everything
+    auc = bundle.record.metrics["roc_auc_by_breast"]
+    assert f"AUC by breast {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f})" in everything
+    assert re.search(r"Left breast, \w+ ?\w* \((CC|MLO)\), by the file's name", everything)
 
 
 def test_no_tumor_has_the_probability_of_a_tumor_too(page: AppTest) -> None:
     text = answer(with_example(page, NOTHING))
-    assert "Below the threshold called no tumor" in text
-    assert re.search(r"0\.\d{4} +probability of a tumor", text)
-    assert "Below the threshold" in text
+    assert re.search(r"Right breast Below the threshold (< )?\d+ %", text)
 
 
 def test_the_operating_point_decides_and_the_probability_stays(
@@ -149,28 +103,11 @@ def test_the_operating_point_decides_and_the_probability_stays(
     before = answer(page)
     settled(page.selectbox(key="point").set_value("mine").run())
     after = answer(page)
-    number = r"\d\.\d{4} +probability of a tumor"
-    assert re.findall(number, before) == re.findall(number, after)
-    assert "called tumor" in before
-    assert "Below the threshold 1.0000 of the operating point “mine”: called no tumor" in after
-
-
-def test_prevalence_moves_what_the_answer_means(page: AppTest, bundle: Bundle) -> None:
-    with_example(page, MASS)
-    data = bundle.record.training_data
-    assert data is not None
-    probability = float(page.session_state["looked at"][first_key()][0][0].answer.probability)
-    text = read(page)
-    assert f"{share(data.prevalence)} have a tumor {probability:.4f}" in text
-    at_screening = at_prevalence(probability, data.prevalence, 0.005)
-    assert f"Screening 0.5 % have a tumor {at_screening:.4f}" in text
-    settled(page.select_slider(key="prevalence").set_value(0.1).run())
-    chosen = at_prevalence(probability, data.prevalence, 0.1)
-    assert f"Your choice 10 % have a tumor {chosen:.4f}" in read(page)
-
-
-def first_key() -> str:
-    return drawn(MASS)[0].key
+    number = r"threshold ((?:> )?\d+ %)"
+    assert re.findall(number, before) == re.findall(number, after) != []
+    assert "Examination Above the threshold" in before
+    assert "Examination Above" not in after
+    assert "the operating point “mine”" in after
 
 
 def test_controls_compute_no_answer_anew(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,13 +115,7 @@ def test_controls_compute_no_answer_anew(page: AppTest, monkeypatch: pytest.Monk
     monkeypatch.setattr("mammolens.serving.predictor.Predictor.answers", None)
     settled(page.select_slider(key="prevalence").set_value(0.1).run())
     settled(page.selectbox(key="shown").set_value(1).run())
-    assert "probability of a tumor" in answer(page)
-
-
-def shown(page: AppTest) -> dict[str, Any]:
-    """All that the viewer is told."""
-    (element,) = page.get("bidi_component")
-    return dict(json.loads(element.proto.json))
+    assert "Examination Above" in answer(page)
 
 
 def test_the_viewer_is_told_how_views_hang(page: AppTest) -> None:
@@ -202,21 +133,6 @@ def test_the_viewer_is_told_how_views_hang(page: AppTest) -> None:
     assert shown(page)["number"] == 1
 
 
-def test_an_uncertain_answer_is_called_uncertain(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    points = bundle.record.operating_points
-    wide = points[Level.IMAGE] | {
-        "sensitivity-90": points[Level.IMAGE]["balanced"].model_copy(update={"threshold": 0.0}),
-        "specificity-90": points[Level.IMAGE]["balanced"].model_copy(update={"threshold": 1.0}),
-    }
-    record = bundle.record.model_copy(update={"operating_points": points | {Level.IMAGE: wide}})
-    write_bundle(record, bundle.model, tmp_path / "bundle")
-    text = answer(with_example(opened(monkeypatch, str(tmp_path / "bundle")), MASS))
-    assert "Uncertain, above the threshold called tumor" in text
-    assert TERMS["uncertain"]["BETWEEN"] in text
-
-
 def test_nothing_is_decided_about_what_is_no_mammogram(page: AppTest, bundle: Bundle) -> None:
     if bundle.record.gate is None:
         pytest.skip("the bundle that ships has no gate")
@@ -226,10 +142,11 @@ def test_nothing_is_decided_about_what_is_no_mammogram(page: AppTest, bundle: Bu
     with_files(page, ("noise.png", file.getvalue()))
     text = answer(page)
     assert "No decision" in text
-    for unsaid in ("probability of a tumor", "threshold", "called"):
+    for unsaid in ("probability of a tumor", "threshold", "called", " %"):
         assert unsaid not in text
     assert not any('class="m-bar"' in block.value for block in page.html)
     assert not page.select_slider, "nothing to translate to another prevalence"
+    assert [box.key for box in page.selectbox] == [], "and nothing that another operating point would change"
     with_example(page, MASS)
     assert "No decision" not in answer(page)
 
@@ -244,9 +161,21 @@ def test_one_bad_file_stops_no_other_and_is_named(page: AppTest) -> None:
     assert "note.png" in said
     assert "empty.dcm: the file is empty. Copy it anew." in said
     assert "/" not in said, "where it was kept is nobody's business"
-    assert "probability of a tumor" in answer(page), "the good one is shown"
-    settled(page.selectbox(key="shown").set_value(0).run())
-    assert "No answer" in answer(page)
+    assert "Above the threshold" in answer(page), "the good one is shown"
+    assert said.count("the file is empty") == 1
+    assert "the file is empty" not in str(page.dataframe[0].value), "said once"
+
+
+def test_where_nothing_is_read_it_is_said_once_and_the_uploader_stays_open(page: AppTest) -> None:
+    with_files(page, *((f"{number}.png", b"no picture") for number in range(7)))
+    assert "7 pictures could not be read: the table says why." in complaints(page)
+    assert all("not an image" in remark for remark in page.dataframe[0].value["Remarks"])
+    assert page.expander[0].proto.expanded
+    assert "Three steps" in read(page)
+    settled(page.button(key="away").click().run())
+    assert not page.error
+    with_example(page, MASS)
+    assert not page.expander[0].proto.expanded
 
 
 def test_archives_are_opened_and_their_images_named(page: AppTest) -> None:
@@ -256,10 +185,8 @@ def test_archives_are_opened_and_their_images_named(page: AppTest) -> None:
         archive.writestr("exam/notes.txt", "nothing")
         archive.writestr("exam/bad.png", "nothing")
     with_files(page, ("visit.zip", file.getvalue()))
-    assert page.selectbox(key="shown").options == [
-        "1 · L CC · visit.zip/exam/L_CC.png",
-        "2 · visit.zip/exam/bad.png",
-    ]
+    assert "visit.zip/exam/L_CC.png" in read(page)
+    assert list(page.dataframe[0].value["Picture"]) == ["visit.zip/exam/L_CC.png", "visit.zip/exam/bad.png"]
     assert "visit.zip/exam/bad.png" in complaints(page)
 
 
@@ -273,7 +200,7 @@ def test_more_than_the_page_takes_is_said(page: AppTest, monkeypatch: pytest.Mon
 def test_files_and_examples_take_turns(page: AppTest) -> None:
     with_example(page, MASS)
     with_files(page, ("mine.png", phantom(NOTHING)))
-    assert page.selectbox(key="example").value is None
+    assert page.session_state["example"] is None
     assert "mine.png" in read(page)
     with_example(page, MASS)
     assert "mine.png" not in read(page)
@@ -314,7 +241,7 @@ def test_page_and_command_line_give_the_same_number(page: AppTest, tmp_path: Pat
     assert said.exit_code == 0, said.output
     (told,) = csv.DictReader(io.StringIO(out.read_text(encoding="utf-8")))
     with_files(page, (path.name, path.read_bytes()))
-    assert f"{float(told['probability']):.4f} probability of a tumor" in answer(page)
+    assert f"the threshold {whole_percent(float(told['probability']))}" in answer(page)
     cases = next(iter(page.session_state["looked at"].values()))[0]
     (kept,) = csv.DictReader(io.StringIO(_csv(cases).decode()))
     assert kept.pop("path") == path.name
@@ -334,3 +261,6 @@ def test_figures_that_were_never_measured_are_not_made_up(bundle: Bundle) -> Non
     points = {Level.IMAGE: {"fixed": point.model_copy(update=nothing)}}
     record = bundle.record.model_copy(update={"operating_points": points})
     assert "Never measured" in blocks.figures_of(record, "fixed")
+    assert estimated(empty) == "not measured"
+    answer = Prediction(Path("x"), 0.2, "no tumor", operating_point="fixed")
+    assert "Never measured" in verdicts.worth(answer, record, 0.005, 0.005)

@@ -8,7 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import DESKTOP, NEEDED, PHONE, choose, dicom, drawn_in_full, drop, grey, opened, picture, png, settle
+from browsing import (
+    DESKTOP,
+    NEEDED,
+    PHONE,
+    choose,
+    dicom,
+    drawn_in_full,
+    drop,
+    grey,
+    opened,
+    picture,
+    png,
+    settle,
+    show_example,
+)
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -29,6 +43,9 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     with opened(browser, url) as page:
         drop(page, *((f"L_{view}.png", png(0, number)) for number, view in enumerate(("CC", "MLO"))))
         drawn_in_full(page)
+        view_of(page, "L CC").click()
+        expect(page.locator(".m-subject")).to_contain_text("craniocaudal")
+        settle(page)
         yield page
 
 
@@ -130,6 +147,34 @@ def test_presets_keys_and_dragging_set_the_window(page: Page) -> None:
     assert lies(shown)[0] > before[0], "dragging moves again"
 
 
+def test_the_windows_of_a_file_are_offered_by_their_explanation(browser: Browser, url: str) -> None:
+    windows = {
+        "WindowCenter": [1000, 3000],
+        "WindowWidth": [500, 2000],
+        "WindowCenterWidthExplanation": ["DARK", "SOFT"],
+    }
+    with opened(browser, url) as page:
+        drop(page, ("x.dcm", dicom(grey(0), "L", "CC", **windows)))
+        drawn_in_full(page)
+        shown, select = view_of(page, "L CC"), page.get_by_label("Contrast window")
+        press(page, shown, "1", "h")
+        stored = grey(0).astype(float)
+
+        def looks(center: float, width: float) -> None:
+            values, seen = part(shown, np.clip((stored - (center - 0.5)) / (width - 1) + 0.5, 0, 1) * 255)
+            assert np.abs(seen[..., 0] - values).max() <= 1
+
+        looks(1000, 500)
+        assert select.locator("option").all_inner_texts()[-2:] == ["File: DARK", "File: SOFT"]
+        select.focus()
+        page.keyboard.press("End")
+        expect(select).to_have_value("file: SOFT")
+        looks(3000, 2000)
+        show_example(page, 1)
+        expect(page.locator("figcaption").first).to_contain_text("synthetic")
+        expect(select).to_have_value("file")
+
+
 def drag(page: Page, shown: Locator, dx: int, dy: int) -> None:
     shown.hover()
     box = shown.bounding_box()
@@ -170,7 +215,7 @@ def test_zoom_and_place_are_shared_kept_and_taken_back(page: Page) -> None:
     assert zoomed[2] > 1.5 * whole[2]
     assert lies(second)[2] == pytest.approx(zoomed[2])
     choose(page, "Operating point", "90 % specificity")
-    expect(page.locator(".m-verdict")).to_contain_text("“90 % specificity”")
+    expect(page.locator(".m-verdicts")).to_contain_text("“90 % specificity”")
     settle(page)
     assert lies(first) == zoomed
     press(page, second, "ArrowRight", "ArrowDown")

@@ -11,6 +11,7 @@ from test_dicom import mammogram, save
 from test_dicom_golden import ALLOWED, WINDOWS, assert_shown, linear, stored_in, table
 
 from mammolens.images.dicom.reader import read_dicom
+from mammolens.images.image import Window
 
 
 def item_with(**elements: Any) -> Dataset:
@@ -224,3 +225,56 @@ def test_names_in_small_letters_and_what_is_left_out(tmp_path: Path) -> None:
     colour = mammogram(np.stack([stored] * 3, -1), 12)
     del colour.PlanarConfiguration
     assert_shown(tmp_path, colour, stored / 4095)
+
+
+def through(pixels: np.ndarray, window: Window) -> np.ndarray:
+    """What a viewer shows of a picture through a window."""
+    share = (pixels.astype(float) - window.low) / (window.high - window.low)
+    if window.shape == "linear":
+        return np.clip(share, 0, 1)
+    if window.shape == "sigmoid":
+        return np.asarray(1 / (1 + np.exp(-4 * (share - 0.5))))
+    assert not isinstance(window.shape, str)
+    return np.interp(share, np.linspace(0, 1, len(window.shape)), window.shape)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("function", WINDOWS)
+def test_every_window_of_a_file_can_be_looked_through(tmp_path: Path, function: str, photometric: str) -> None:
+    stored, centers, widths = stored_in(16, 12), [900, 2000, 1500], [300, 4000, 800]
+    dataset = mammogram(stored, 12, PhotometricInterpretation=photometric, VOILUTFunction=function)
+    dataset.WindowCenter, dataset.WindowWidth = centers, widths
+    dataset.WindowCenterWidthExplanation = ["NORMAL", "SOFTER"]
+    path = save(tmp_path / "image.dcm", dataset)
+    assert read_dicom(path).unwindowed is None, "only where it is asked for"
+    image = read_dicom(path, windows=True)
+    before = image.unwindowed
+    assert before is not None
+    assert list(before.windows) == ["NORMAL", "SOFTER", "center 1500, width 800"]
+    np.testing.assert_allclose(through(before.pixels, before.heeded), image.pixels, atol=1e-4)
+    for window, center, width in zip(before.windows.values(), centers, widths, strict=True):
+        shown = WINDOWS[function](stored.astype(float), center, width)
+        expected = 1 - shown if photometric == "MONOCHROME1" else shown
+        np.testing.assert_allclose(through(before.pixels, window), expected, atol=1e-4)
+        inverse = through(1 - before.pixels, window.inverted())
+        np.testing.assert_allclose(inverse, 1 - expected, atol=1e-4)
+
+
+def test_a_table_and_a_window_are_a_choice_and_one_window_is_none(tmp_path: Path) -> None:
+    stored = stored_in(16, 12)
+    dataset = mammogram(stored, 12, WindowCenter=900, WindowWidth=1000)
+    assert read_dicom(save(tmp_path / "one.dcm", dataset), windows=True).unwindowed is None
+    dataset.VOILUTSequence = table(np.arange(4096) ** 2 // 4095, 0, 12)
+    image = read_dicom(save(tmp_path / "both.dcm", dataset), windows=True)
+    assert image.unwindowed is not None
+    np.testing.assert_allclose(through(image.unwindowed.pixels, image.unwindowed.heeded), image.pixels, atol=1e-3)
+    assert list(image.unwindowed.windows) == ["center 900, width 1000"]
+
+
+def test_windows_of_one_explanation_are_told_apart(tmp_path: Path) -> None:
+    dataset = mammogram(stored_in(16, 12), 12, WindowCenterWidthExplanation="SAME")
+    dataset.WindowCenter, dataset.WindowWidth = [900, 800, 900, 700], [100, 0, 100, 50]
+    dataset.WindowCenterWidthExplanation = ["SAME", "no window", "SAME", "SAME"]
+    before = read_dicom(save(tmp_path / "image.dcm", dataset), windows=True).unwindowed
+    assert before is not None
+    assert list(before.windows) == ["SAME", "SAME (center 900, width 100)", "SAME (center 700, width 50)"]

@@ -213,7 +213,7 @@ def _chosen() -> list[Upload]:
 def _thumbnails() -> str:
     """Return the style that puts a picture of each example on its button."""
     rules = (
-        f".st-key-example-{number} button::before {{ background-image: url({address_of(thumbnail(one), 'png')}); }}"
+        f".st-key-example-{number} button::before {{ background-image: url({address_of(thumbnail(one), 'jpeg')}); }}"
         for number, one in enumerate(EXAMPLES)
     )
     return f"<style>{''.join(rules)}</style>"
@@ -313,7 +313,7 @@ def _pictures(number: int, cases: Sequence[Case], uploads: Sequence[Upload]) -> 
         st.rerun()
     maps = [one.answer.score_map for row in rows for one in row if one and one.answer.score_map is not None]
     if maps:
-        st.caption(caption(maps))
+        st.html(f"<p class='m-quiet'>{caption(maps)}</p>")
 
 
 def _chose() -> None:

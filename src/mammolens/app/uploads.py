@@ -141,12 +141,14 @@ def drawn(example: Example) -> tuple[Upload, ...]:
 
 @cache
 def thumbnail(example: Example) -> bytes:
-    """Draw an example small, as one PNG file: two breasts face each other, of one its two views."""
+    """Draw an example small, as a JPEG file: two breasts face each other, of one its two views."""
     patient = draw_patient(example.patient, _POPULATION)
     breasts = {breast.laterality: breast for breast in (patient.left, patient.right)}
     shown = [(side, view) for side in example.sides for view in VIEWS][:: len(example.sides)]
     pixels = [draw_view(breasts[side], view, size=_THUMBNAIL, inverted=example.inverted).pixels for side, view in shown]
-    return png(np.concatenate(pixels, axis=1))
+    file = io.BytesIO()
+    Pillow.fromarray(np.concatenate(pixels, axis=1)).save(file, format="JPEG")
+    return file.getvalue()
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -77,7 +77,7 @@ def estimated(estimate: Estimate) -> str:
 def auc_at(record: BundleRecord, level: Level) -> tuple[str, Estimate] | None:
     """Return what was counted, and the AUC on validation: by breast where several pictures answer, if measured."""
     by_picture, by_breast = record.metrics.get("roc_auc"), record.metrics.get("roc_auc_by_breast")
-    unit, found = ("breasts", by_breast) if level is not Level.IMAGE and by_breast else ("pictures", by_picture)
+    unit, found = ("breast", by_breast) if level is not Level.IMAGE and by_breast else ("picture", by_picture)
     return (unit, found) if found and found.value == found.value else None
 
 

@@ -187,7 +187,7 @@ def caption(case: Case, *, mirrored: bool) -> tuple[str, str]:
     """Return what stands above a picture: its answer, uncertainty first, and its name."""
     notes = (
         uncertainty(case),
-        class_name(case).lower(),
+        f"called {case.answer.decision}" if case.answer.decision else class_name(case).lower(),
         percent(case.answer.probability),
         "mirrored" if mirrored else "",
         UPRIGHT if case.inverted else "",
