@@ -188,11 +188,11 @@ def test_page_and_case_report_say_the_same(folder: Path, pictures: list[Path], p
         assert row["Uncertainty"] in above
         assert row["Probability of a tumor"] == percent(case.answer.probability)
         (examined,) = examinations([case], point, record.rules())
-        said = re.sub(r"<[^>]+>", " ", unescape(verdicts.verdict(lines_of(examined, [case]), record, 0.005, 0.005)))
+        verdict = re.sub(r"<[^>]+>", " ", unescape(verdicts.verdict(lines_of(examined, [case]), record, 0.005, 0.005)))
         standing = {"tumor": "above the threshold", "no tumor": "below the threshold", None: "No decision"}[decision]
-        assert ("Uncertain, " * bool(decision and uncertain) + standing).lower() in said.lower()
-        assert {r for r in Reason if TERMS["uncertain"].get(r.name, "?" * 9) in said} == {reason} - {None, *NOTHING}
-        assert (row["Probability of a tumor"] or "nothing to say") in said or decision is None
+        assert ("Uncertain, " * bool(decision and uncertain) + standing).lower() in verdict.lower()
+        assert {r for r in Reason if TERMS["uncertain"].get(r.name, "?" * 9) in verdict} == {reason} - {None, *NOTHING}
+        assert (row["Probability of a tumor"] or "nothing to say") in verdict or decision is None
         assert (case.answer.probability is None) == (case.answer.score_map is None)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from driving import (
-    EXAMPLES,
     MASS,
     NOTHING,
     answer,
@@ -23,6 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 import mammolens
 from mammolens.app.cases import examinations
+from mammolens.app.uploads import EXAMPLES
 from mammolens.model.bundle import Bundle, write_bundle
 from mammolens.model.decisions import at_prevalence
 from mammolens.numerals import one_in, whole_percent
