@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mammolens.images.archives import Picture
     from mammolens.judging.schema import Report
     from mammolens.learning.runs import Run
-    from mammolens.records import ServedLevel
+    from mammolens.records import Identifier, ServedLevel
     from mammolens.reports.answers import Predictions
     from mammolens.serving.predictor import Predictor
 
@@ -66,6 +66,8 @@ def predict(
     overlay: str | Path | None = None,
     maps: bool = True,
     with_age: bool = False,
+    report: str | Path | None = None,
+    identify: "Iterable[Identifier | str]" = (),
     progress: bool = False,
 ) -> "Predictions":
     """Answer for pictures: `load`, then `Predictor.predict`, which see for every argument.
@@ -81,6 +83,8 @@ def predict(
         overlay: folder for heatmaps.
         maps: keep the score maps.
         with_age: give a second probability, of the picture and age together, where age is known.
+        report: new folder for a report of each examination.
+        identify: what reports tell of whose it is: ``patient``, ``study``, ``files``.
         progress: show a bar on standard error.
 
     Returns:
@@ -88,7 +92,7 @@ def predict(
 
     Raises:
         BundleError: there is no such model or operating point, no map to draw, or no answer with age.
-        DataError: `overlay` cannot be written to, there is no such level, or `data` is wrong.
+        DataError: `overlay` or `report` cannot be written to, there is no such level, or `data` is wrong.
 
     Example:
         >>> black = numpy.zeros((640, 480), numpy.uint8)
@@ -99,7 +103,16 @@ def predict(
     """
     opened = load(model, point)
     return opened.predict(
-        items, level=level, data=data, ungated=ungated, overlay=overlay, maps=maps, with_age=with_age, progress=progress
+        items,
+        level=level,
+        data=data,
+        ungated=ungated,
+        overlay=overlay,
+        maps=maps,
+        with_age=with_age,
+        report=report,
+        identify=identify,
+        progress=progress,
     )
 
 

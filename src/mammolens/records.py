@@ -107,6 +107,25 @@ class ServedLevel(StrEnum):
         return Level.PATIENT if self is ServedLevel.EXAM else Level(self.value)
 
 
+class Identifier(StrEnum):
+    """What tells whose an examination is; reports leave each out unless it is asked for."""
+
+    PATIENT = "patient"
+    STUDY = "study"
+    FILES = "files"
+
+    @classmethod
+    def named(cls, name: str) -> "Identifier":
+        """Return the identifier of that name.
+
+        Raises:
+            DataError: there is none.
+        """
+        if name in tuple(cls):
+            return cls(name)
+        raise DataError(f"no identifier '{name}': expected {', '.join(cls)}.")
+
+
 class Reason(StrEnum):
     """Why there is no decision, or why it is not to be relied on; see `model.decisions.decide`."""
 

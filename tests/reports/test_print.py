@@ -1,5 +1,6 @@
 """Reports on paper: how many A4 pages, and that no heading ends one."""
 
+import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,11 +19,13 @@ from mammolens.doctor.findings import Diagnosis, Severity, finding
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import find_bundle, open_bundle
 from mammolens.model.decisions import decided
-from mammolens.records import Prediction, ServedLevel
+from mammolens.records import ImageWarning, Laterality, Prediction, ServedLevel, View
 from mammolens.reports.case import Case, case_page
 from mammolens.reports.doctor import write_report as write_doctor
 from mammolens.reports.evaluation import write_report as write_evaluation
+from mammolens.reports.examination import Print, examination_page
 from mammolens.reports.pages import GLOSSARY
+from mammolens.serving.exams import STANDARD, joined
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -79,6 +82,27 @@ def case(folder: Path) -> Path:
     return folder / "report.html"
 
 
+def examination(folder: Path) -> Path:
+    """All that takes room: uncertain breasts, pictures beyond the four, warnings, a model of synthetic pictures."""
+    record = open_bundle(find_bundle("accurate")).record
+    data = record.training_data
+    assert data is not None
+    record = record.model_copy(update={"training_data": data.model_copy(update={"synthetic": True})})
+    said = (ImageWarning.INVERTED, ImageWarning.POLARITY)
+    views = [
+        Prediction(Path("x.png"), 0.38, patient_id="1", laterality=side, view=view, warnings=said)
+        for side, view in STANDARD
+    ]
+    views += [Prediction(Path("y.png"), 0.36, patient_id="1", laterality=side, view=View.CC) for side in Laterality]
+    (exam,) = joined(views, ServedLevel.EXAM, "balanced", record.rules())
+    stream = io.BytesIO()
+    Pillow.new("L", (640, 800), 90).save(stream, format="JPEG")
+    prints = {one: Print(stream.getvalue(), "", inverted=True, mirrored=True) for one in exam.views}
+    page = examination_page(exam, record, prints, looked="Where the network looked.", unread=1)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    return folder / "report.html"
+
+
 def runs(pdf: bytes) -> Runs:
     """Yield page and whether it is of a heading of each piece of a tagged PDF, in reading order."""
     objects = dict(re.findall(rb"\n(\d+) 0 obj\n(.*?)\nendobj", pdf, flags=re.DOTALL))
@@ -96,7 +120,9 @@ def runs(pdf: bytes) -> Runs:
     yield from below(root, heading=False)
 
 
-@pytest.mark.parametrize(("written", "least", "most"), [(evaluation, 5, 8), (doctor, 4, 6), (case, 1, 1)])
+@pytest.mark.parametrize(
+    ("written", "least", "most"), [(evaluation, 5, 8), (doctor, 4, 6), (case, 1, 1), (examination, 2, 2)]
+)
 def test_a_report_prints_on_few_pages_and_no_heading_ends_one(
     written: Callable[[Path], Path], least: int, most: int, browser: "Browser", tmp_path: Path
 ) -> None:
@@ -113,7 +139,7 @@ def test_a_report_prints_on_few_pages_and_no_heading_ends_one(
     assert all(here[0] == after[0] for here, after in headings), "a heading ends a page"
 
 
-@pytest.mark.parametrize("written", [evaluation, doctor, case])
+@pytest.mark.parametrize("written", [evaluation, doctor, case, examination])
 def test_every_report_explains_its_terms_behind_one_link(written: Callable[[Path], Path], tmp_path: Path) -> None:
     page = Page(written(tmp_path).read_text(encoding="utf-8"))
     assert sum(attributes.get("href") == "#terms" for _, attributes in page.tags) == 1

@@ -8,7 +8,7 @@ import typer
 from mammolens.cli.options import Model, Point, Quiet, screen, warn
 from mammolens.errors import DataError, require
 from mammolens.files import check_new_file, check_writable
-from mammolens.records import ServedLevel
+from mammolens.records import Identifier, ServedLevel
 
 if TYPE_CHECKING:
     from mammolens.serving.predictor import Predictor
@@ -44,6 +44,13 @@ def predict(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="To write: .csv, .json or .parquet.")] = None,
     overlay: Annotated[Path | None, typer.Option(help="Folder for heatmaps of where the network looked.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="New folder for a report of each examination: HTML, prints on A4.")
+    ] = None,
+    identify: Annotated[
+        list[Identifier] | None,
+        typer.Option(help="What reports tell of whose it is; nothing by default. Repeat for more."),
+    ] = None,
     ungated: Annotated[
         bool,
         typer.Option(
@@ -78,6 +85,8 @@ def predict(
         overlay=overlay,
         maps=False,
         with_age=age,
+        report=report,
+        identify=identify or (),
         progress=not quiet,
     )
     introduce(predictor)
@@ -91,7 +100,8 @@ def predict(
         ageless += sum(one.error is None and one.age is None for one in answer.pictures)
         first += [answer] if rows <= MOST_ROWS else []
     screen.print(answers_table(first, rows - len(first), level=level, with_age=age, width=screen.width))
-    for what, where in (("Answers", out), ("Heatmaps, not lesion outlines,", overlay)):
+    reports = "Reports, each numbered by its row,"
+    for what, where in (("Answers", out), ("Heatmaps, not lesion outlines,", overlay), (reports, report)):
         if where is not None and where.exists():
             screen.print(f"{what} written to {where}", markup=False)
     if age and ageless:

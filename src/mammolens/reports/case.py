@@ -16,7 +16,7 @@ from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import at_prevalence, predictive_value
-from mammolens.records import ImageWarning, Laterality, Prediction, View
+from mammolens.records import ImageWarning, Laterality, Prediction, View, Warned
 from mammolens.reports.pages import TERMS, template
 
 _QUALITY = 85  # of JPEG
@@ -146,12 +146,13 @@ def subject(case: Case) -> str:
 
 def warnings(case: Case) -> list[str]:
     """Return what to know before trusting the answer, a sentence each."""
-    plain = TERMS["warnings"]
-    return [
-        plain.get(warning.kind.name, f"{warning[:1].upper()}{warning[1:].rstrip('.')}.")
-        for warning in case.answer.warnings
-        if warning.kind is not ImageWarning.NOT_LIKE_TRAINING
-    ]
+    return [sentence(one) for one in case.answer.warnings if one.kind is not ImageWarning.NOT_LIKE_TRAINING]
+
+
+def sentence(warning: Warned) -> str:
+    """Return a warning as a sentence, in plain words where there are some."""
+    said = f"{warning[:1].upper()}{warning[1:].rstrip('.')}."
+    return str(TERMS["warnings"].get(warning.kind.name, said))
 
 
 def uncertainty(case: Case) -> str:

@@ -23,8 +23,9 @@ from mammolens.model.bundle import Bundle, find_bundle, open_bundle
 from mammolens.model.decisions import decided
 from mammolens.model.gate import Gate, is_admitted
 from mammolens.parallel import FEW, cores, map_in_order, tracked
-from mammolens.records import ImageWarning, Level, Mammogram, Prediction, ServedLevel, Warned
+from mammolens.records import Identifier, ImageWarning, Level, Mammogram, Prediction, ServedLevel, Warned
 from mammolens.reports.answers import Predictions
+from mammolens.serving.exam_reports import Reports, reported
 from mammolens.serving.exams import joined
 from mammolens.serving.overlay import write_overlays
 
@@ -84,6 +85,8 @@ class Predictor:
         overlay: str | Path | None = None,
         maps: bool = True,
         with_age: bool = False,
+        report: str | Path | None = None,
+        identify: Iterable[Identifier | str] = (),
         progress: bool = False,
     ) -> Predictions:
         """Answer for whatever holds pictures, as `mammolens predict` does.
@@ -104,11 +107,15 @@ class Predictor:
             maps: keep the score maps: those of a thousand pictures take up to 250 MB.
             with_age: give a second probability, of the picture and age together, where a DICOM header
                 tells the age.
+            report: a new folder for a report of each examination, as HTML: `examination-00003.html` is that of the
+                third answer. One that has an error gets none.
+            identify: what reports may tell of whose an examination is: ``patient``, ``study``, ``files``.
             progress: show a bar on standard error.
 
         Raises:
             BundleError: the model has no such operating point, no map to draw, or no answer with age.
-            DataError: `overlay` cannot be written to, there is no such level, or `data` is wrong.
+            DataError: `overlay` or `report` cannot be written to, `report` holds something or is not of examinations,
+                there is no such level, or `data` is wrong.
         """
         answers = self.answers(
             pictures_in(items),
@@ -119,6 +126,8 @@ class Predictor:
             overlay=overlay,
             maps=maps,
             with_age=with_age,
+            report=report,
+            identify=identify,
             progress=progress,
         )
         return Predictions(answers, level=level, with_age=with_age)
@@ -134,6 +143,8 @@ class Predictor:
         overlay: str | Path | None = None,
         maps: bool = True,
         with_age: bool = False,
+        report: str | Path | None = None,
+        identify: Iterable[Identifier | str] = (),
         progress: bool = False,
     ) -> Iterator[Prediction]:
         """Return an iterator of one `Prediction` a picture, in order: for more than memory holds.
@@ -156,6 +167,8 @@ class Predictor:
             overlay: likewise.
             maps: likewise.
             with_age: likewise.
+            report: likewise.
+            identify: likewise.
             progress: likewise.
 
         Raises:
@@ -165,6 +178,7 @@ class Predictor:
         if isinstance(pictures, str | PathLike):
             pictures = [pictures]
         level = ServedLevel.named(level)
+        reports = Reports.checked(report, identify, level)
         chosen = _checked(point or self.operating_point, self.bundle)
         if with_age and self.bundle.record.with_age is None:
             raise BundleError(
@@ -180,12 +194,14 @@ class Predictor:
         answers = self._answers(given, rows, chosen, ungated=ungated, with_age=with_age, progress=progress)
         if overlay is not None:
             answers = write_overlays(answers, [one.picture for one in given], Path(overlay))
+        record = self.bundle.record
+        second = record.with_age if with_age else None
+        join = partial(joined, level=level, point=chosen, rules=record.rules(), with_age=second)
+        if reports is not None:
+            return reported(answers, [one.picture for one in given], join, reports, record, maps=maps)
         if not maps:
             answers = (replace(answer, score_map=None) for answer in answers)
-        if level is ServedLevel.IMAGE:
-            return answers
-        record = self.bundle.record
-        return joined(answers, level, chosen, record.rules(), record.with_age if with_age else None)
+        return answers if level is ServedLevel.IMAGE else join(answers)
 
     def _answers(
         self,

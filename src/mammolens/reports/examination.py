@@ -1,0 +1,186 @@
+"""The report of an examination: both breasts' answers, the views as they hang, what it is worth."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mammolens import __version__, numerals
+from mammolens.judging.schema import SCREENING_PREVALENCE
+from mammolens.model.bundle import BundleRecord
+from mammolens.model.decisions import at_prevalence, predictive_value
+from mammolens.records import Identifier, ImageWarning, Laterality, Level, Prediction, View
+from mammolens.reports.answers import text_of
+from mammolens.reports.case import blocks, interval, point_name, probability, sentence, share
+from mammolens.reports.pages import counted, template
+
+_SIDES = (Laterality.RIGHT, Laterality.LEFT)  # as they hang: as if the patient faced the reader
+_STANDARD = (View.CC, View.MLO)
+_LEVELS = {Level.BREAST: "A breast", Level.PATIENT: "An examination"}
+_RARE, _RAREST = 0.2, 1e-4  # probabilities that are told as one in so many
+_AUCS = {"roc_auc": "images", "roc_auc_by_breast": "breasts", "roc_auc_by_patient": "patients"}
+
+Place = tuple[Laterality, View]
+
+
+@dataclass(frozen=True, eq=False)
+class Print:
+    """A view as it hangs in a report.
+
+    Attributes:
+        jpeg: the picture, upright, its chest wall to the middle, heat laid over it.
+        caption: what the heat is, and is not; empty where there is no map.
+        inverted: whether black and white change places in the file.
+        mirrored: whether it is shown mirrored.
+    """
+
+    jpeg: bytes
+    caption: str
+    inverted: bool
+    mirrored: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Hung:
+    """A place on the sheet: a standard view's, or a further picture's.
+
+    Attributes:
+        place: side and view, where they are known.
+        view: the answer for the picture; None where the standard view was not found.
+    """
+
+    place: Place | None
+    view: Prediction | None
+
+
+def examination_page(
+    exam: Prediction,
+    record: BundleRecord,
+    prints: Mapping[Prediction, Print],
+    *,
+    looked: str,
+    identifiers: Collection[Identifier] = (),
+    unread: int = 0,
+) -> str:
+    """Return the report of an examination as one self-contained page of HTML, two sheets of A4 at most for four views.
+
+    It names nobody unless it is told to: neither patient nor study nor files. What is burnt into the pixels stays.
+
+    Args:
+        exam: an answer for an examination, with its views and breasts.
+        record: of the model that answered.
+        prints: of its views; one that is not there could not be read a second time.
+        looked: what heat is, and is not.
+        identifiers: what the report may tell of whose it is.
+        unread: files that were given with it and could not be read.
+    """
+    shown = set(identifiers)
+    hanging, further = hung(exam.views)
+    return template("examination.html.j2").render(
+        exam=exam,
+        record=record,
+        prints=prints,
+        shown=shown,
+        told=_told(exam, shown),
+        hanging=hanging,
+        further=further,
+        warnings=_warnings(exam, shown, unread),
+        sides=[(side, exam.breast(side)) for side in _SIDES] if exam.breasts else [],
+        points=[(name, record.operating_points[level][exam.operating_point]) for level, name in _LEVELS.items()],
+        aucs=[(said, record.metrics[key]) for key, said in _AUCS.items() if key in record.metrics],
+        screening=SCREENING_PREVALENCE,
+        looked=looked,
+        made=datetime.now().astimezone(),
+        version=__version__,
+        blocks=blocks,
+        heading=heading,
+        tone=tone,
+        in_screening=in_screening,
+        predictive_value=predictive_value,
+        percent=numerals.whole_percent,
+        probability=probability,
+        interval=interval,
+        point_name=point_name,
+        share=share,
+        Identifier=Identifier,
+    )
+
+
+def hung(views: Sequence[Prediction]) -> tuple[list[Sequence[Hung]], list[Hung]]:
+    """Return the four standard views in rows of two, and further pictures in their order.
+
+    CC on top, MLO below; the right breast on the left. Of one breast alone, its two views share a row. Of a view that
+    is there twice, the first hangs; one that is not there leaves its place empty.
+    """
+    first = {one.place: one for one in reversed([_placed(view) for view in views])}
+    standard = [[first.get((side, view)) or Hung((side, view), None) for view in _STANDARD] for side in _SIDES]
+    there = [column for column in standard if any(one.view for one in column)]
+    rows: list[Sequence[Hung]] = [*zip(*there, strict=True)] if len(there) > 1 else [*there]
+    hanging = {one.view for column in there for one in column}
+    return rows, [_placed(view) for view in views if view not in hanging]
+
+
+def _placed(view: Prediction) -> Hung:
+    return Hung((view.laterality, view.view) if view.laterality and view.view else None, view)
+
+
+def heading(answer: Prediction) -> str:
+    """Return on which side of its threshold an answer stands, uncertainty first."""
+    if answer.decision is None:
+        return "No decision"
+    where = "above the threshold" if answer.decision == "tumor" else "below the threshold"
+    return f"Uncertain, {where}" if answer.uncertain else where.capitalize()
+
+
+def tone(answer: Prediction) -> str:
+    """Return the style that an answer is shown in."""
+    if answer.decision is None or answer.uncertain:
+        return "uncertain"
+    return "tumor" if answer.decision == "tumor" else "clear"
+
+
+def in_screening(value: float | None, record: BundleRecord) -> str:
+    """Return what a probability is where tumors are as rare as in screening; empty where that is not known."""
+    if value is None or record.training_data is None:
+        return ""
+    moved = at_prevalence(value, record.training_data.prevalence, SCREENING_PREVALENCE)
+    return one_in(moved) if moved < _RARE else numerals.whole_percent(moved)
+
+
+def one_in(value: float) -> str:
+    """Return of how many a probability is one, with two digits: about 1 in 90, about 1 in 1,100, or fewer.
+
+    Args:
+        value: in [0, 1].
+    """
+    if value < _RAREST:
+        return f"fewer than 1 in {1 / _RAREST:,.0f}"
+    return f"about 1 in {float(f'{1 / value:.2g}'):,.0f}"
+
+
+def _told(exam: Prediction, shown: Collection[Identifier]) -> list[tuple[str, str]]:
+    """Return what is said of whose it is: a line each; what may not be said is left to be filled in by hand."""
+    known = {Identifier.PATIENT: exam.patient_id, Identifier.STUDY: exam.study_id}
+    names = {Identifier.PATIENT: "Patient", Identifier.STUDY: "Study"}
+    return [(names[one], text_of(value or "not known") if one in shown else "") for one, value in known.items()]
+
+
+def _warnings(exam: Prediction, shown: Collection[Identifier], unread: int) -> list[str]:
+    """Return what to know before trusting the answer; files are counted where they may not be named."""
+    counted_instead = {
+        ImageWarning.NO_SAY: ("Unlike mammograms, without a say", [one for one in exam.views if not one.admitted]),
+        ImageWarning.NO_SIDE: (
+            "Of a side that is not known, each taken for a breast of its own",
+            [one for one in exam.views if one.laterality is None],
+        ),
+    }
+    said = []
+    for one in exam.warnings:
+        if one.kind in counted_instead and Identifier.FILES not in shown:
+            what, views = counted_instead[one.kind]
+            said.append(f"{what}: {counted(len(views), 'picture')}.")
+        elif one.kind is not ImageWarning.NOT_LIKE_TRAINING:
+            said.append(sentence(one))
+    missing = any(one.kind is ImageWarning.MISSING_VIEW for one in exam.warnings)
+    if unread and (missing or not exam.breasts):
+        said.append(f"Given with it, but not readable: {counted(unread, 'file')}, maybe of a view that is missing.")
+    return said
