@@ -2,12 +2,16 @@
 
 import logging
 import socket
+import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
-from streamlit.web import bootstrap
+from starlette.middleware import Middleware
+from streamlit.starlette import App
 
+from mammolens.app.admission import Admission, Password, ProxyHeader, Rule, is_of_this_machine
 from mammolens.app.uploads import MAX_FILE
 from mammolens.errors import MammolensError
 
@@ -28,13 +32,18 @@ _OPTIONS = {
 }
 
 
-def serve(model: str | None, port: int, address: str) -> int:
+_WILDCARDS = {"0.0.0.0": socket.AF_INET, "::": socket.AF_INET6}  # noqa: S104 - no binding
+_NOWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # for documentation, RFC 5737 and RFC 3849
+
+
+def serve(model: str | None, port: int, address: str, rule: Rule = None) -> int:
     """Serve the page until Ctrl-C and return the exit code.
 
     Args:
         model: as `Predictor.load` takes it.
         port: of the page.
-        address: who may connect; ``0.0.0.0`` lets other machines in.
+        address: where it listens; ``0.0.0.0`` is all addresses of this machine.
+        rule: who is let in.
 
     Raises:
         MammolensError: the port is taken, or the address is not one of this machine.
@@ -44,13 +53,49 @@ def serve(model: str | None, port: int, address: str) -> int:
     warnings.simplefilter("ignore")
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     options = _OPTIONS | {"server.port": port, "server.address": address}
-    shown = "localhost" if address in {"0.0.0.0", "::"} else address  # noqa: S104 - no binding
     screen = Console(soft_wrap=True)
-    screen.print(f"mammolens is at http://{shown}:{port}", highlight=False)
+    for line in (f"mammolens is at {_url(address, port)}", *_said_of(rule, address)):
+        screen.print(line, highlight=False, markup=False)
     screen.print("Nothing that is dropped there is stored. End with Ctrl-C.", highlight=False)
-    bootstrap.load_config_options(options)
-    bootstrap.run(str(PAGE), False, [] if model is None else [model], options)
+    sys.argv = [str(PAGE), *([] if model is None else [model])]
+    with suppress(KeyboardInterrupt):
+        App(PAGE, middleware=[Middleware(Admission, rule=rule)]).run(config=options)
     return 0
+
+
+def _url(address: str, port: int) -> str:
+    """Return what others type to see the page: this machine's own address where it listens on all of them."""
+    family = _WILDCARDS.get(address)
+    shown = address if family is None else _own_address(family)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+def _own_address(family: socket.AddressFamily) -> str:
+    """Return the address that this machine has in its network; nothing is sent to find it."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((_NOWHERE[family], 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
+
+
+def _said_of(rule: Rule, address: str) -> list[str]:
+    """Return what to know of who is let in."""
+    if isinstance(rule, Password):
+        return [
+            "It asks for the password. Without HTTPS before it, password and pictures cross the network unencrypted."
+        ]
+    if isinstance(rule, ProxyHeader):
+        return [
+            f"Requests without the header {rule.name} are turned away.",
+            "The proxy must take it out of what comes from outside; whoever else reaches this port can set it.",
+        ]
+    if is_of_this_machine(address):
+        return []
+    return [
+        "There is no login: whoever reaches this address can use the page, and pictures cross the network unencrypted."
+    ]
 
 
 def _check_free(port: int, address: str) -> None:

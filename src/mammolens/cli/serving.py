@@ -137,17 +137,36 @@ def show(
 def app(
     model: Model = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8501,
-    address: Annotated[str, typer.Option(help="Who may connect: 0.0.0.0 lets other machines in.")] = "localhost",
+    address: Annotated[
+        str, typer.Option(help="Where it listens. Others reach any but localhost: 0.0.0.0 is all of this machine's.")
+    ] = "localhost",
+    password_file: Annotated[
+        Path | None, typer.Option(help="File whose first line is the password that the page asks for.")
+    ] = None,
+    proxy_header: Annotated[
+        str | None,
+        typer.Option(
+            help="Header by which a reverse proxy says that someone is signed in, such as X-Forwarded-User; it must "
+            "take it out of what comes from outside. Requests without it are turned away.",
+            metavar="NAME",
+        ),
+    ] = None,
+    no_login: Annotated[bool, typer.Option("--no-login", help="Whoever reaches the address may see the page.")] = False,
 ) -> None:
-    """Serve a page where someone drops a mammogram and reads an answer. Ends with Ctrl-C."""
+    """Serve a page where someone drops a mammogram and reads an answer. Ends with Ctrl-C.
+
+    At an address that others reach, say who is let in: --password-file, --proxy-header or --no-login.
+    """
     from mammolens.model.bundle import find_bundle, open_bundle
 
     require("streamlit", extra="app")
     open_bundle(find_bundle(model))
 
+    from mammolens.app.admission import rule_for
     from mammolens.app.server import serve
 
-    raise typer.Exit(serve(model, port, address))
+    rule = rule_for(address, password_file, proxy_header, no_login=no_login)
+    raise typer.Exit(serve(model, port, address, rule))
 
 
 def introduce(predictor: "Predictor") -> None:
