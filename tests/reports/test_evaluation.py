@@ -191,7 +191,7 @@ def test_what_is_wrong_comes_first(folder: Path) -> None:
             "2 patients evaluated here are in the training split",
             "synthetic mammograms",
             "1 image without an answer",
-            "17 images unlike",
+            "17 images not like a mammogram",
             "1,234 images without a label",
             "AUC is the chance",
         )

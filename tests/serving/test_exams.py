@@ -202,7 +202,7 @@ def test_what_is_no_mammogram_has_no_say_and_is_named(tmp_path: Path, level: Ser
     for one in (refused, answer.views[2], only):
         assert (one.probability, one.decision, one.score_map) == (None, None, None)
         assert (one.uncertain, one.reason) == (True, Reason.NOT_A_MAMMOGRAM)
-        assert ImageWarning.NOT_LIKE_TRAINING in one.warnings
+        assert ImageWarning.NOT_LIKE_TRAINING not in one.warnings
         assert one.threshold == predictor.threshold(one.level)
     (asked,) = predictor.predict(paths, level=level, ungated=True)
     assert asked.probability == answer.probability

@@ -182,7 +182,7 @@ def test_a_picture_that_is_no_mammogram_gets_no_decision(run: Run, trained: Pred
     assert (answer.probability, answer.decision, answer.score_map) == (None, None, None)
     assert answer.error is None
     assert (answer.uncertain, answer.reason) == (True, Reason.NOT_A_MAMMOGRAM)
-    assert ImageWarning.NOT_LIKE_TRAINING in answer.warnings
+    assert ImageWarning.NOT_LIKE_TRAINING not in answer.warnings
     (asked,) = trained.predict([page], ungated=True)
     assert asked.probability is not None
     assert (asked.decision, asked.reason) == (None, Reason.NOT_A_MAMMOGRAM)

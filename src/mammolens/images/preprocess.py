@@ -17,6 +17,7 @@ from mammolens.images.breast import (
     LEAST_AREA,
     THUMBNAIL,
     UNCERTAIN,
+    Anatomy,
     Breast,
     Mask,
     Pixels,
@@ -160,17 +161,21 @@ class Preprocess(BaseModel):
         """(height, width) of the canvas."""
         return self.height, self.width
 
-    def __call__(self, pixels: Pixels) -> Prepared:
-        """Prepare an image's pixels, float32 of shape (height, width) in [0, 1]."""
+    def __call__(self, pixels: Pixels, seen: Anatomy | None = None) -> Prepared:
+        """Prepare an image's pixels, float32 of shape (height, width) in [0, 1].
+
+        Args:
+            pixels: as read.
+            seen: their `anatomy`, where it is known already.
+        """
         if not (self.mend_polarity or self.crop or self.orient or self.percentiles):
             height, width = pixels.shape
             canvas, content = self._place(pixels)
             geometry = Geometry((height, width), self.shape, (0, 0, width, height), False, content)
             return Prepared(_to_levels(canvas), geometry)
-        return self._prepare_breast(pixels)
+        return self._prepare_breast(pixels, anatomy(pixels) if seen is None else seen)
 
-    def _prepare_breast(self, pixels: Pixels) -> Prepared:
-        seen = anatomy(pixels)
+    def _prepare_breast(self, pixels: Pixels, seen: Anatomy) -> Prepared:
         inverted = self.mend_polarity and seen.polarity.inverted
         if inverted:
             pixels = 1 - pixels

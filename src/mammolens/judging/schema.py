@@ -25,7 +25,7 @@ class Counts(Figures):
         without_label: left out.
         without_answer: left out, for they could not be read, or were not admitted and came
             without a probability.
-        not_like_training: judged by their probability, though the gate does not admit them: in use
+        not_like_training: judged by their probability, though they do not look like mammograms: in use
             they get no decision.
         patients_also_in_training: which makes figures too good.
         without_patient: judged, though no patient is named: each counts as a patient of its own.
@@ -49,7 +49,7 @@ class Model(Figures):
         calibration_only: whether the training data are what it was calibrated on, and what it
             learnt from is not recorded.
         learnt: how each network that answers was learnt; None where it is not recorded.
-        gate: whether it tells images that are not like those of the data it was made with.
+        gate: whether it tells what is no mammogram, and what is unlike those that it learnt from.
     """
 
     name: str

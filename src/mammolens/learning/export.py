@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +27,7 @@ from mammolens.model.age import fit_with_age
 from mammolens.model.bundle import Bundle, BundleRecord, Learnt, Outputs, TrainingData, write_bundle
 from mammolens.model.calibration import Calibration, fit_calibration
 from mammolens.model.decisions import FIXED, by_level, fit_rules, unmeasured
-from mammolens.model.gate import MIN_IMAGES, Gate, fit_gate, is_admitted, statistics
+from mammolens.model.gate import MIN_IMAGES, Gate, Likeness, fit_gate, likeness, measured
 from mammolens.model.recipe import Recipe
 from mammolens.parallel import cores
 from mammolens.phantoms.drawing import draw_patient, draw_view
@@ -158,11 +157,10 @@ def _figures(valid: Manifest, probabilities: NDArray[np.float64]) -> dict[str, E
 
 
 def _gate(training: Manifest) -> Gate | None:
-    """Fit the input gate on training images, a thousand at most; none where they are too few."""
+    """Fit the gate on training images, a thousand at most; none where they are too few."""
     step = max(1, len(training) // _GATE_IMAGES)
-    rows = _of_each(training.paths[::step], lambda image: statistics(image.pixels), None)
-    read = [row for row in rows if row is not None]
-    return fit_gate(np.stack(read)) if len(read) >= MIN_IMAGES else None
+    images = [one for one in _of_each(training.paths[::step], measured, None) if one is not None]
+    return fit_gate(images) if len(images) >= MIN_IMAGES else None
 
 
 def admitted(paths: Sequence[Path], gate: Gate | None) -> list[bool]:
@@ -170,7 +168,7 @@ def admitted(paths: Sequence[Path], gate: Gate | None) -> list[bool]:
 
     One that went away after its pixels were cached is judged by them.
     """
-    return _of_each(paths, partial(is_admitted, gate=gate), otherwise=True)
+    return _of_each(paths, lambda image: likeness(image, gate) is not Likeness.NO_MAMMOGRAM, otherwise=True)
 
 
 def _of_each(paths: Sequence[Path], function: Callable[[Image], Answer], otherwise: Answer) -> list[Answer]:

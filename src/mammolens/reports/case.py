@@ -16,7 +16,7 @@ from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import at_prevalence, predictive_value
-from mammolens.records import ImageWarning, Laterality, Prediction, View, Warned
+from mammolens.records import Laterality, Prediction, View, Warned
 from mammolens.reports.pages import TERMS, template
 
 _QUALITY = 85  # of JPEG
@@ -146,7 +146,7 @@ def subject(case: Case) -> str:
 
 def warnings(case: Case) -> list[str]:
     """Return what to know before trusting the answer, a sentence each."""
-    return [sentence(one) for one in case.answer.warnings if one.kind is not ImageWarning.NOT_LIKE_TRAINING]
+    return [sentence(one) for one in case.answer.warnings]
 
 
 def sentence(warning: Warned) -> str:

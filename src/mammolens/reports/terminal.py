@@ -25,8 +25,7 @@ _WEAKER = {
     "without_label": "images have no label and are left out",
     "without_patient": "images have no known patient, each counted as a patient of its own: intervals are too narrow "
     "where a patient has several",
-    "not_like_training": "images are unlike those that the model learnt from: evaluated all the same, but without a "
-    "decision in use",
+    "not_like_training": "images do not look like mammograms: evaluated all the same, but without a decision in use",
 }
 """What is said of each of `Counts` that is not 0."""
 

@@ -17,8 +17,8 @@ from mammolens.images.breast import UNCERTAIN, Pixels, anatomy, thumbnail
 from mammolens.images.image import Header
 from mammolens.images.preprocess import Preprocess, as_float
 from mammolens.images.reading import read_image
-from mammolens.model.gate import Gate, is_admitted
-from mammolens.records import ImageWarning, Prediction, Warned
+from mammolens.model.gate import Gate, Likeness, likeness
+from mammolens.records import ImageWarning, Prediction, Reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +28,11 @@ FAINTEST = 0.2
 
 LOOKED = "Where the network looked. Not a lesion outline."
 RESEARCH = "Research use only."
+_SAID: dict[Likeness, tuple[str, ...]] = {
+    Likeness.NO_MAMMOGRAM: (Reason.NOT_A_MAMMOGRAM,),
+    Likeness.UNLIKE_TRAINING: (ImageWarning.NOT_LIKE_TRAINING,),
+    Likeness.LIKE_TRAINING: (),
+}
 NO_MAMMOGRAM = "Does not look like a mammogram: no decision, and the heat means nothing."
 
 _LONGEST = 1024  # pixels of the longer side
@@ -151,13 +156,12 @@ def before_and_after(path: Path, preprocess: Preprocess, gate: Gate | None = Non
     from mammolens.reports import figures  # noqa: PLC0415 - likewise
 
     image = read_image(path)
-    prepared = preprocess(image.pixels)
     seen = anatomy(image.pixels)
+    prepared = preprocess(image.pixels, seen)
     header = image.header or Header()
     known = known_of(path, header)
     height, width = image.pixels.shape
-    said: list[Warned] = [] if is_admitted(image, gate) else [ImageWarning.NOT_LIKE_TRAINING]
-    said += [*image.warnings, *prepared.warnings, *known.warnings]
+    said = [*_SAID[likeness(image, gate, seen)], *image.warnings, *prepared.warnings, *known.warnings]
     spacing = f"{header.spacing[0]} x {header.spacing[1]} mm" if header.spacing else None
     facts = {
         "file": str(path),

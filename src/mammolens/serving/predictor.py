@@ -15,13 +15,13 @@ from mammolens.data.matching import rows_by_name
 from mammolens.errors import BundleError, ImageError, reason
 from mammolens.files import check_writable
 from mammolens.images.archives import Named, Picture, image_in, named, pictures_in
-from mammolens.images.breast import Pixels
+from mammolens.images.breast import Pixels, anatomy
 from mammolens.images.image import Header
 from mammolens.images.preprocess import Geometry, Preprocess, as_float
 from mammolens.model.age import usable_age
 from mammolens.model.bundle import Bundle, find_bundle, open_bundle
 from mammolens.model.decisions import decided
-from mammolens.model.gate import Gate, is_admitted
+from mammolens.model.gate import Gate, Likeness, likeness
 from mammolens.parallel import FEW, cores, map_in_order, tracked
 from mammolens.records import Identifier, ImageWarning, Level, Mammogram, Prediction, ServedLevel, Warned
 from mammolens.reports.answers import Predictions
@@ -251,14 +251,13 @@ class Predictor:
         if isinstance(picture, str):
             return Prediction.failure(name, picture)
         known = known_of(name, picture.header, row)
-        refused = () if picture.admitted else (ImageWarning.NOT_LIKE_TRAINING,)
         answer = Prediction(
             path=name,
             probability=None,
             **vars(known.identity),
             by_name=known.by_name,
             age=picture.header.age if usable_age(picture.header.age) else None,
-            warnings=(*refused, *picture.warnings, *known.warnings),
+            warnings=(*picture.warnings, *known.warnings),
             admitted=picture.admitted,
         )
         if not (picture.admitted or ungated):
@@ -307,9 +306,13 @@ def prepared_or_reason(given: Named, preprocess: Preprocess, gate: Gate | None) 
         image = image_in(given.picture, given.name)
     except ImageError as error:
         return reason(error)
-    prepared = preprocess(image.pixels)
+    seen = None if gate is None else anatomy(image.pixels)
+    prepared = preprocess(image.pixels, seen)
     height, width = image.pixels.shape
-    said = [*image.warnings, *prepared.warnings]
+    kind = likeness(image, gate, seen)
+    said: list[Warned] = [ImageWarning.NOT_LIKE_TRAINING] if kind is Likeness.UNLIKE_TRAINING else []
+    said += [*image.warnings, *prepared.warnings]
     if height < preprocess.height or width < preprocess.width:
         said.append(ImageWarning.SMALL.about(width, height))
-    return Seen(prepared.pixels, prepared.geometry, is_admitted(image, gate), image.header or Header(), tuple(said))
+    admitted = kind is not Likeness.NO_MAMMOGRAM
+    return Seen(prepared.pixels, prepared.geometry, admitted, image.header or Header(), tuple(said))
