@@ -29,10 +29,14 @@ from mammolens.phantoms.drawing import VIEWS, draw_patient, draw_view
 
 TABLE = Path(__file__).parent.parent / "src" / "mammolens" / "model" / "gate.npz"
 MAMMOGRAM, OUTLINED = "mammogram", "photograph in an outline"
-DRAWN = 40  # of each kind of drawing
-PENALTY = 0.03  # inverse of the ridge on the weights
+COPIES = 3  # altered ones of each mammogram
+TURNED = 2  # altered ones of each other picture
+DRAWN = 60  # of each kind of drawing
+PENALTY = 0.01  # inverse of the ridge on the weights
 RIDGE = 0.1  # shrinkage of correlations towards none
 FOLDS = 4
+LOST = 0.01  # of a source's mammograms that may be turned away where it was not fitted on
+JUDGED = 100  # pictures that a source needs to set the limit
 RATES = (0.10, 0.05, 0.03, 0.02, 0.01)  # of other pictures that pass
 
 Vector = NDArray[np.float64]
@@ -64,7 +68,7 @@ class Picture(NamedTuple):
 
 
 def mammograms(folders: list[Path], rng: np.random.Generator) -> Iterator[Picture]:
-    """Yield mammograms and phantoms, each with two altered copies, and pieces cut from their middle."""
+    """Yield mammograms and phantoms, each with altered copies, and pieces cut from their middle."""
     found = [(path, folder.name) for folder in folders for path in sorted(folder.rglob("*.jpg"))]
     read = ((read_image(path).pixels, source, path.name.split("_")[0]) for path, source in found)
     people = [(number, draw_patient(number, 101)) for number in range(10)]
@@ -78,9 +82,9 @@ def mammograms(folders: list[Path], rng: np.random.Generator) -> Iterator[Pictur
         for pixels, source, patient in sort:
             small = thumbnail(pixels)
             yield Picture(small, source, MAMMOGRAM, patient)
-            for _ in range(2):
+            for _ in range(COPIES):
                 yield Picture(altered(small, rng), source, MAMMOGRAM, patient, altered=True)
-            if (piece := piece_of(small, rng)) is not None and rng.random() < 0.2:
+            if (piece := piece_of(small, rng)) is not None and rng.random() < 0.3:
                 yield Picture(piece, source, "piece of a breast", patient)
 
 
@@ -101,7 +105,8 @@ def others(folder: Path, outlines: list[Pixels], rng: np.random.Generator) -> It
         small = thumbnail(read_image(path).pixels)
         kind, source = path.parts[-3:-1]
         yield Picture(small, source, kind)
-        yield Picture(varied(small, rng), source, kind, altered=True)
+        for _ in range(TURNED):
+            yield Picture(varied(small, rng), source, kind, altered=True)
         if kind == "photograph" and outlines and rng.random() < 0.4:
             mask = find_breast(outlines[rng.integers(len(outlines))]).mask
             size = min(mask.shape[0], small.shape[0]), min(mask.shape[1], small.shape[1])
@@ -186,6 +191,7 @@ def judged(rows: Rows) -> None:
     for source in sources:
         there = truth & (rows.source == source)
         left[there] = fitted(rows.where(~there)).log_odds(rows.values[there])
+    print(f"limit at which no source left out loses more than {LOST:.0%}: {_limit(rows, left):.2f}; in use: {LEAST}")
     half = _hashed(np.char.add(rows.source, rows.patient)) % 2 == 0
     known = np.full(len(truth), np.nan)  # by what was fitted on other patients of the same sources
     for one in (True, False):
@@ -216,6 +222,13 @@ def judged(rows: Rows) -> None:
         if there.sum() > 25:
             passed = fitted(rows.where(~there)).log_odds(rows.values[there]) >= LEAST
             print(f"kind left out: {kind} | {_share(passed)}")
+
+
+def _limit(rows: Rows, left: Vector) -> float:
+    """Return the largest limit that turns away at most `LOST` of any source, as it is, by what was not fitted on it."""
+    whole = (rows.kind == MAMMOGRAM) & ~rows.altered
+    sorts = [np.sort(left[whole & (rows.source == source)]) for source in np.unique(rows.source[whole])]
+    return float(min(odds[int(LOST * len(odds))] for odds in sorts if len(odds) >= JUDGED))
 
 
 def _share(of: NDArray[np.bool_]) -> str:

@@ -15,8 +15,8 @@ Generator = np.random.Generator
 
 
 def altered(pixels: Pixels, rng: Generator) -> Pixels:
-    """Return a copy, float32 in [0, 1], that went through one to five random alterations."""
-    chances = {_placed: 0.7, _toned: 0.6, _equalised: 0.4, _marked: 0.2, _grained: 0.45}
+    """Return a copy, float32 in [0, 1], that went through one to six random alterations."""
+    chances = {_placed: 0.7, _toned: 0.5, _equalised: 0.3, _processed: 0.35, _marked: 0.2, _grained: 0.4}
     for alter in [one for one, chance in chances.items() if rng.random() < chance] or [_placed]:
         pixels = np.clip(alter(pixels, rng), 0, 1).astype(np.float32)
     return 1 - pixels if rng.random() < 0.12 else pixels
@@ -29,6 +29,7 @@ def _placed(pixels: Pixels, rng: Generator) -> Pixels:
         lambda: np.pad(pixels, (rng.integers(0, height // 4, 2), rng.integers(0, width // 3, 2))),
         lambda: _as_square(_resized(pixels, height, width * rng.uniform(0.5, 0.85)), rng),
         lambda: _resized(pixels, height, width * rng.uniform(0.6, 1.4)),
+        lambda: _shrunk(pixels, rng.uniform(0.4, 0.85), rng),
         lambda: _cropped(pixels, rng.uniform(-0.06, 0.01, 4)),
         lambda: _cropped(pixels, rng.uniform(-0.06, 0.10, 4)),
         lambda: np.asarray(Pillow.fromarray(pixels).rotate(rng.uniform(-12, 12), Pillow.Resampling.BILINEAR)),
@@ -45,6 +46,15 @@ def _as_square(narrow: Pixels, rng: Generator) -> Pixels:
     missing = max(len(narrow) - narrow.shape[1], 0)
     left = int(rng.choice([0, missing // 2, missing]))
     return np.pad(narrow, ((0, 0), (left, missing - left)))
+
+
+def _shrunk(pixels: Pixels, share: float, rng: Generator) -> Pixels:
+    """Show it smaller, at a side of a black picture of the same size, or anywhere in it."""
+    height, width = pixels.shape
+    small = _resized(pixels, height * share, width * share)
+    down, across = height - len(small), width - small.shape[1]
+    top, left = int(rng.integers(down + 1)), int(rng.choice([0, across, rng.integers(across + 1)]))
+    return np.pad(small, ((top, down - top), (left, across - left)))
 
 
 def _cropped(pixels: Pixels, cut: np.ndarray) -> Pixels:
@@ -71,6 +81,7 @@ def _toned(pixels: Pixels, rng: Generator) -> Pixels:
         lambda: (pixels - least / 2) / (1 - least / 2),
         lambda: pixels * rng.uniform(0.03, 0.8),
         lambda: (np.tanh(slope * (pixels - centre)) - np.tanh(-slope * centre)) / 2,
+        lambda: np.interp(pixels, np.linspace(0, 1, 6), np.append(0, np.sort(rng.random(5)))),
     )
     return np.asarray(ways[rng.integers(len(ways))]())
 
@@ -84,6 +95,18 @@ def _equalised(pixels: Pixels, rng: Generator) -> Pixels:
     flattened = flattened / max(float(np.percentile(flattened, 99.5)), 1e-3)
     sharper = smooth + (flattened - smooth) * rng.uniform(0.6, 1.6)
     return np.asarray(sharper if rng.random() < 0.4 else flattened, dtype=np.float32)
+
+
+def _processed(pixels: Pixels, rng: Generator) -> Pixels:
+    """Weaken or strengthen detail of each size by itself, as vendors' processing does."""
+    height, width = pixels.shape
+    rest, processed = pixels, np.zeros_like(pixels)
+    for share in (0.5, 0.25, 0.12, 0.06, 0.03):
+        blunt = _resized(_resized(rest, height * share, width * share), height, width)
+        processed += (rest - blunt) * np.float32(2 ** rng.uniform(-1.2, 1.2))
+        rest = blunt
+    processed = np.maximum(processed + rest, 0) * (pixels > 0.02)
+    return np.asarray(processed / max(float(np.percentile(processed, 99.8)), 1e-3), dtype=np.float32)
 
 
 def _grained(pixels: Pixels, rng: Generator) -> Pixels:

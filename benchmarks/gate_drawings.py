@@ -161,6 +161,28 @@ def chart(rng: Generator) -> Pixels:
     return np.asarray(picture, dtype=np.float32) / np.float32(255)
 
 
+def window(rng: Generator) -> Pixels:
+    """Draw what a screen shows: a frame, bars, panels, some with a picture of smooth noise, and words."""
+    picture = Pillow.new("L", (SIDE, SIDE), int(rng.choice([20, 60, 230, 245, 255])))
+    draw = ImageDraw.Draw(picture)
+    for _ in range(int(rng.integers(2, 7))):
+        left, top = (int(place) for place in rng.uniform(0, 200, 2))
+        right, bottom = left + int(rng.uniform(20, 200)), top + int(rng.uniform(10, 160))
+        draw.rectangle((left, top, right, bottom), fill=int(rng.integers(256)), outline=int(rng.integers(256)))
+        if rng.random() < 0.4:
+            levels = np.rint(255 * _grey(power_law_noise(rng, SIDE, rng.uniform(1.5, 3.5)).astype(np.float64)))
+            panel = Pillow.fromarray(levels.astype(np.uint8)).crop((0, 0, right - left, bottom - top))
+            picture.paste(panel, (left, top))
+    for _ in range(int(rng.integers(3, 20))):
+        words = " ".join(rng.choice(_LETTER, int(rng.integers(1, 6))))
+        x, y = (float(place) for place in rng.uniform(0, 240, 2))
+        font = ImageFont.load_default(int(rng.integers(8, 18)))
+        draw.text((x, y), words, fill=int(rng.choice([0, 120, 255])), font=font)
+    side = int(rng.integers(4))
+    draw.rectangle(((0, 0, SIDE, 14), (0, 0, 40, SIDE), (0, 240, SIDE, SIDE), (200, 0, SIDE, SIDE))[side], fill=90)
+    return np.asarray(picture, dtype=np.float32) / np.float32(255)
+
+
 def shape(rng: Generator) -> Pixels:
     """Draw a disc, a dome, a box, waves, a ramp, a half disc at the side, a chessboard or noise."""
     x, y = _X / SIDE, _Y / SIDE
@@ -181,7 +203,7 @@ def shape(rng: Generator) -> Pixels:
 
 
 DRAWINGS: dict[str, Callable[[Generator], Pixels]] = {
-    one.__name__: one for one in (limb, hand, finger, teeth, chest, ultrasound, head, text, chart, shape)
+    one.__name__: one for one in (limb, hand, finger, teeth, chest, ultrasound, head, text, chart, window, shape)
 }
 """How to draw each kind, by its name."""
 

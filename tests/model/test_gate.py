@@ -287,6 +287,17 @@ def test_the_order_of_training_images_does_not_matter(gate: Gate, training: list
         assert shuffled.distance(one.described) == pytest.approx(gate.distance(one.described), rel=1e-6)
 
 
+def test_one_in_a_hundred_validation_images_is_unlike(gate: Gate, training: list[Measured]) -> None:
+    unseen = [measured(read(image)) for image in drawn(seed=4, patients=6)]
+    own = fit_gate(training, unseen)
+    assert (own.centre, own.precision) == (gate.centre, gate.precision)
+    far = [own.distance(image.described) for image in unseen]
+    assert own.threshold == pytest.approx(np.quantile(far, 0.99))
+    blank = measured(read(np.zeros((64, 64), np.float32)))
+    assert fit_gate(training, [*unseen, blank]).threshold == own.threshold
+    assert fit_gate(training, unseen[: MIN_IMAGES - 1]) == gate
+
+
 def test_a_few_blank_files_among_the_training_images_do_not_open_the_gate(training: list[Measured]) -> None:
     blank = read(np.zeros((64, 64), np.float32))
     gate = fit_gate([*training, *[measured(blank)] * 3])
@@ -357,9 +368,19 @@ def test_film_is_unlike_digital_training_images(rsna_breast: Path, cbis_ddsm_mas
     assert np.mean(unlike[1]) > 0.4
 
 
-def test_the_models_that_ship_have_a_gate() -> None:
-    for name in ("accurate", "phantom"):
-        assert open_bundle(find_bundle(name)).record.gate is not None
+def test_the_models_that_ship_know_what_they_learnt_from(others: list[Pixels], rsna_breast: Path) -> None:
+    own, drawing = (open_bundle(find_bundle(name)).record.gate for name in ("accurate", "phantom"))
+    assert own is not None
+    assert drawing is not None
+    phantoms = [anatomy(image) for image in others]
+    digital = [anatomy(read_image(path).pixels) for path in sorted((rsna_breast / "test").rglob("*.jpg"))[::8]]
+    near = [
+        np.mean([gate.likeness(seen) is Likeness.LIKE_TRAINING for seen in images])
+        for gate, images in ((own, digital), (drawing, phantoms), (drawing, digital))
+    ]
+    assert near[0] >= 0.95
+    assert near[1] >= 0.9
+    assert near[2] <= 0.05
 
 
 def test_pieces_of_real_breasts_are_turned_away(rsna_breast: Path) -> None:

@@ -7,14 +7,14 @@ same numbers, a mirror image or one of another ratio of height to width nearly t
 import itertools
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy import ndimage
 
-from mammolens.images.breast import Anatomy, Mask, Pixels, dilated, eroded, find_breast, local_variance
+from mammolens.images.breast import Anatomy, Mask, Pixels, dilated, eroded, local_variance
 
 STATISTICS = 74
 """How many numbers `statistics` returns."""
@@ -22,8 +22,9 @@ STATISTICS = 74
 WHOLE_STATISTICS = 21
 """How many numbers `whole_statistics` returns."""
 
-_SIDE = 128  # pixels: a square, for public sets often come stretched to one
-_FOG = 5  # percent: this darkest share of a mammogram is background, however film lifts it
+_SIDE = 96  # pixels: a square, for public sets often come stretched to one
+_WHOLE_SIDE = 128  # the same, of the whole picture
+_BLURS = (1, 2, 4)  # pixels: deviations of the Gaussians
 _ENOUGH = 50  # pixels that a level or a deviation is judged on, where there are as many
 _FLAT = 0.02  # local standard deviation of a background without texture
 _BRIGHT = 0.15  # above the background: a marker, a label, a film border
@@ -38,7 +39,7 @@ _MARGIN = 16  # of the breast's height or width is background about it
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
-    """A picture as a square of `_SIDE` pixels: black background, chest wall on the left."""
+    """A picture as a square: black background, chest wall on the left."""
 
     grey: Pixels
     breast: Mask
@@ -52,6 +53,11 @@ class _Scene:
     contrast: float
     """By how much the median of the tissue is brighter."""
 
+    @property
+    def side(self) -> int:
+        """Height and width, in pixels."""
+        return len(self.grey)
+
     @cached_property
     def relative(self) -> Pixels:
         """Grey above the background, in contrasts: about 1 in tissue."""
@@ -60,7 +66,13 @@ class _Scene:
     @cached_property
     def blurred(self) -> list[Pixels]:
         """The picture as it is, and ever more blurred."""
-        return [self.grey, *(ndimage.gaussian_filter(self.grey, size) for size in (1, 2, 4))]
+        blurs = _blurs(self.side)
+        return [self.grey, *(blurs @ self.grey @ blurs.transpose(0, 2, 1))]
+
+    @cached_property
+    def variance(self) -> Pixels:
+        """The variance about each pixel."""
+        return local_variance(self.grey)
 
     @cached_property
     def slopes(self) -> tuple[Pixels, Pixels]:
@@ -76,26 +88,30 @@ def statistics(seen: Anatomy) -> NDArray[np.float32]:
     """
     view = _clear(seen)
     measures = (_outline, _background, _tissue, _texture, _sides, _depth, _profile, _pieces, _shades, _detail)
-    scene = _scene(*_boxed(*view[:2]), view[2])
+    scene = _scene(*_boxed(*view[:2]), view[2], _SIDE)
     numbers = [_around(*view), *(measure(scene) for measure in measures)]
     return np.concatenate([np.asarray(part, dtype=np.float32) for part in numbers])
 
 
 def whole_statistics(seen: Anatomy) -> NDArray[np.float32]:
     """Describe what is seen by `WHOLE_STATISTICS` finite numbers, float32, of the whole picture with its margins."""
-    scene = _scene(*_clear(seen))
+    scene = _scene(*_clear(seen), _WHOLE_SIDE)
     measures = (_outline, _background, _tissue, _texture)
     return np.concatenate([np.asarray(measure(scene), dtype=np.float32) for measure in measures])
 
 
+@cache
+def _blurs(side: int) -> NDArray[np.float32]:
+    """Return what blurs along one direction, a matrix a size: a third of the time of filters, one after the other."""
+    unit = np.eye(side, dtype=np.float32)
+    return np.stack([ndimage.gaussian_filter1d(unit, size, axis=0) for size in _BLURS])
+
+
 def _clear(seen: Anatomy) -> tuple[Pixels, Mask, float]:
     """Return picture and breast, the chest wall on the left, and the fog that was taken off."""
-    fog = float(np.percentile(seen.upright, _FOG))
-    clear, found = seen.upright, seen.breast if fog == 0 else None
-    if found is None:
-        clear = np.clip((clear - fog) / max(1 - fog, 1e-6), 0, 1).astype(np.float32)
-        found = find_breast(clear)
-    return (clear[:, ::-1], found.mask[:, ::-1], fog) if found.chest_wall_right else (clear, found.mask, fog)
+    clear, found = seen.clear
+    turned = slice(None, None, -1 if found.chest_wall_right else 1)
+    return clear[:, turned], found.mask[:, turned], seen.fog
 
 
 def _boxed(clear: Pixels, mask: Mask) -> tuple[Pixels, Mask]:
@@ -109,10 +125,14 @@ def _boxed(clear: Pixels, mask: Mask) -> tuple[Pixels, Mask]:
 
 
 def _around(clear: Pixels, mask: Mask, fog: float) -> tuple[float, ...]:
-    """Describe the whole picture: how large the breast is in it, how dark and flat the rest, what there stands out."""
+    """Describe the whole picture: how large the breast is in it, how dark and flat the rest, what there stands out.
+
+    At half the size, which is enough for all that lies outside.
+    """
+    clear, mask = np.asarray(Pillow.fromarray(np.ascontiguousarray(clear)).reduce(2)), mask[::2, ::2]
     edge = np.concatenate([clear[0], clear[-1], clear[:, 0], clear[:, -1]])
     large = (float(mask.any(axis=1).mean()), float(mask.any(axis=0).mean()), float((edge < _DARK_EDGE).mean()))
-    around = ~dilated(mask, 5)
+    around = ~dilated(mask, 3)
     if around.sum() < _ENOUGH:
         return (*large, 0.0, math.log10(fog + 0.05), 0.0, 0.0, 0.0)
     grey = clear[around]
@@ -128,10 +148,10 @@ def _around(clear: Pixels, mask: Mask, fog: float) -> tuple[float, ...]:
     )
 
 
-def _scene(clear: Pixels, mask: Mask, fog: float) -> _Scene:
-    grey, breast = _square(clear), _square(mask) > 0.5  # noqa: PLR2004 - half
+def _scene(clear: Pixels, mask: Mask, fog: float, side: int) -> _Scene:
+    grey, breast = _square(clear, side), _square(mask, side) > 0.5  # noqa: PLR2004 - half
     if not breast.any():
-        breast[_SIDE // 2, _SIDE // 2] = True  # as good as nothing, yet it can be measured
+        breast[side // 2, side // 2] = True  # as good as nothing, yet it can be measured
     inside = eroded(breast, 4)
     inside = inside if inside.sum() >= _ENOUGH else breast
     outside = ~dilated(breast, 5)
@@ -142,9 +162,9 @@ def _scene(clear: Pixels, mask: Mask, fog: float) -> _Scene:
     return _Scene(grey, breast, inside, outside, fog, level, contrast)
 
 
-def _square(picture: Pixels | Mask) -> Pixels:
+def _square(picture: Pixels | Mask, side: int) -> Pixels:
     whole = Pillow.fromarray(np.asarray(picture, dtype=np.float32))
-    return np.array(whole.resize((_SIDE, _SIDE), Pillow.Resampling.BOX))
+    return np.array(whole.resize((side, side), Pillow.Resampling.BOX))
 
 
 def _outline(scene: _Scene) -> tuple[float, ...]:
@@ -155,9 +175,9 @@ def _outline(scene: _Scene) -> tuple[float, ...]:
     strip = max(1, width // 10)
     skin = breast & ~eroded(breast, 1)
     return (
-        height / _SIDE,
-        width / _SIDE,
-        math.log10(columns[0] / _SIDE + 0.1),
+        height / scene.side,
+        width / scene.side,
+        math.log10(columns[0] / scene.side + 0.1),
         float(box.mean()),
         math.log10(1.1 - float(box[:, :strip].mean())),
         float(box[:, -strip:].mean()),
@@ -168,7 +188,7 @@ def _outline(scene: _Scene) -> tuple[float, ...]:
 
 def _background(scene: _Scene) -> tuple[float, ...]:
     around = scene.grey[scene.outside]
-    flat = float((local_variance(scene.grey) < _FLAT**2)[scene.outside].mean())
+    flat = float((scene.variance[scene.outside] < _FLAT**2).mean())
     return (
         math.log10(scene.level * (1 - scene.fog) + scene.fog + 0.05),
         math.log10(float((around > scene.level + _BRIGHT).mean()) + 0.03),
@@ -255,7 +275,7 @@ def _depth(scene: _Scene) -> tuple[float, ...]:
 def _profile(scene: _Scene) -> tuple[float, ...]:
     """Describe the skin line, as the last column of the breast in each row, by a parabola and what it leaves."""
     rows = scene.breast[scene.breast.any(axis=1)]
-    last = _SIDE - np.argmax(rows[:, ::-1], axis=1).astype(np.float64)
+    last = scene.side - np.argmax(rows[:, ::-1], axis=1).astype(np.float64)
     if len(last) < 6:  # noqa: PLR2004 - too few for a parabola
         return 0.0, 0.0, -2.3, -1.0, -1.7, 0.5
     place = np.linspace(-1, 1, len(last))
@@ -265,9 +285,9 @@ def _profile(scene: _Scene) -> tuple[float, ...]:
     top, steps = int(last.argmax()), np.diff(last)
     back = int((steps[:top] < 0).sum() + (steps[top:] > 0).sum())
     return (
-        curvature / _SIDE,
-        abs(tilt) / _SIDE,
-        math.log10(float(rest.std()) / _SIDE + 0.005),
+        curvature / scene.side,
+        abs(tilt) / scene.side,
+        math.log10(float(rest.std()) / scene.side + 0.005),
         math.log10(float(np.abs(np.diff(steps)).mean()) + 0.1),
         math.log10(back / len(last) + 0.02),
         abs(top / len(last) - 0.5),
@@ -277,11 +297,11 @@ def _profile(scene: _Scene) -> tuple[float, ...]:
 def _pieces(scene: _Scene) -> tuple[float, ...]:
     """Tell whether it is one piece without gaps, or many limbs."""
     rows = scene.breast[scene.breast.any(axis=1)]
-    first, last = np.argmax(rows, axis=1), _SIDE - np.argmax(rows[:, ::-1], axis=1)
+    first, last = np.argmax(rows, axis=1), scene.side - np.argmax(rows[:, ::-1], axis=1)
     bright = (scene.relative > 0.4).astype(np.int8)  # noqa: PLR2004 - tissue, wherever it lies
     return (
         *(math.log10(1.02 - rows.sum() / float((last - start).sum())) for start in (first, first.min())),
-        *(float((np.diff(bright, axis=axis) == 1).sum()) / _SIDE for axis in (1, 0)),
+        *(float((np.diff(bright, axis=axis) == 1).sum()) / scene.side for axis in (1, 0)),
         math.log10(float((scene.relative[scene.outside] > 0.3).mean()) + 0.01),  # noqa: PLR2004
     )
 
@@ -312,7 +332,7 @@ def _moments(values: Pixels, least: float) -> tuple[float, float]:
 def _detail(scene: _Scene) -> tuple[float, ...]:
     """Describe how rough tissue is in its smooth and in its rough places, and along rows and columns."""
     inside, grey = scene.inside, scene.grey
-    rough = np.sqrt(np.maximum(local_variance(grey), 0))[inside] / scene.contrast
+    rough = np.sqrt(np.maximum(scene.variance[inside], 0)) / scene.contrast
     bands = (scene.blurred[1] - scene.blurred[2])[inside]
     down, across = scene.slopes
     pairs = (

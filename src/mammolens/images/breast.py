@@ -34,6 +34,7 @@ _LEVELS = 128  # grey levels that the threshold is looked for among
 _BORDER = 0.08  # film borders are looked for in this share of each side
 _STRIP = 0.14  # and in this one, where they have no gap
 _SATURATED = 0.97
+_FOG = 0.05  # of a mammogram, its darkest, is background
 _OPENING = 1 / 64  # markers and lines thinner than this share of the side are not breast
 
 
@@ -98,6 +99,21 @@ class Anatomy:
     def breast(self) -> Breast:
         """The breast, as it is found on the upright thumbnail."""
         return find_breast(self.upright)
+
+    @cached_property
+    def fog(self) -> float:
+        """The grey level that the background has at least, in [0, 1]: film lifts it."""
+        if np.count_nonzero(self.upright == 0) > _FOG * self.upright.size + 1:
+            return 0.0
+        return float(np.quantile(self.upright, _FOG))
+
+    @cached_property
+    def clear(self) -> tuple[Pixels, Breast]:
+        """The upright thumbnail without fog, and the breast in it."""
+        if self.fog == 0:
+            return self.upright, self.breast
+        clear = np.clip((self.upright - self.fog) / max(1 - self.fog, 1e-6), 0, 1).astype(np.float32)
+        return clear, find_breast(clear)
 
 
 def anatomy(pixels: Pixels) -> Anatomy:

@@ -27,7 +27,7 @@ from mammolens.model.age import fit_with_age
 from mammolens.model.bundle import Bundle, BundleRecord, Learnt, Outputs, TrainingData, write_bundle
 from mammolens.model.calibration import Calibration, fit_calibration
 from mammolens.model.decisions import FIXED, by_level, fit_rules, unmeasured
-from mammolens.model.gate import MIN_IMAGES, Gate, Likeness, fit_gate, likeness, measured
+from mammolens.model.gate import MIN_IMAGES, Gate, Likeness, Measured, fit_gate, likeness, measured
 from mammolens.model.recipe import Recipe
 from mammolens.parallel import cores
 from mammolens.phantoms.drawing import draw_patient, draw_view
@@ -139,7 +139,7 @@ def _fitted(evidence: Evidence, scores: NDArray[np.float64], threshold: float | 
         "default_operating_point": rules.default_point,
         "conformal": rules.conformal,
         "with_age": fit_with_age(valid, probabilities, evidence.name),
-        "gate": _gate(images.of_split(Split.TRAIN)),
+        "gate": _gate(images.of_split(Split.TRAIN), valid),
         "metrics": _figures(valid, probabilities),
     }
 
@@ -156,11 +156,16 @@ def _figures(valid: Manifest, probabilities: NDArray[np.float64]) -> dict[str, E
     }
 
 
-def _gate(training: Manifest) -> Gate | None:
-    """Fit the gate on training images, a thousand at most; none where they are too few."""
-    step = max(1, len(training) // _GATE_IMAGES)
-    images = [one for one in _of_each(training.paths[::step], measured, None) if one is not None]
-    return fit_gate(images) if len(images) >= MIN_IMAGES else None
+def _gate(training: Manifest, valid: Manifest) -> Gate | None:
+    """Fit the gate on training images, and its threshold on validation images; none where the former are too few."""
+    images = _measured(training)
+    return fit_gate(images, _measured(valid)) if len(images) >= MIN_IMAGES else None
+
+
+def _measured(images: Manifest) -> list[Measured]:
+    """Measure images for the gate, a thousand to two at most; those that cannot be read are left out."""
+    step = max(1, len(images) // _GATE_IMAGES)
+    return [one for one in _of_each(images.paths[::step], measured, None) if one is not None]
 
 
 def admitted(paths: Sequence[Path], gate: Gate | None) -> list[bool]:
