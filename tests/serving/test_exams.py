@@ -184,7 +184,7 @@ def test_what_is_no_mammogram_has_no_say_and_is_named(tmp_path: Path, level: Ser
     predictor = Predictor.load(bundle(tmp_path / "bundle", gate=gate).folder)
     breast, noise = draw_patient(0, 1).left, np.random.default_rng(0)
     pictures = {
-        view: draw_view(breast, view, size=200).pixels.astype(np.uint16) * 16 for view in (View.CC, View.MLO)
+        view: draw_view(breast, view, size=512).pixels.astype(np.uint16) * 16 for view in (View.CC, View.MLO)
     } | {View.ML: noise.integers(0, 4096, (200, 180)).astype(np.uint16)}
     paths = [tmp_path / f"{view}.dcm" for view in pictures]
     for path, (view, stored) in zip(paths, pictures.items(), strict=True):
