@@ -178,7 +178,7 @@ def _warnings(exam: Prediction, shown: Collection[Identifier], unread: int) -> l
         if one.kind in counted_instead and Identifier.FILES not in shown:
             what, views = counted_instead[one.kind]
             said.append(f"{what}: {counted(len(views), 'picture')}.")
-        elif one.kind is not ImageWarning.NOT_LIKE_TRAINING:
+        else:
             said.append(sentence(one))
     missing = any(one.kind is ImageWarning.MISSING_VIEW for one in exam.warnings)
     if unread and (missing or not exam.breasts):
