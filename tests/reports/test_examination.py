@@ -10,7 +10,8 @@ from html_page import Page
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import BundleRecord, find_bundle, open_bundle
 from mammolens.records import Identifier, ImageWarning, Laterality, Prediction, Reason, ServedLevel, View
-from mammolens.reports.examination import Print, examination_page, heading, hung, in_screening, one_in
+from mammolens.reports.case import count_at, standing
+from mammolens.reports.examination import Print, examination_page, hung
 from mammolens.serving.exams import STANDARD, joined
 
 LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
@@ -88,7 +89,7 @@ def test_uncertain_is_said_before_the_class_and_why(probability: float, side: st
     ours = open_bundle(find_bundle("accurate")).record
     exam = exam_of(four(*[probability] * 4), ours)
     assert exam.reason is Reason.BOTH
-    assert heading(exam) == f"Uncertain, {side} the threshold"
+    assert standing(exam) == f"Uncertain, {side} the threshold"
     text = words(page(exam, ours))
     assert f"Uncertain, {side} the threshold called {exam.decision}" in text
     assert text.count("such a probability was common with a tumor and without one") == 1, "said once, not thrice"
@@ -155,11 +156,9 @@ def test_a_model_that_is_not_calibrated_says_nothing_of_screening(record: Bundle
     assert "AUC on validation" not in text
 
 
-def test_what_is_rare_is_told_as_one_in_so_many(record: BundleRecord) -> None:
-    assert [one_in(value) for value in (1 / 90, 1 / 1144, 0.00001)] == [
-        "about 1 in 90",
-        "about 1 in 1,100",
-        "fewer than 1 in 10,000",
-    ]
-    assert in_screening(None, record) == ""
-    assert in_screening(0.9999, record).endswith(" %")
+def test_what_an_answer_means_in_screening_is_counted(record: BundleRecord) -> None:
+    assert count_at(None, record, 0.005) == ""
+    assert count_at(0.5, record.model_copy(update={"training_data": None}), 0.005) == ""
+    assert re.fullmatch(r"about 1 in [\d,]+", count_at(0.5, record, 0.005))
+    assert count_at(1e-6, record, 0.005) == "less than 1 in 10,000"
+    assert count_at(1.0, record, 0.005) == "more than 9 in 10"

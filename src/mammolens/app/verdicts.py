@@ -8,9 +8,9 @@ from mammolens import numerals
 from mammolens.app.cases import Examination
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import BundleRecord
-from mammolens.model.decisions import at_prevalence, predictive_value
-from mammolens.records import LABEL_NAMES, ImageWarning, Level, Prediction
-from mammolens.reports.case import Case, blocks, percent, point_name, share, warnings
+from mammolens.model.decisions import predictive_value
+from mammolens.records import ImageWarning, Level, Prediction
+from mammolens.reports.case import Case, blocks, count_at, percent, point_name, share, standing, tone, warnings
 from mammolens.reports.pages import TERMS, template
 
 Line = tuple[str, Prediction]
@@ -33,21 +33,6 @@ def level_of(lines: Sequence[Line]) -> Level:
     return lines[-1][1].level.judged
 
 
-def standing(answer: Prediction) -> str:
-    """Return how an answer stands to its threshold, uncertainty first."""
-    if answer.decision is None:
-        return "No answer" if answer.admitted else "No decision"
-    side = "above the threshold" if answer.decision == LABEL_NAMES[1] else "below the threshold"
-    return f"Uncertain, {side}" if answer.uncertain else side.capitalize()
-
-
-def tone(answer: Prediction) -> str:
-    """Return the name of the colour in which an answer is marked."""
-    if answer.decision is None or answer.uncertain:
-        return "uncertain"
-    return "above" if answer.decision == LABEL_NAMES[1] else "below"
-
-
 def summary(lines: Sequence[Line]) -> str:
     """Return a line: Left: above the threshold, 54 %; right: uncertain, below the threshold, 21 %."""
     said = []
@@ -59,11 +44,9 @@ def summary(lines: Sequence[Line]) -> str:
 
 def elsewhere(answer: Prediction, record: BundleRecord, expected: float, screening: float) -> str:
     """Return what an answer means where tumors are as common as `expected`; nothing where that is not known."""
-    if answer.probability is None or record.training_data is None:
-        return ""
-    count = numerals.one_in(at_prevalence(answer.probability, record.training_data.prevalence, expected))
     place = "in screening" if expected == screening else f"where {share(expected)} have a tumor,"
-    return f"{place} {'' if count.startswith(('less', 'more')) else 'about '}{count}"
+    count = count_at(answer.probability, record, expected)
+    return f"{place} {count}" if count else ""
 
 
 def estimated(estimate: Estimate) -> str:

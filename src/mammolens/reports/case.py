@@ -16,7 +16,7 @@ from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import at_prevalence, predictive_value
-from mammolens.records import Laterality, Prediction, View, Warned
+from mammolens.records import LABEL_NAMES, Laterality, Prediction, View, Warned
 from mammolens.reports.pages import TERMS, template
 
 _QUALITY = 85  # of JPEG
@@ -112,6 +112,21 @@ def class_name(case: Case) -> str:
     return (case.answer.decision or none).capitalize()
 
 
+def standing(answer: Prediction) -> str:
+    """Return how an answer stands to its threshold, uncertainty first."""
+    if answer.decision is None:
+        return "No answer" if answer.admitted else "No decision"
+    side = "above the threshold" if answer.decision == LABEL_NAMES[1] else "below the threshold"
+    return f"Uncertain, {side}" if answer.uncertain else side.capitalize()
+
+
+def tone(answer: Prediction) -> str:
+    """Return the name of the colour in which an answer is marked."""
+    if answer.decision is None or answer.uncertain:
+        return "uncertain"
+    return "above" if answer.decision == LABEL_NAMES[1] else "below"
+
+
 def probability(value: float | None) -> str:
     """Return a probability with the four digits that the command line shows."""
     return "" if value is None else numerals.probability(value)
@@ -125,6 +140,14 @@ def percent(value: float | None) -> str:
 def share(value: float) -> str:
     """Return a fraction in percent, with as many digits as it needs: 21 %, 19.7 %, 0.02 %."""
     return f"{numerals.percent(value, unit='').removesuffix('.0')} %"
+
+
+def count_at(value: float | None, record: BundleRecord, prevalence: float) -> str:
+    """Return of how many a probability is one where tumors are as common as `prevalence`; empty where not known."""
+    if value is None or record.training_data is None:
+        return ""
+    count = numerals.one_in(at_prevalence(value, record.training_data.prevalence, prevalence))
+    return count if count.startswith(("less", "more")) else f"about {count}"
 
 
 def interval(estimate: Estimate) -> str:
@@ -181,7 +204,7 @@ def table_row(case: Case) -> dict[str, str]:
     }
 
 
-_SAID = (point_name, class_name, probability, share, interval, subject, warnings, uncertainty)
+_SAID = (point_name, class_name, standing, tone, probability, share, interval, subject, warnings, uncertainty)
 _RULES = (at_prevalence, predictive_value)
 blocks: Any = template("blocks.html.j2", **{said.__name__: said for said in (*_SAID, *_RULES)}).module
 """The macros of ``blocks.html.j2``, which the page and the report of a case share; each returns HTML."""

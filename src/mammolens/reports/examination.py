@@ -4,19 +4,29 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mammolens import __version__, numerals
+from mammolens import __version__
 from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.model.bundle import BundleRecord
-from mammolens.model.decisions import at_prevalence, predictive_value
+from mammolens.model.decisions import predictive_value
 from mammolens.records import Identifier, ImageWarning, Laterality, Level, Prediction, View
 from mammolens.reports.answers import text_of
-from mammolens.reports.case import blocks, interval, point_name, probability, sentence, share
+from mammolens.reports.case import (
+    blocks,
+    count_at,
+    interval,
+    percent,
+    point_name,
+    probability,
+    sentence,
+    share,
+    standing,
+    tone,
+)
 from mammolens.reports.pages import counted, template
 
 _SIDES = (Laterality.RIGHT, Laterality.LEFT)  # as they hang: as if the patient faced the reader
 _STANDARD = (View.CC, View.MLO)
 _LEVELS = {Level.BREAST: "A breast", Level.PATIENT: "An examination"}
-_RARE, _RAREST = 0.2, 1e-4  # probabilities that are told as one in so many
 _AUCS = {"roc_auc": "images", "roc_auc_by_breast": "breasts", "roc_auc_by_patient": "patients"}
 
 Place = tuple[Laterality, View]
@@ -92,11 +102,11 @@ def examination_page(
         made=datetime.now().astimezone(),
         version=__version__,
         blocks=blocks,
-        heading=heading,
+        standing=standing,
         tone=tone,
-        in_screening=in_screening,
+        count_at=count_at,
         predictive_value=predictive_value,
-        percent=numerals.whole_percent,
+        percent=percent,
         probability=probability,
         interval=interval,
         point_name=point_name,
@@ -121,40 +131,6 @@ def hung(views: Sequence[Prediction]) -> tuple[list[Sequence[Hung]], list[Hung]]
 
 def _placed(view: Prediction) -> Hung:
     return Hung((view.laterality, view.view) if view.laterality and view.view else None, view)
-
-
-def heading(answer: Prediction) -> str:
-    """Return on which side of its threshold an answer stands, uncertainty first."""
-    if answer.decision is None:
-        return "No decision"
-    where = "above the threshold" if answer.decision == "tumor" else "below the threshold"
-    return f"Uncertain, {where}" if answer.uncertain else where.capitalize()
-
-
-def tone(answer: Prediction) -> str:
-    """Return the style that an answer is shown in."""
-    if answer.decision is None or answer.uncertain:
-        return "uncertain"
-    return "tumor" if answer.decision == "tumor" else "clear"
-
-
-def in_screening(value: float | None, record: BundleRecord) -> str:
-    """Return what a probability is where tumors are as rare as in screening; empty where that is not known."""
-    if value is None or record.training_data is None:
-        return ""
-    moved = at_prevalence(value, record.training_data.prevalence, SCREENING_PREVALENCE)
-    return one_in(moved) if moved < _RARE else numerals.whole_percent(moved)
-
-
-def one_in(value: float) -> str:
-    """Return of how many a probability is one, with two digits: about 1 in 90, about 1 in 1,100, or fewer.
-
-    Args:
-        value: in [0, 1].
-    """
-    if value < _RAREST:
-        return f"fewer than 1 in {1 / _RAREST:,.0f}"
-    return f"about 1 in {float(f'{1 / value:.2g}'):,.0f}"
 
 
 def _told(exam: Prediction, shown: Collection[Identifier]) -> list[tuple[str, str]]:
