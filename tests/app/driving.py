@@ -41,12 +41,12 @@ def with_files(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
 
 def read(page: AppTest) -> str:
     """All that is on the page as HTML, markup left out."""
-    return _text("\n".join(block.value for block in page.html))
+    return text_of("\n".join(block.value for block in page.html))
 
 
 def answer(page: AppTest) -> str:
     """The answer as the page words it."""
-    return _text(next(block.value for block in page.html if '<section class="m-verdicts"' in block.value))
+    return text_of(next(block.value for block in page.html if '<section class="m-verdicts"' in block.value))
 
 
 def looked_at(page: AppTest) -> list[Case]:
@@ -54,7 +54,7 @@ def looked_at(page: AppTest) -> list[Case]:
     return [case for cases, _ in page.session_state["looked at"].values() for case in cases]
 
 
-def _text(markup: str) -> str:
+def text_of(markup: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", markup)))
 
 

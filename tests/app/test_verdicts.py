@@ -1,6 +1,7 @@
 """What is suspected where: on the page as in the library, to the last digit; chosen, uncertain, translated."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from driving import (
     read,
     settled,
     shown,
+    text_of,
     with_example,
     with_files,
 )
@@ -90,6 +92,41 @@ def test_the_verdict_on_an_examination_is_the_librarys_to_the_last_digit(
         )
     for warning in exam.warnings:
         assert f"{warning[:1].upper()}{warning[1:]}." in text
+
+
+def test_the_examinations_report_says_of_each_breast_what_the_page_says(
+    page: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered: dict[str, Callable[[], str]] = {}
+    monkeypatch.setattr("streamlit.download_button", lambda label, content, *_, **__: offered.update({label: content}))
+    label = "Report of this examination (HTML, prints on A4)"
+    with_files(page, ("DOE_L_CC.png", phantom()))
+    assert label not in offered, "of one picture, there is that of the picture"
+    settled(page.button(key="away").click().run())
+    with_files(page, *four_views("DOE")[:3], ("DOE_bad.png", b"no picture"))
+    said, report = answer(page), offered[label]()
+    assert report.count("<img ") == 3
+    assert "DOE" not in report
+    assert "Given with it, but not readable: 1 file" in report
+    assert "Not a medical device" in report
+    of_page = {
+        where: told
+        for where, *told in re.findall(rf"(Left breast|Right breast|Examination) {_STANDING} {_PERCENT} {_RARER}", said)
+    }
+    of_report = {
+        where.removeprefix("The ").capitalize(): [stands, percent, rarer]
+        for where, stands, percent, rarer in re.findall(
+            rf"(Left breast|Right breast|The examination): [a-z ]+ {_STANDING} called [a-z ]+? {_PERCENT} "
+            rf"probability of a tumor; {_RARER}",
+            text_of(report),
+        )
+    }
+    assert of_page == of_report
+    assert of_page.keys() == {"Left breast", "Right breast", "Examination"}
+
+
+_STANDING, _PERCENT = "((?:Uncertain, )?(?:[Aa]bove|[Bb]elow) the threshold)", r"((?:[<>] )?\d+ %)"
+_RARER = r"in screening ((?:about|less than|more than) \d+ in [\d,]+)"
 
 
 def test_the_most_suspicious_picture_is_opened_first(page: AppTest) -> None:

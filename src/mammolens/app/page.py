@@ -44,6 +44,7 @@ from mammolens.records import Level, Prediction
 from mammolens.reports.answers import write_answers
 from mammolens.reports.case import Case, blocks, entry, point_name, share, table_row
 from mammolens.reports.pages import source as address_of
+from mammolens.serving.exam_reports import examination_report
 from mammolens.serving.overlay import caption
 from mammolens.serving.predictor import Predictor
 
@@ -103,7 +104,7 @@ def _results(record: BundleRecord, cases: Sequence[Case], uploads: Sequence[Uplo
     with worth:
         _worth(lines[-1][1], record)
         _one_picture(number, cases)
-        _downloads(cases, number, record)
+        _downloads(cases, mine, number, record)
 
 
 def _choose_examination(examined: Sequence[Examination], chosen: int, cases: Sequence[Case]) -> None:
@@ -331,11 +332,22 @@ def _whole(case: Case, upload: Upload) -> bytes:
             return b""
 
 
-def _downloads(cases: Sequence[Case], number: int, record: BundleRecord) -> None:
-    report, answers = "Report of this picture (HTML, prints on A4)", "All answers (CSV)"
+def _downloads(cases: Sequence[Case], mine: Examination, number: int, record: BundleRecord) -> None:
+    """Offer the report of the examination, where it has several pictures; that of the picture; all answers."""
+
+    def of_examination() -> str:
+        return examination_report(mine.answer, cases, record, unread=len(cases) - len(_read(cases)))
+
+    reports = [("Report of this picture", lambda: case_report(cases[number], record), f"report-{number + 1}")]
+    if len(mine.numbers) > 1:
+        reports.insert(0, ("Report of this examination", of_examination, f"examination-{mine.numbers[0] + 1}"))
+    answers = "All answers (CSV)" if len(cases) > 1 else "The answer (CSV)"
     for label, content, name, kind in (
-        (report, lambda: case_report(cases[number], record), f"mammolens-report-{number + 1}.html", "text/html"),
-        (answers if len(cases) > 1 else "The answer (CSV)", lambda: _csv(cases), "mammolens-answers.csv", "text/csv"),
+        *(
+            (f"{of} (HTML, prints on A4)", report, f"mammolens-{name}.html", "text/html")
+            for of, report, name in reports
+        ),
+        (answers, lambda: _csv(cases), "mammolens-answers.csv", "text/csv"),
     ):
         st.download_button(label, content, name, kind, on_click="ignore", width="stretch")
 
