@@ -5,7 +5,8 @@
 EfficientNet-Lite0 at 512 × 320 on synthetic mammograms. Plain PyTorch: float32, channels last, all
 weights learn, on a batch that lies ready. Ours is the whole step of the recipe `accurate`: random
 changes of pictures and boxes, losses of labels and maps, AdamW, the moving average; three stages
-stay as they are. For comparison, too: ours with folded normalisation. Ways are measured in turn, the smallest of several rounds counts; ratios within one run are what to compare.
+stay as they are. For comparison, too: ours with folded normalisation. Ways are measured in turn,
+the smallest of several rounds counts; ratios within one run are what to compare.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""One picture and its answer, as the page shows it and as a report of its own: what they say, and their blocks."""
+"""What page and reports say of an answer, in the same words; one picture with its answer, and the report of it."""
 
 import io
 import math
