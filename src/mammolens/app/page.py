@@ -5,7 +5,7 @@ Answers are kept in the session alone: two people at one page never see each oth
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -338,18 +338,21 @@ def _downloads(cases: Sequence[Case], mine: Examination, number: int, record: Bu
     def of_examination() -> str:
         return examination_report(mine.answer, cases, record, unread=len(cases) - len(_read(cases)))
 
-    reports = [("Report of this picture", lambda: case_report(cases[number], record), f"report-{number + 1}")]
-    if len(mine.numbers) > 1:
-        reports.insert(0, ("Report of this examination", of_examination, f"examination-{mine.numbers[0] + 1}"))
-    answers = "All answers (CSV)" if len(cases) > 1 else "The answer (CSV)"
-    for label, content, name, kind in (
-        *(
-            (f"{of} (HTML, prints on A4)", report, f"mammolens-{name}.html", "text/html")
-            for of, report, name in reports
+    offered: list[tuple[str, Callable[[], str | bytes], str, str]] = [
+        (
+            "Report of this picture",
+            lambda: case_report(cases[number], record),
+            f"report-{number + 1}.html",
+            "text/html",
         ),
-        (answers, lambda: _csv(cases), "mammolens-answers.csv", "text/csv"),
-    ):
-        st.download_button(label, content, name, kind, on_click="ignore", width="stretch")
+        ("All answers" if len(cases) > 1 else "The answer", lambda: _csv(cases), "answers.csv", "text/csv"),
+    ]
+    if len(mine.numbers) > 1:
+        name = f"examination-{mine.numbers[0] + 1}.html"
+        offered.insert(0, ("Report of this examination", of_examination, name, "text/html"))
+    for label, content, name, kind in offered:
+        form = "CSV" if kind == "text/csv" else "HTML, prints on A4"
+        st.download_button(f"{label} ({form})", content, f"mammolens-{name}", kind, on_click="ignore", width="stretch")
 
 
 def _csv(cases: Sequence[Case]) -> bytes:
