@@ -280,5 +280,5 @@ def test_one_signs_in_and_sees_the_page(browser: Browser, locked_page: str) -> N
         page.get_by_role("button", name="Sign in").click()
         if tried is WRONG:
             expect(page.get_by_role("alert")).to_have_text("This is not the password.")
-    expect(page.get_by_text("Drop a mammogram, or choose an example")).to_be_visible()
+    expect(page.get_by_text("Drop mammograms, or choose an example")).to_be_visible()
     context.close()

@@ -105,7 +105,14 @@ def test_where_all_are_of_one_age_it_changes_nothing_much() -> None:
     assert np.isfinite([fitted.picture, fitted.decade, fitted.intercept]).all()
 
 
-def test_bundles_from_before_go_on_opening() -> None:
-    for folder in packaged_bundles().values():
-        assert '"with_age"' not in (folder / "bundle.json").read_text(encoding="utf-8")
-        assert open_bundle(folder).record.with_age is None
+def test_a_bundle_from_before_goes_on_opening() -> None:
+    folder = packaged_bundles()["phantom"]
+    assert '"with_age"' not in (folder / "bundle.json").read_text(encoding="utf-8")
+    assert open_bundle(folder).record.with_age is None
+
+
+def test_what_ships_for_real_mammograms_has_an_answer_with_age() -> None:
+    fitted = open_bundle(packaged_bundles()["accurate"]).record.with_age
+    assert fitted is not None
+    assert fitted.decade > 0
+    assert fitted.picture > 0

@@ -79,7 +79,7 @@ def test_an_examination_has_one_second_answer_and_one_a_breast(aged: Path, files
 
 def test_a_model_without_it_is_refused_in_a_line(tmp_path: Path, files: list[Path]) -> None:
     plain = bundle(tmp_path / "plain").folder
-    for model in (plain, None):
+    for model in (plain, "phantom"):
         with pytest.raises(BundleError, match=r"has no answer with age: .* Export it anew .* or leave out --age"):
             Predictor.load(model).predict(files, with_age=True)
 
