@@ -29,7 +29,7 @@ accurate: $(INSTALLED)
 	$(BIN)/mammolens manifest $(DIGITAL) runs/digital.csv --splits patient --fractions 0.75 0 0.25
 	test -f runs/lesions/run.json || $(BIN)/mammolens train runs/film.csv --recipe lesions --out runs/lesions
 	test -f runs/accurate/run.json || $(BIN)/mammolens train runs/accurate.csv --recipe accurate --also runs/film.csv --also runs/digital.csv --set initial_weights=runs/lesions --out runs/accurate
-	$(BIN)/mammolens export runs/accurate runs/accurate-bundle --name accurate --half --licence "RSNA challenge terms: non-commercial research; CBIS-DDSM: CC BY 3.0; CDD-CESM: CC BY 4.0"
+	$(BIN)/mammolens export runs/accurate runs/accurate-bundle --name accurate --half --licence "RSNA Screening Mammography Breast Cancer Detection challenge terms (non-commercial research, no attempt to identify anyone); pretrained on CBIS-DDSM (CC BY 3.0); boxes of CDD-CESM (CC BY 4.0)"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

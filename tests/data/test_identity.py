@@ -19,6 +19,8 @@ STUDY = ("L_CC", "L_MLO", "R_CC", "R_MLO")
     ("name", "side", "view"),
     [
         ("L_CC.png", LEFT, View.CC),
+        ("P102_R_DM_CC.jpg", RIGHT, View.CC),
+        ("P102_L_CM_MLO.jpg", LEFT, View.MLO),
         ("R-MLO", RIGHT, View.MLO),
         ("ann_LEFT_MLO.dcm", LEFT, View.MLO),
         ("LeftMLO.png", LEFT, View.MLO),

@@ -19,6 +19,7 @@ _CALLED = {"laterality": "side", "view": "view", "patient_id": "patient", "study
 _VIEWS = "|".join(view for view in View if view is not View.AT)  # "at" is a word, too
 _PLACE = re.compile(rf"(?:(?P<side>LEFT|RIGHT)|(?P<letter>[LR]))?(?P<view>{_VIEWS})?")
 _TOKEN = re.compile(r"[^\W_]+")
+_BETWEEN = {"DM", "CM"}  # side and view, in names of contrast-enhanced examinations: P1_L_DM_MLO
 _SUFFIX = re.compile(r"\.([A-Za-z]+)$")
 _NOBODY = re.compile(r"anon\w*|de-?identified|removed|unknown|none|null|n/?a|[x0*?-]+", re.IGNORECASE)
 """What headers say of patients whose names were taken out: many may share it."""
@@ -117,6 +118,8 @@ class _Place:
 def _places(stem: str) -> list[_Place]:
     words: list[_Place | None] = []
     for word in _TOKEN.finditer(stem):
+        if word[0].upper() in _BETWEEN:
+            continue
         found = _PLACE.fullmatch(word[0].upper())
         side = ((found["side"] or found["letter"] or "") if found else "")[:1]
         view = (found["view"] or "") if found else ""
