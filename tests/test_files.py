@@ -106,3 +106,8 @@ def test_a_cache_that_may_only_be_read_is_not_swept(locked: Path) -> None:
     (locked / "shards").chmod(0o500)
     sweep(locked / "shards")
     assert len(list((locked / "shards").iterdir())) == 1
+
+
+def test_text_of_any_file_name_is_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "x", "name: b\udcff")
+    assert (tmp_path / "x").read_text(encoding="utf-8") == "name: b\\udcff"

@@ -18,10 +18,11 @@ pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
 
 from browsing import NEEDED
 from playwright.sync_api import Browser, expect
+from starlette.requests import Request as Asked
 
 from conftest import Typed
 from mammolens.app import admission, server
-from mammolens.app.admission import COOKIE, DELAY, Admission, Password, ProxyHeader, Rule, is_of_this_machine, rule_for
+from mammolens.app.admission import DELAY, Admission, Password, ProxyHeader, Rule, is_of_this_machine, rule_for
 from mammolens.errors import MammolensError
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - all addresses of this machine
@@ -102,8 +103,8 @@ def test_without_a_password_nothing_of_the_page_is_reached(password: Password) -
     assert "For research use only" in first.body
     assert ask(gate, reached, method="PUT", body=b"a picture").status == 401
     assert ask(gate, reached, "websocket").body == ""
-    assert ask(gate, reached, Cookie=f"{COOKIE}=x.y").status == 401
-    assert ask(gate, reached, Cookie=f"{COOKIE}=\u00e9").status == 401
+    assert ask(gate, reached, Cookie=f"{gate.cookie}=x.y").status == 401
+    assert ask(gate, reached, Cookie=f"{gate.cookie}=\u00e9").status == 401
     assert reached == []
 
 
@@ -112,14 +113,40 @@ def test_the_password_opens_the_page_and_its_cookie_keeps_it_open(password: Pass
     told = sign_in(gate, reached, RIGHT)
     assert (told.status, told.headers["location"]) == (303, ".")
     assert "HttpOnly" in told.headers["set-cookie"]
-    cookie = SimpleCookie(told.headers["set-cookie"])[COOKIE].value
+    cookie = SimpleCookie(told.headers["set-cookie"])[gate.cookie].value
     assert RIGHT not in cookie
     for kind in ("http", "websocket"):
-        assert ask(gate, reached, kind, Cookie=f"{COOKIE}={cookie}").reached
-    assert not ask(gate, reached, Cookie=f"{COOKIE}={cookie[:-1]}").reached
+        assert ask(gate, reached, kind, Cookie=f"{gate.cookie}={cookie}").reached
+    assert not ask(gate, reached, Cookie=f"{gate.cookie}={cookie[:-1]}").reached
     other, behind = gated(password)
-    assert not ask(other, behind, Cookie=f"{COOKIE}={cookie}").reached, "another start, another key"
+    assert not ask(other, behind, Cookie=f"{other.cookie}={cookie}").reached, "another start, another key"
+    assert other.cookie != gate.cookie, "or two pages of one machine sign people out of each other"
     assert waits == []
+
+
+@pytest.mark.parametrize("name", ["Host", "user-agent", "Cookie", "Accept-Language", "Sec-Fetch-Site", "Upgrade"])
+def test_a_header_that_every_browser_sends_is_refused(name: str) -> None:
+    with pytest.raises(MammolensError, match="every browser sends it"):
+        rule_for("192.0.2.1", None, name, no_login=False)
+
+
+@pytest.mark.parametrize("origin", ["null", "http://[", "http://evil"])
+def test_a_websocket_of_another_site_is_closed(origin: str) -> None:
+    gate, reached = gated(None)
+    ask(gate, reached, "websocket", Origin=origin, Host="here:8501")
+    assert reached == []
+
+
+@pytest.mark.parametrize("content", ["\ufeffa password\r\nmore\n", "a password\n", "a password"])
+def test_the_first_line_is_the_password_however_it_was_saved(tmp_path: Path, content: str) -> None:
+    (tmp_path / "word").write_bytes(content.encode())
+    assert Password.in_file(tmp_path / "word").is_right("a password")
+
+
+def test_blanks_are_no_password(tmp_path: Path) -> None:
+    (tmp_path / "word").write_text(" " * 12)
+    with pytest.raises(MammolensError, match="8 characters or more"):
+        Password.in_file(tmp_path / "word")
 
 
 def test_a_wrong_password_waits_and_tells_nothing(password: Password, waits: list[float]) -> None:
@@ -136,6 +163,27 @@ def test_a_wrong_password_waits_and_tells_nothing(password: Password, waits: lis
     assert RIGHT.encode() not in password.digest
 
 
+def asked_from(address: str) -> Asked:
+    return Asked({"type": "http", "method": "POST", "path": "/", "headers": [], "client": (address, 1)})
+
+
+def test_who_floods_the_sign_in_keeps_no_other_address_out(password: Password, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, _ = gated(password)
+
+    async def given(asked: Asked) -> str:
+        return RIGHT if asked.client and asked.client.host == "192.0.2.8" else WRONG
+
+    async def everybody() -> None:
+        flood = [asyncio.create_task(gate._tried(asked_from("192.0.2.7"))) for _ in range(50)]
+        assert (await gate._tried(asked_from("192.0.2.8"))).status_code == 303
+        assert any(not one.done() for one in flood)
+        for one in flood:
+            one.cancel()
+
+    monkeypatch.setattr(admission, "_password_in", given)
+    asyncio.run(everybody())
+
+
 def test_many_sessions_try_no_more_often_than_one(password: Password, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, _ = gated(password)
     at_once: list[int] = []
@@ -147,14 +195,14 @@ def test_many_sessions_try_no_more_often_than_one(password: Password, monkeypatc
         await real(0)
         at_once.append(-1)
 
-    async def answer(asked: object) -> int:
-        return (await gate._tried(asked)).status_code  # type: ignore[arg-type]
+    async def answer(address: str) -> int:
+        return (await gate._tried(asked_from(address))).status_code
 
     async def given(_: object) -> str:
         return WRONG
 
     async def everybody() -> list[int]:
-        return await asyncio.gather(*(answer(None) for _ in range(50)))
+        return await asyncio.gather(*(answer("192.0.2.7") for _ in range(50)))
 
     monkeypatch.setattr(admission, "_password_in", given)
     monkeypatch.setattr(admission.asyncio, "sleep", watched)  # type: ignore[attr-defined]

@@ -107,7 +107,7 @@ def test_the_examinations_report_says_of_each_breast_what_the_page_says(
     said, report = answer(page), offered[label]()
     assert report.count("<img ") == 3
     assert "DOE" not in report
-    assert "Given with it, but not readable: 1 file" in report
+    assert "Not readable among what was given: 1 file" in report
     assert "Not a medical device" in report
     of_page = {
         where: told

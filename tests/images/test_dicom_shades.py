@@ -278,3 +278,8 @@ def test_windows_of_one_explanation_are_told_apart(tmp_path: Path) -> None:
     before = read_dicom(save(tmp_path / "image.dcm", dataset), windows=True).unwindowed
     assert before is not None
     assert list(before.windows) == ["SAME", "SAME (center 900, width 100)", "SAME (center 700, width 50)"]
+
+
+def test_windows_beyond_all_numbers_are_no_choice(tmp_path: Path) -> None:
+    dataset = mammogram(stored_in(16, 12), 12, WindowCenter=[900, -1e308], WindowWidth=[1000, 1.7e308])
+    assert read_dicom(save(tmp_path / "image.dcm", dataset), windows=True).unwindowed is None

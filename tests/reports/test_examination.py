@@ -101,7 +101,7 @@ def test_a_missing_view_leaves_its_place_and_is_said(record: BundleRecord) -> No
     text = words(page(exam, record, unread=2))
     assert "R MLO: not found" in text
     assert "Standard views not found: R MLO." in text
-    assert "Given with it, but not readable: 2 files" in text
+    assert "Not readable among what was given: 2 files" in text
     whole = words(page(exam_of(four(0.1, 0.1, 0.1, 0.1), record), record, unread=2))
     assert "not readable" not in whole, "nothing is missing"
     one_breast = words(page(exam_of(four(0.1, 0.1, 0.1, 0.1)[:2], record), record))

@@ -71,7 +71,7 @@ def test_predict_writes_a_report_an_examination(
             assert not picture.info.get("comment")
     assert [len(pictures_of(page)) for page in pages] == [4, 3]
     assert "R MLO: not found" in pages[1]
-    assert "Given with it, but not readable: 1 file" in pages[1]
+    assert "Not readable among what was given: 1 file" in pages[1]
     said = mammolens(*typed)
     assert said.code == 1
     assert "exists already" in said.err

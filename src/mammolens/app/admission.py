@@ -25,15 +25,19 @@ from mammolens.reports.pages import template
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-COOKIE = "mammolens-admitted"
 DELAY = 2.0
-"""Seconds after a wrong password in which no other is tried, whoever gives it."""
+"""Seconds after a wrong password in which no other of the same address is tried."""
 
 _LEAST = 8  # letters of a password
 _WAITING = 20  # tries that wait for their turn; more are turned away
 _LONGEST = 4096  # bytes of a form
 _HASH = {"n": 2**14, "r": 8, "p": 1}  # of scrypt: 16 MB and 50 ms a try
 _FORM = "application/x-www-form-urlencoded"
+_OF_EVERYBODY = frozenset(
+    ("accept", "connection", "cookie", "host", "keep-alive", "origin", "referer", "te", "upgrade", "user-agent")
+)
+_OF_EVERYBODY_TOO = ("accept-", "cache-", "content-", "if-", "sec-", "upgrade-")
+"""Headers, or how they begin, that every browser sends: they tell nothing of who it is."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,12 @@ class Password:
             MammolensError: it cannot be read, or has fewer than 8 characters.
         """
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             why = "is not UTF-8 text." if isinstance(error, UnicodeDecodeError) else why_not_opened(path, error)
             raise MammolensError(f"{path}: {why}") from error
-        password = lines[0] if lines else ""
-        if len(password) < _LEAST:
+        password = text.partition("\n")[0].removesuffix("\r")
+        if len(password.strip()) < _LEAST:
             raise MammolensError(f"{path}: expected a password of {_LEAST} characters or more in its first line.")
         salt = secrets.token_bytes(16)
         return cls(salt, _hash(password, salt))
@@ -99,6 +103,8 @@ def rule_for(address: str, password_file: Path | None, proxy_header: str | None,
     if proxy_header is not None:
         if not proxy_header.replace("-", "").isalnum() or not proxy_header.isascii():
             raise MammolensError(f"'{proxy_header}': no name of a header. Expected one such as X-Forwarded-User.")
+        if proxy_header.lower() in _OF_EVERYBODY or proxy_header.lower().startswith(_OF_EVERYBODY_TOO):
+            raise MammolensError(f"'{proxy_header}': every browser sends it. Expected one such as X-Forwarded-User.")
         return ProxyHeader(proxy_header)
     if not (no_login or is_of_this_machine(address)):
         raise MammolensError(
@@ -118,6 +124,14 @@ def is_of_this_machine(address: str) -> bool:
     return all(ipaddress.ip_address(one).is_loopback for one in found)
 
 
+@dataclass
+class _Turn:
+    """Whose turn it is to try, of one address."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+
+
 class Admission:
     """Lets through to the page who may see it, and nobody whom a page of another site sends."""
 
@@ -125,8 +139,8 @@ class Admission:
         self._app = app
         self._rule = rule
         self._key = secrets.token_bytes(32)
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._turns: dict[str, _Turn] = {}
+        self.cookie = f"mammolens-{secrets.token_hex(4)}"  # browsers share cookies among the ports of a machine
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answer a request as ASGI does, or hand it on."""
@@ -150,7 +164,7 @@ class Admission:
         if isinstance(self._rule, ProxyHeader):
             return bool(asked.headers.get(self._rule.name, "").strip())
         if isinstance(self._rule, Password):
-            name, _, proof = asked.cookies.get(COOKIE, "").partition(".")
+            name, _, proof = asked.cookies.get(self.cookie, "").partition(".")
             return hmac.compare_digest(proof.encode(), self._proof(name).encode())
         return True
 
@@ -167,18 +181,22 @@ class Admission:
         return PlainTextResponse("Sign in first.", 401)
 
     async def _tried(self, asked: Request) -> Response:
-        """Look at a password: one at a time, so that many sessions try no more often than one."""
-        if self._waiting >= _WAITING:
+        """Look at a password: of an address one at a time, so that many sessions try no more often than one."""
+        address = asked.client.host if asked.client else ""
+        turn = self._turns.setdefault(address, _Turn())
+        if turn.waiting >= _WAITING:
             return _form("Too many tries at the moment. Wait a minute.", 429)
-        tried = await _password_in(asked)
-        self._waiting += 1
+        turn.waiting += 1
         try:
-            async with self._turn:
+            tried = await _password_in(asked)
+            async with turn.lock:
                 if await asyncio.to_thread(self._is_right, tried):
                     return self._admitted(asked)
                 await asyncio.sleep(DELAY)
         finally:
-            self._waiting -= 1
+            turn.waiting -= 1
+            if not turn.waiting:
+                self._turns.pop(address, None)
         return _form("This is not the password.", 403)
 
     def _is_right(self, tried: str) -> bool:
@@ -188,13 +206,16 @@ class Admission:
         answer = RedirectResponse(".", 303)
         name = secrets.token_urlsafe(16)
         secure = asked.url.scheme == "https"
-        answer.set_cookie(COOKIE, f"{name}.{self._proof(name)}", httponly=True, samesite="lax", secure=secure)
+        answer.set_cookie(self.cookie, f"{name}.{self._proof(name)}", httponly=True, samesite="lax", secure=secure)
         return answer
 
 
 def _is_of_another_site(asked: HTTPConnection) -> bool:
     origin = asked.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != asked.headers.get("host")
+    try:
+        return origin is not None and urlsplit(origin).netloc != asked.headers.get("host")
+    except ValueError:  # no address at all
+        return True
 
 
 async def _password_in(asked: Request) -> str:

@@ -158,5 +158,5 @@ def _warnings(exam: Prediction, shown: Collection[Identifier], unread: int) -> l
             said.append(sentence(one))
     missing = any(one.kind is ImageWarning.MISSING_VIEW for one in exam.warnings)
     if unread and (missing or not exam.breasts):
-        said.append(f"Given with it, but not readable: {counted(unread, 'file')}, maybe of a view that is missing.")
+        said.append(f"Not readable among what was given: {counted(unread, 'file')}, maybe of a view that is missing.")
     return said

@@ -4,6 +4,7 @@ A stored value has 16 bits at most: how it looks is worked out once for every va
 double precision, and looked up for each pixel.
 """
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,8 @@ def unwindowed(dataset: "Dataset", stored: Integers) -> Unwindowed | None:
     span, table = largest - least, _table(dataset, "VOILUTSequence")
     windows = [_share(one, least, span) for one in filter(None, _windows(dataset))]
     if span <= 0 or len(windows) + (table is not None) < 2:  # noqa: PLR2004 - one of them is heeded
+        return None
+    if not all(math.isfinite(end) for window in windows for end in window[:2]):
         return None
     heeded = windows[0]
     if table is not None:
