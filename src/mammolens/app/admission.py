@@ -148,13 +148,12 @@ class Admission:
             await self._app(scope, receive, send)
             return
         asked = HTTPConnection(scope)
-        if scope["type"] == "websocket" and _is_of_another_site(asked):
-            # Streamlit would ask the internet for this machine's address, to compare.
+        enters = self._may_enter(asked)
+        # Of another site, Streamlit would ask the internet for this machine's address, to compare.
+        if scope["type"] == "websocket" and (_is_of_another_site(asked) or not enters):
             await send({"type": "websocket.close", "code": 1008})
-        elif self._may_enter(asked):
+        elif enters:
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
         else:
             answer = await self._turned_away(Request(scope, receive))
             answer.headers["Cache-Control"] = "no-store"

@@ -12,7 +12,7 @@ from mammolens.app.viewer import OF_FILE, UPRIGHT, levels_of, overview
 from mammolens.data.identity import exam_keys
 from mammolens.errors import ImageError, reason
 from mammolens.images.archives import Input, Named, image_in
-from mammolens.images.breast import LEAST_AREA, Breast, Pixels, anatomy
+from mammolens.images.breast import Breast, Pixels, anatomy
 from mammolens.images.image import Image, Window
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import Rules
@@ -75,7 +75,7 @@ def _with_picture(answer: Prediction, image: Image) -> Case:
         windows=_windows(image, small if before is None else before, breast, inverted=inverted),
         unwindowed=None if before is None else levels_of(before),
         facts=f"{image.format}, {width} × {height} pixels, {image.bit_depth} bits",
-        chest_wall_right=breast.chest_wall_right if breast.area >= LEAST_AREA else None,
+        chest_wall_right=breast.chest_wall_right if breast.is_found else None,
     )
 
 

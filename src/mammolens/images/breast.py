@@ -71,9 +71,14 @@ class Breast:
         """Share of the picture that the breast covers, in [0, 1]."""
         return float(self.mask.mean())
 
+    @property
+    def is_found(self) -> bool:
+        """Whether there is a breast: what covers less than `LEAST_AREA` is none."""
+        return self.area >= LEAST_AREA
+
     def or_everything(self) -> "Breast":
         """Return the breast, or the whole picture where none was found."""
-        if self.area >= LEAST_AREA:
+        if self.is_found:
             return self
         return Breast(np.ones_like(self.mask), (0.0, 0.0, 1.0, 1.0), chest_wall_right=False)
 

@@ -14,7 +14,6 @@ from PIL import Image as Pillow
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mammolens.images.breast import (
-    LEAST_AREA,
     THUMBNAIL,
     UNCERTAIN,
     Anatomy,
@@ -184,7 +183,7 @@ class Preprocess(BaseModel):
             {
                 ImageWarning.INVERTED: inverted,
                 ImageWarning.POLARITY: seen.polarity.margin < UNCERTAIN,
-                ImageWarning.NO_BREAST: breast.area < LEAST_AREA,
+                ImageWarning.NO_BREAST: not breast.is_found,
             }
         )
         breast = breast.or_everything()

@@ -88,14 +88,15 @@ def case_page(case: Case, record: BundleRecord, pictures: Sequence[tuple[Pillow.
     return template("case.html.j2").render(
         case=case,
         record=record,
-        pictures=[(_jpeg(picture), caption) for picture, caption in pictures],
+        pictures=[(jpeg(picture), caption) for picture, caption in pictures],
         blocks=blocks,
         point_name=point_name,
         screening=SCREENING_PREVALENCE,
     )
 
 
-def _jpeg(picture: Pillow.Image) -> bytes:
+def jpeg(picture: Pillow.Image) -> bytes:
+    """Return a picture of a report as a JPEG file."""
     stream = io.BytesIO()
     picture.save(stream, format="JPEG", quality=_QUALITY)
     return stream.getvalue()

@@ -1,6 +1,5 @@
 """Reports of examinations, written while answers pass: each view is read once more and hung, with its heat."""
 
-import io
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +10,13 @@ from PIL import ImageOps
 from mammolens.errors import DataError, ImageError
 from mammolens.files import check_new_folder, write_text
 from mammolens.images.archives import Picture, image_in
-from mammolens.images.breast import LEAST_AREA, Pixels, anatomy
+from mammolens.images.breast import Pixels, anatomy
 from mammolens.model.bundle import BundleRecord
 from mammolens.records import Identifier, Prediction, ServedLevel
-from mammolens.reports.case import Case
+from mammolens.reports.case import Case, jpeg
 from mammolens.reports.examination import Print, examination_page
 from mammolens.serving.overlay import caption, overlay
 
-_QUALITY = 85  # of JPEG
 _NO_MAP = np.zeros((1, 1), np.float32)
 _UNMAPPED = "There is no map of where the network looked."
 
@@ -140,7 +138,7 @@ def _printed(answer: Prediction, picture: Picture) -> Print | None:
         return None
     seen = anatomy(pixels)
     inverted = answer.admitted and seen.polarity.inverted
-    wall = seen.breast.chest_wall_right if seen.breast.area >= LEAST_AREA else None
+    wall = seen.breast.chest_wall_right if seen.breast.is_found else None
     mirrored = Case(answer, chest_wall_right=wall).hangs_mirrored
     return _print(1 - pixels if inverted else pixels, answer, inverted=inverted, mirrored=mirrored)
 
@@ -148,6 +146,5 @@ def _printed(answer: Prediction, picture: Picture) -> Print | None:
 def _print(pixels: Pixels, answer: Prediction, *, inverted: bool, mirrored: bool) -> Print:
     heat = answer.score_map if answer.admitted else None
     drawn = overlay(pixels, _NO_MAP if heat is None else heat)
-    stream = io.BytesIO()
-    (ImageOps.mirror(drawn) if mirrored else drawn).save(stream, format="JPEG", quality=_QUALITY)
-    return Print(stream.getvalue(), "" if heat is None else caption([heat]), inverted, mirrored)
+    picture = jpeg(ImageOps.mirror(drawn) if mirrored else drawn)
+    return Print(picture, "" if heat is None else caption([heat]), inverted, mirrored)
