@@ -115,6 +115,9 @@ def choose(page: Page, label: str, option: str) -> None:
 def open_uploader(page: Page) -> None:
     if not page.locator(".st-key-examples").is_visible():
         page.get_by_text("Drop mammograms, or choose an example").click()
+        # What is clicked while it still moves may miss the mouse.
+        page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
+        settle(page)
 
 
 def show_example(page: Page, number: int) -> None:
