@@ -142,6 +142,18 @@ def test_windows_that_cannot_be_meant(tmp_path: Path, center: bytes, width: byte
     assert image.warnings == ("the window in the file is not valid: ignored",)
 
 
+@pytest.mark.parametrize(("center", "width"), [(b"127\\60 ", b"200 "), (b"127 ", b"200\\90\\30 ")])
+def test_centers_and_widths_that_do_not_pair(tmp_path: Path, center: bytes, width: bytes) -> None:
+    stored, path = stored_in(8, 8), tmp_path / "image.dcm"
+    save(path, mammogram(stored))
+    insert(path, ((0x1050, center), (0x1051, width)))
+    image = read_dicom(path)
+    np.testing.assert_allclose(image.pixels, linear(stored.astype(float), 127, 200), atol=ALLOWED)
+    counts = [said.count(b"\\") + 1 for said in (center, width)]
+    said = "the file names {} window centers and {} widths: those that have both are taken"
+    assert image.warnings == (said.format(*counts),)
+
+
 def test_rescaling_as_it_is_written(tmp_path: Path) -> None:
     stored, path = stored_in(8, 8), tmp_path / "image.dcm"
     expected = linear(stored * 2.5 - 7.5, 127, 200)

@@ -66,6 +66,20 @@ def test_a_breast_has_one_second_answer(aged: Path, files: list[Path]) -> None:
     assert (ann.age, ann.probability_with_age) == (63, float(BOTH(ann.probability or 0, 63)))
 
 
+@pytest.mark.parametrize("level", ["breast", "exam"])
+def test_pictures_that_cannot_be_of_one_age_give_none(aged: Path, files: list[Path], level: str) -> None:
+    other = mammogram(np.full((64, 48), 2000, np.uint16), bits=12, PatientID="ann", ImageLaterality="L")
+    other.PatientAge = "064Y"  # her birthday may lie between two pictures
+    path = save(files[0].parent / "ann-other.dcm", other)
+    predictor = Predictor.load(aged)
+    assert next(iter(predictor.predict([files[0], path], level=level, with_age=True))).age in {63, 64}
+    other.PatientAge = "036Y"
+    save(path, other)
+    ann = next(iter(predictor.predict([files[0], path], level=level, with_age=True)))
+    assert (ann.age, ann.probability_with_age) == (None, None)
+    assert "the pictures differ in age, from 36 to 63 years: none is taken" in ann.warnings
+
+
 def test_an_examination_has_one_second_answer_and_one_a_breast(aged: Path, files: list[Path], tmp_path: Path) -> None:
     right = mammogram(np.full((64, 48), 3000, np.uint16), bits=12, PatientID="ann", ImageLaterality="R")
     right.PatientAge = "063Y"

@@ -52,7 +52,7 @@ def _answer(
 ) -> Prediction:
     speaking = [one for one in group if one.admitted]
     probability = _combined([(one, one.probability) for one in speaking], level)
-    years = _combined([(one, one.age) for one in group], level)
+    years = None if _ages_apart(group) else _combined([(one, one.age) for one in group], level)
     second = None if with_age is None or probability is None or years is None else with_age(probability, years)
     breasts: list[Prediction] = []
     if level is ServedLevel.EXAM:
@@ -77,6 +77,12 @@ def _answer(
     return decided(answer, level, point, rules)
 
 
+def _ages_apart(group: Sequence[Prediction]) -> tuple[int, int] | None:
+    """Return the least and greatest age of pictures that cannot be of one woman on one day; None where they can."""
+    ages = [one.age for one in group if one.age is not None]
+    return (min(ages), max(ages)) if ages and max(ages) - min(ages) > 1 else None
+
+
 def _combined(values: Iterable[tuple[Prediction, float | None]], level: ServedLevel) -> float | None:
     """Return the mean of a breast, or the larger of an examination's breasts; None where nothing is known."""
     known = sorted(
@@ -96,6 +102,8 @@ def _warnings(group: Sequence[Prediction], level: ServedLevel) -> Iterator[Warne
     yield from dict.fromkeys(warning for one in speaking or group for warning in one.warnings)
     if silent := [one.path.name for one in group if speaking and not one.admitted]:
         yield ImageWarning.NO_SAY.about(some(silent))
+    if apart := _ages_apart(group):
+        yield ImageWarning.AGES.about(*apart)
     if nowhere := [one.path.name for one in group if one.laterality is None]:
         yield ImageWarning.NO_SIDE.about(some(nowhere))
     sides = {one.laterality for one in group} if level is ServedLevel.BREAST else set(Laterality)

@@ -162,6 +162,7 @@ def ignored(dataset: "Dataset") -> tuple[Warned, ...]:
     windows, heeded = _windows(dataset), _table(dataset, "VOILUTSequence") is None
     said = values_of(dataset, "WindowCenter") or values_of(dataset, "WindowWidth")
     items = [dataset[each][0] for each in _TABLES if dataset.get(each)]
+    counts = [len(values_of(dataset, f"Window{each}")) for each in ("Center", "Width")]
     used = [table for each in _TABLES if (table := _table(dataset, each))]
     rescaling = [value for each in _RESCALING for value in values_of(dataset, each)]
     return warnings_that_hold(
@@ -170,6 +171,7 @@ def ignored(dataset: "Dataset") -> tuple[Warned, ...]:
             ImageWarning.TABLE_SHORT: any(len(_entries(dataset, each)[0]) < _entry_count(each) for each in used),
             ImageWarning.RESCALING: np.isnan(rescaling).any(),
             ImageWarning.WINDOW: heeded and said and not any(windows[:1]),
+            ImageWarning.WINDOWS.about(*counts): heeded and any(windows) and counts[0] != counts[1],
             ImageWarning.VOI_FUNCTION: heeded and any(windows) and _function(dataset) not in _FUNCTIONS,
         }
     )
