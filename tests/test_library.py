@@ -33,7 +33,7 @@ SIGNATURES = {
     "predict": "(items, model=None, *, point=None, level='image', data=None, ungated=False, overlay=None, maps=True, "
     "with_age=False, report=None, identify=(), progress=False)",
     "examine": "(data, *, positive=None, progress=False)",
-    "train": "(data, recipe='baseline', *, out, changes=None, also=None, progress=False)",
+    "train": "(data, recipe='baseline', *, out, changes=None, also=(), progress=False)",
     "judge": "(labels, probabilities, patients=None, *, threshold=0.5, name='scores')",
 }
 TYPES = ("MammolensError", "Prediction", "Predictions", "Predictor")
@@ -250,6 +250,8 @@ def test_a_run_answers_as_it_does_on_the_command_line(phantoms: Path, tmp_path: 
         library.train(phantoms, out=tmp_path / "other", changes={"epoch": 1})
     with pytest.raises(DataError, match="one was named: leave --also out"):
         library.train(phantoms, out=tmp_path / "other", also=phantoms)
+    with pytest.raises(DataError, match="nowhere"):
+        library.train(phantoms, out=tmp_path / "other", also=[phantoms, tmp_path / "nowhere"])
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

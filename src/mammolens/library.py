@@ -147,7 +147,7 @@ def train(
     *,
     out: str | Path,
     changes: Mapping[str, Any] | None = None,
-    also: str | Path | None = None,
+    also: str | Path | Iterable[str | Path] = (),
     progress: bool = False,
 ) -> "Run":
     """Train a network and write a run folder, as `mammolens train` does.
@@ -158,7 +158,7 @@ def train(
         out: run folder; the same call goes on where an interrupted one stopped.
         changes: settings made on top of the recipe, such as
             ``{"epochs": 5, "preprocess.height": 128}``.
-        also: a data set whose training images are learnt from as well, and never judged.
+        also: data sets, or one, whose training images are learnt from as well, and never judged.
         progress: show bars and a line an epoch on standard error.
 
     Raises:
@@ -179,10 +179,9 @@ def train(
     from mammolens.model.recipe import read_recipe
 
     settings = read_recipe(str(recipe), [f"{key}={_in_toml(value)}" for key, value in (changes or {}).items()])
-    listed = read_source(str(data))
-    others = [] if also is None else [read_source(str(also))]
-    name = ", ".join(str(one) for one in (data, also) if one is not None)
-    return train_network(listed, settings, Path(out), also=others, name=name, progress=progress)
+    names = [str(data), *([str(also)] if isinstance(also, str | Path) else map(str, also))]
+    listed, *others = map(read_source, names)
+    return train_network(listed, settings, Path(out), also=others, name=", ".join(names), progress=progress)
 
 
 def judge(
