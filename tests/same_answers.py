@@ -37,11 +37,6 @@ VERBS = (
 DRAWN = "phantom/drawn"
 SMALL = "--quiet --set preprocess.height=64 --set preprocess.width=64"
 BOXES = f"--recipe lesions {SMALL} --set epochs=2 --set moving_average=0.9"
-LBFGS = (
-    f"--recipe baseline {SMALL} --set preprocess.preset=breast --set augment.horizontal_flip=true "
-    "--set network=efficientnet_lite0 --set pooling=attention --set frozen_stages=9 --set test_time_flips=true "
-    "--set optimizer=lbfgs --set weight_decay=0.25 --set monitor=nothing --set threshold=youden"
-)
 FOLDS = f"--recipe quick {SMALL} --set monitor=nothing --set epochs=1 --folds 2"
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -80,7 +75,6 @@ PARTS: dict[str, tuple[str, ...]] = {
         f"train {DRAWN} --recipe quick {SMALL} --set epochs=3 --out train/quick",
         f"train {DRAWN} --recipe quick {SMALL} --set epochs=1 --set seed=1 --out train/other",
         f"train {DRAWN} {BOXES} --set also_images=4 --also ../inputs/cbis_ddsm_mass --out train/boxes",
-        f"train {DRAWN} {LBFGS} --set initial_weights=imagenet --out train/lbfgs",
         "export train/quick train/both --with train/other --name both --half --quiet",
         "export ../before/train/boxes/breast.h5 train/older --quiet",
         f"export ../inputs/keras_2/sequence.h5 train/keras-2 --data {DRAWN} --quiet",

@@ -29,7 +29,6 @@ ONE = Learnt(
     monitor="loss",
 )
 OTHER = ONE.model_copy(update={"network": "efficientnet_lite0", "monitor": "nothing"})
-AT_ONCE = OTHER.model_copy(update={"optimizer": "lbfgs", "started_from": "another network"})
 
 
 def shipped(name: str, **changes: object) -> BundleRecord:
@@ -80,7 +79,6 @@ FOREIGN = with_bundle(
 WAYS = {
     "the epoch is chosen on validation": (with_bundle(ONE), "epoch with the lowest loss", "one, "),
     "the last epoch is kept": (with_bundle(OTHER), "last epoch; validation chose none", "one, "),
-    "found at once": (with_bundle(AT_ONCE), "no epoch to choose", "no ensemble"),
     "two that differ": (
         with_bundle(ONE, OTHER),
         "lowest loss on validation and those of the last epoch",

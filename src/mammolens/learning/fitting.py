@@ -15,14 +15,12 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from mammolens.data.prepared import PreparedSet
 from mammolens.errors import DataError
 from mammolens.images.preprocess import VERSION
 from mammolens.learning import callbacks
 from mammolens.learning.batches import Batches, canvas_boxes
-from mammolens.learning.linear_head import fit_scores, measures, pooled_features
 from mammolens.learning.networks.box_loss import with_box_loss
 from mammolens.learning.networks.builders import build, build_folded
 from mammolens.learning.networks.folded import Network, take_statistics, unfold
@@ -74,8 +72,6 @@ def fit(
     beside = [index for index, path in enumerate(training.manifest.paths) if path in also]
     if recipe.also_images and not beside:
         raise DataError("none of the images to learn from as well could be read, or all are of the data set itself.")
-    if recipe.optimizer == "lbfgs":
-        return _fit_at_once(network, training, valid, recipe, folder, progress=progress)
     key = _key(network, data, recipe, also)
     state = latest_state(folder / CHECKPOINT, key)
     threads = _with_threads(state.threads if state else None)
@@ -114,24 +110,6 @@ def _pixels_of(batches: Batches, count: int) -> Iterator[Any]:
     chosen = np.unique(np.linspace(0, len(batches) - 1, count).round().astype(int))
     for inputs, *_ in map(batches.made, chosen.tolist()):
         yield inputs[0] if isinstance(inputs, tuple) else inputs
-
-
-def _fit_at_once(
-    network: Network, training: PreparedSet, valid: PreparedSet, recipe: Recipe, folder: Path, *, progress: bool
-) -> Learnt:
-    """Fit what has one best answer, and tell of it as of an epoch."""
-    started = time.perf_counter()
-    parts = [
-        (pooled_features(network, part.pixels, recipe, progress=progress), part.manifest.labels)
-        for part in (training, valid)
-    ]
-    fit_scores(network, *parts[0], recipe)
-    learnt, validated = (measures(network, *part) for part in parts)
-    epoch = learnt | {f"val_{name}": value for name, value in validated.items()}
-    callbacks.write_history([epoch], folder / HISTORY)
-    if progress:
-        callbacks.say_epoch(1, epoch, Console(stderr=True))
-    return Learnt(network, [epoch], time.perf_counter() - started, 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,10 +76,8 @@ class Recipe(BaseModel):
         convolution_dropout: share dropped after each convolutional block.
         dense_dropout: share dropped before the output.
         drop_connect: share of images for which the last residual block is left out.
-        optimizer: ``adam``, or ``adamw`` with decoupled weight decay; or ``lbfgs``: where all but
-            the scores of places is frozen, they are found at once, by logistic regression on each
-            image and its mirror images.
-        weight_decay: of AdamW; of ``lbfgs``, the L2 penalty on features of standard deviation 1.
+        optimizer: ``adam``, or ``adamw`` with decoupled weight decay.
+        weight_decay: of AdamW.
         learning_rate: at the start; of ``one_cycle``, at its highest.
         schedule: ``plateau`` lowers the rate when validation loss stalls; ``one_cycle`` raises it
             over `warm_up` and lowers it to zero along a cosine.
@@ -124,7 +122,7 @@ class Recipe(BaseModel):
     convolution_dropout: Share = 0.25
     dense_dropout: Share = 0.5
     drop_connect: Share = 0.0
-    optimizer: Literal["adam", "adamw", "lbfgs"] = "adam"
+    optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     schedule: Literal["plateau", "one_cycle"] = "plateau"
     warm_up: Share = 0.25
@@ -146,19 +144,6 @@ class Recipe(BaseModel):
     class_weights: Literal["none", "balanced"] = "none"
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["youden"] = 0.5
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-
-    @model_validator(mode="after")
-    def _one_convex_step(self) -> Self:
-        flips = {"horizontal_flip": False, "vertical_flip": False}
-        convex = self.frozen_stages == ALL_STAGES and self.pooling in {"mean", "attention"} and self.weight_decay
-        once = self.monitor == "nothing" and self.sampling == "image" and not (self.boxes or self.label_smoothing)
-        flips_alone = self.augment.model_copy(update=flips) == Augment()
-        if self.optimizer == "lbfgs" and not (convex and once and flips_alone):
-            raise ValueError(
-                f"lbfgs needs frozen_stages = {ALL_STAGES}, pooling = mean or attention, a weight_decay and "
-                "monitor = nothing, and has no augmentation but flips, no sampling, boxes or label_smoothing"
-            )
-        return self
 
     @model_validator(mode="after")
     def _also_beside_others(self) -> Self:

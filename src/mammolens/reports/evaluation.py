@@ -136,7 +136,7 @@ def _told(learnt: Sequence[Learnt]) -> dict[str, str]:
         if len(learnt) == 1
         else f"the mean of the logits of {len(learnt)} networks ({names})",
         "first_weights": _each(one.started_from for one in learnt),
-        "choice": _each(choices["lbfgs" if one.optimizer == "lbfgs" else one.monitor] for one in learnt),
+        "choice": _each(choices[one.monitor] for one in learnt),
         "data": ", ".join(dict.fromkeys(one.data for one in learnt)),
         "runs": f"the training run{'s' if len(learnt) > 1 else ''}",
     }
