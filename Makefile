@@ -1,7 +1,7 @@
 # make demo    the whole line on synthetic patients, in a few minutes
 # make test    install what is needed, then run every test
-# make accurate DATA=rsna_breast FILM=cbis_ddsm_mass DIGITAL=cesm_lesions    the accurate model, from the images; an evening
 # make test COV=--cov    the same, and which lines no test runs; a quarter slower
+# make accurate DATA=rsna_breast FILM=cbis_ddsm_mass DIGITAL=cesm_lesions    the accurate model, from the images; an evening
 # make check   lint, format, types, and that imports run downwards
 # make kills   trainings killed at random moments end as if they had not been; half an hour
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
