@@ -27,7 +27,8 @@ from mammolens.data.sources.phantom import write_phantoms
 from mammolens.images.archives import named
 from mammolens.images.listing import list_folder
 from mammolens.parallel import cores, map_in_order
-from mammolens.serving.predictor import Predictor, prepared_or_reason
+from mammolens.serving.pictures import seen_or_reason
+from mammolens.serving.predictor import Predictor
 
 STARTS = 5
 WARM = 100
@@ -107,7 +108,7 @@ def end_to_end(run: Path, paths: list[Path]) -> Table:
     """Images a second of decoding alone, of the network alone, and of both together."""
     predictor = Predictor.load(run)
     record = predictor.bundle.record
-    work = partial(prepared_or_reason, preprocess=record.preprocess, gate=record.gate)
+    work = partial(seen_or_reason, preprocess=record.preprocess, gate=record.gate)
     begun = time.perf_counter()
     seen = [found for found in map_in_order(work, named(paths)) if not isinstance(found, str)]
     decoding = len(paths) / (time.perf_counter() - begun)

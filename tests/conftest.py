@@ -23,6 +23,7 @@ from mammolens.data.manifest import Manifest
 from mammolens.data.sources import read_source
 from mammolens.data.sources.phantom import write_phantoms
 from mammolens.model.recipe import read_recipe
+from mammolens.workers import confinement
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -61,6 +62,13 @@ Typed = Callable[..., Said]
 def cache() -> Path:
     """Keep the user's cache out of the tests, and the tests out of it."""
     return Path(os.environ["MAMMOLENS_CACHE"])
+
+
+@pytest.fixture(autouse=True)
+def images_decoded_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `tests/images` decode in this process, so that warnings and changed limits count; apart: `tests/workers`."""
+    if request.path.is_relative_to(Path(__file__).parent / "images"):
+        monkeypatch.setattr(confinement, "_inside", True)
 
 
 def _shared(name: str) -> Path:

@@ -1,4 +1,4 @@
-import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -16,8 +16,8 @@ def square(number: int) -> int:
     return number * number
 
 
-def process(_: int) -> int:
-    return os.getpid()
+def thread(_: int) -> int:
+    return threading.get_ident()
 
 
 def refuse(number: int) -> int:
@@ -31,9 +31,9 @@ def test_results_come_in_order(count: int) -> None:
     assert list(map_in_order(square, range(count))) == [n * n for n in range(count)]
 
 
-def test_many_items_are_spread_over_processes_and_few_are_not() -> None:
-    assert os.getpid() not in set(map_in_order(process, range(100)))
-    assert set(map_in_order(process, range(5))) == {os.getpid()}
+def test_many_items_are_spread_over_threads_and_few_are_not() -> None:
+    assert threading.get_ident() not in set(map_in_order(thread, range(100)))
+    assert set(map_in_order(thread, range(5))) == {threading.get_ident()}
 
 
 def test_an_error_reaches_the_caller() -> None:

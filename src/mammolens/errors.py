@@ -43,8 +43,8 @@ class MissingExtra(MammolensError):  # noqa: N818 - reads as what it says
 
 
 def reason(error: Exception) -> str:
-    """Return what `error` says, on one line: for tables in which a failure is a row."""
-    return " ".join(str(error).split())
+    """Return what `error` says, on one line, or else what it is: for tables in which a failure is a row."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def require(*packages: str, extra: str) -> None:

@@ -18,7 +18,8 @@ from mammolens.learning.runs import Run
 from mammolens.model.bundle import Outputs
 from mammolens.model.calibration import Calibration
 from mammolens.records import ImageWarning, Reason, ServedLevel, Split
-from mammolens.serving.predictor import Predictor, prepared_or_reason
+from mammolens.serving.pictures import seen_or_reason
+from mammolens.serving.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_serving_sees_the_pixels_of_training_to_the_last_bit(run: Run, trained: 
     preprocess = trained.bundle.record.preprocess
     assert preprocess == run.recipe.preprocess
     stored = prepared_pixels(paths, run.recipe.preprocess).take(range(30))
-    seen = [prepared_or_reason(one, preprocess, None) for one in named(paths)]
+    seen = [seen_or_reason(one, preprocess, None) for one in named(paths)]
     levels = np.stack([picture.levels for picture in seen if not isinstance(picture, str)])
     np.testing.assert_array_equal(as_float(levels), stored)
     expected = run.load_network().predict(stored[..., np.newaxis], verbose=0)[:, 0]

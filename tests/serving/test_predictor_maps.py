@@ -10,7 +10,8 @@ from mammolens.images.archives import Named
 from mammolens.images.preprocess import Preprocess
 from mammolens.images.reading import read_image
 from mammolens.learning.runs import Run
-from mammolens.serving.predictor import Predictor, Seen, prepared_or_reason
+from mammolens.serving.pictures import Seen, seen_or_reason
+from mammolens.serving.predictor import Predictor
 
 ROWS, COLUMNS = 6, 4
 
@@ -34,7 +35,7 @@ def test_a_trained_network_looks_at_the_breast(run: Run) -> None:
     predictor = Predictor.load(run.folder)
     paths = run.manifest.paths[:12]
     for path, answer in zip(paths, predictor.predict(paths), strict=True):
-        seen = prepared_or_reason(Named(path, path), run.recipe.preprocess, None)
+        seen = seen_or_reason(Named(path, path), run.recipe.preprocess, None)
         assert isinstance(seen, Seen)
         assert answer.score_map is not None
         assert answer.score_map.shape == seen.geometry.image == (160, 160)

@@ -69,6 +69,9 @@ def predict(
 
     What does not look like a mammogram gets no decision and no probability; that is no failure.
     """
+    from mammolens.workers.crew import start
+
+    start()
     from mammolens.images.archives import pictures_in
     from mammolens.reports.answers import FORMATS, MOST_ROWS, written
     from mammolens.reports.answers_table import answers_table
@@ -120,6 +123,9 @@ def show(
     model: Model = None,
 ) -> None:
     """Print what was read of one image, and draw it as read and as the network sees it."""
+    from mammolens.workers.crew import start
+
+    start()
     from mammolens.model.bundle import find_bundle, open_bundle
     from mammolens.reports.figures import SUFFIXES, save_figure
     from mammolens.serving.overlay import before_and_after

@@ -20,6 +20,7 @@ from mammolens.images.image import Image
 from mammolens.images.reading import read_image
 from mammolens.parallel import map_in_order, tracked
 from mammolens.records import Mammogram
+from mammolens.workers.crew import apart
 
 _SIDE = 64  # pixels: height and width of what near duplicates are recognised by
 _FINE = 3  # pixels: the descriptor keeps structures finer than this, for all breasts look alike
@@ -100,12 +101,13 @@ def collect_facts(manifest: Manifest, *, progress: bool = False) -> ExaminedSet:
 
 def _facts_or_reason(path: Path) -> Facts | str:
     try:
-        return _facts(path, read_image(path))
+        return apart(_facts, path)
     except ImageError as error:
         return reason(error)
 
 
-def _facts(path: Path, image: Image) -> Facts:
+def _facts(path: Path) -> Facts:
+    image = read_image(path)
     seen = anatomy(image.pixels)
     sides, breast = seen.polarity, seen.breast
     low, high = np.percentile(image.pixels[::4, ::4], [1, 99])
@@ -131,8 +133,10 @@ def _facts(path: Path, image: Image) -> Facts:
 
 def _levels(image: Image) -> int:
     steps = 2**image.bit_depth - 1
-    counts = np.bincount(np.rint(image.pixels * steps).astype(np.intp).ravel())
-    return int(np.count_nonzero(counts))
+    used = np.zeros(steps + 1, dtype=bool)
+    for row in image.pixels:  # one by one: numbers that index take twice the memory of pixels
+        used[np.rint(row * steps).astype(np.intp)] = True
+    return int(used.sum())
 
 
 def _quantizer(path: Path) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mammolens.errors import ImageError, reason
+from mammolens.errors import ImageError
 from mammolens.images.image import MAX_BYTES, Image
 from mammolens.images.listing import Role, is_litter, list_folder, role_of, why_foreign
 from mammolens.images.reading import START, first_bytes, image_of, read_image
@@ -306,18 +306,6 @@ class Named(NamedTuple):
     name: Path
     picture: "Picture"
 
-    def __reduce__(self) -> "tuple[type[Named], tuple[Path, Picture]]":
-        """Travel to another process: as a file, or read already, for what is in memory may not survive the journey."""
-        if isinstance(self.picture, Input):
-            return Named, (self.name, self.picture)
-        if isinstance(self.picture, str | os.PathLike):
-            return Named, (self.name, os.fspath(self.picture))
-        try:
-            return Named, (self.name, image_in(self.picture, self.name))
-        except ImageError as error:
-            why = reason(error).removeprefix(f"{self.name}: ")
-            return Named, (self.name, Input(self.name, self.name, problem=why))
-
 
 def named(pictures: "Sequence[Picture | Named]") -> list[Named]:
     """Name each picture that has no name yet after its file, or by its kind and its row, counted from 0."""
@@ -348,12 +336,24 @@ def image_in(picture: "Picture", name: Path, *, windows: bool = False) -> Image:
     """
     if isinstance(picture, Image):
         return picture
-    if isinstance(picture, str | os.PathLike):
-        return read_image(Path(picture), windows=windows)
-    if not isinstance(picture, Input):
+    if not isinstance(picture, str | os.PathLike | Input):
         return image_of(picture, name)
+    with on_disk(picture) as path:
+        return read_image(path, windows=windows)
+
+
+@contextmanager
+def on_disk(picture: "str | os.PathLike[str] | Input") -> Iterator[Path]:
+    """Yield a path to a file, or to one in an archive while it is unpacked, and have errors call it by its name.
+
+    Raises:
+        ImageError: it cannot be unpacked.
+    """
+    if not isinstance(picture, Input):
+        yield Path(picture)
+        return
     with picture.on_disk() as path:
         try:
-            return read_image(path, windows=windows)
+            yield path
         except ImageError as error:
             raise ImageError(str(error).replace(str(path), str(picture.name))) from error

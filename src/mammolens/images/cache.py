@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammolens.errors import ImageError, MammolensError, reason
+from mammolens.errors import ImageError, reason
 from mammolens.files import (
     cache_folder,
     check_writable,
@@ -35,6 +35,7 @@ from mammolens.images.breast import Pixels
 from mammolens.images.preprocess import VERSION, Prepared, Preprocess, as_float
 from mammolens.images.reading import read_image
 from mammolens.parallel import cores, map_in_order, tracked
+from mammolens.workers.crew import apart
 
 _SHARD = 512  # images
 _SHARD_NAME = re.compile("[0-9a-f]{32}")
@@ -113,9 +114,13 @@ def prepared_pixels(paths: Sequence[Path], preprocess: Preprocess, *, progress: 
 def prepare(path: Path, preprocess: Preprocess) -> Prepared | str:
     """Read and prepare one file, or say why not: for batches, which one bad file never stops."""
     try:
-        return preprocess(read_image(path).pixels)
-    except MammolensError as error:
+        return apart(_prepared, path, preprocess=preprocess)
+    except ImageError as error:
         return reason(error)
+
+
+def _prepared(path: Path, preprocess: Preprocess) -> Prepared:
+    return preprocess(read_image(path).pixels)
 
 
 def _key(preprocess: Preprocess) -> str:

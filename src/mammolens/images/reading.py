@@ -12,6 +12,7 @@ from mammolens.images.dicom.reader import DICOM_SUFFIXES, holds_dicom, image_of_
 from mammolens.images.image import Image, check_file
 from mammolens.images.raster import RASTER_SUFFIXES, image_of_array, image_of_picture, read_raster
 from mammolens.images.tiff import SIGNATURES
+from mammolens.workers.crew import apart
 
 IMAGE_SUFFIXES = RASTER_SUFFIXES | DICOM_SUFFIXES
 
@@ -65,7 +66,7 @@ ZIP, PART = (next(kind for kind in FOREIGN if suffix in kind.suffixes) for suffi
 
 
 def read_image(path: Path, *, windows: bool = False) -> Image:
-    """Read `path` as one grey image.
+    """Read `path` as one grey image, decoded by a process that may do little (`workers.crew.apart`).
 
     Args:
         path: the file.
@@ -73,8 +74,12 @@ def read_image(path: Path, *, windows: bool = False) -> Image:
 
     Raises:
         ImageError: the file is missing, empty, too large, damaged, not one mammogram-like picture,
-            or its content contradicts its name.
+            its content contradicts its name, or it takes too long or too much memory to decode.
     """
+    return apart(_decoded, path, windows=windows)
+
+
+def _decoded(path: Path, *, windows: bool) -> Image:
     check_file(path)
     try:
         start = first_bytes(path)

@@ -12,33 +12,22 @@ from numpy.typing import NDArray
 
 from mammolens.data.identity import known_of
 from mammolens.data.matching import rows_by_name
-from mammolens.errors import BundleError, ImageError, reason
+from mammolens.errors import BundleError, reason
 from mammolens.files import check_writable
-from mammolens.images.archives import Named, Picture, image_in, named, pictures_in
-from mammolens.images.breast import Pixels, anatomy
-from mammolens.images.image import Header
-from mammolens.images.preprocess import Geometry, Preprocess, as_float
+from mammolens.images.archives import Named, Picture, named, pictures_in
+from mammolens.images.breast import Pixels
+from mammolens.images.preprocess import as_float
 from mammolens.model.age import usable_age
 from mammolens.model.bundle import Bundle, find_bundle, open_bundle
 from mammolens.model.decisions import decided
-from mammolens.model.gate import Gate, Likeness, likeness
 from mammolens.parallel import FEW, cores, map_in_order, tracked
-from mammolens.records import Identifier, ImageWarning, Level, Mammogram, Prediction, ServedLevel, Warned
+from mammolens.records import Identifier, Level, Mammogram, Prediction, ServedLevel
 from mammolens.reports.answers import Predictions
 from mammolens.serving.exam_reports import Reports, reported
 from mammolens.serving.exams import joined
 from mammolens.serving.overlay import write_overlays
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What a worker makes of one picture: all that the network and the answer need, no more."""
-
-    levels: NDArray[np.uint16]
-    geometry: Geometry
-    admitted: bool
-    header: Header
-    warnings: tuple[Warned, ...]
+from mammolens.serving.pictures import Seen, seen_or_reason
+from mammolens.workers.crew import start
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +53,7 @@ class Predictor:
         Raises:
             BundleError: there is no such bundle, it is damaged, or has no such operating point.
         """
+        start()
         bundle = open_bundle(find_bundle(model))
         chosen = _checked(operating_point or bundle.record.default_operating_point, bundle)
         session = _opened(bundle, cores())
@@ -215,7 +205,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         record = self.bundle.record
         rules = record.rules()
-        see = partial(prepared_or_reason, preprocess=record.preprocess, gate=record.gate)
+        see = partial(seen_or_reason, preprocess=record.preprocess, gate=record.gate)
         shown = tracked(map_in_order(see, given), "Predicting", len(given), visible=progress)
         # Where other processes decode meanwhile, they are left half of the cores.
         ready = self if len(given) <= FEW else replace(self, _session=self._beside_others)
@@ -298,21 +288,3 @@ def _check_ends(bundle: Bundle, session: onnxruntime.InferenceSession) -> None:
             f"{bundle.folder}: its network takes {takes} and gives {sorted(gives)}, which is not "
             "what its record says. Export it again."
         )
-
-
-def prepared_or_reason(given: Named, preprocess: Preprocess, gate: Gate | None) -> Seen | str:
-    """Read and prepare one picture, or say why not: one bad file never stops a batch."""
-    try:
-        image = image_in(given.picture, given.name)
-    except ImageError as error:
-        return reason(error)
-    seen = None if gate is None else anatomy(image.pixels)
-    prepared = preprocess(image.pixels, seen)
-    height, width = image.pixels.shape
-    kind = likeness(image, gate, seen)
-    said: list[Warned] = [ImageWarning.NOT_LIKE_TRAINING] if kind is Likeness.UNLIKE_TRAINING else []
-    said += [*image.warnings, *prepared.warnings]
-    if height < preprocess.height or width < preprocess.width:
-        said.append(ImageWarning.SMALL.about(width, height))
-    admitted = kind is not Likeness.NO_MAMMOGRAM
-    return Seen(prepared.pixels, prepared.geometry, admitted, image.header or Header(), tuple(said))

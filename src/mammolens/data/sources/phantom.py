@@ -3,6 +3,7 @@
 import csv
 from dataclasses import dataclass, replace
 from functools import partial
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from mammolens.files import cache_folder, folder_written_whole
 from mammolens.parallel import map_in_order, tracked
 from mammolens.phantoms.drawing import VIEWS, Breast, Patient, draw_patient, draw_view
 from mammolens.records import Mammogram, View
+from mammolens.workers.crew import apart
 
 VERSION = 2
 """Raised whenever the same seed would draw other images or rows."""
@@ -68,8 +70,15 @@ def write_phantoms(out: Path, patients: int, *, size: int = 640, seed: int = 0, 
     """
     with folder_written_whole(out) as temporary:
         exposures = _planned(patients, seed)
-        work = map_in_order(partial(_draw, folder=temporary, size=size), exposures)
-        rows = list(tracked(work, "Drawing phantoms", len(exposures), visible=progress))
+        drawn = map_in_order(partial(apart, _drawn, size=size), exposures)
+        rows = []
+        for exposure, (picture, row) in zip(
+            exposures, tracked(drawn, "Drawing phantoms", len(exposures), visible=progress), strict=True
+        ):
+            path = temporary / exposure.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture)
+            rows.append(row)
         with (temporary / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
             writer.writeheader()
@@ -100,15 +109,14 @@ def _has_tumor(number: int, seed: int) -> bool:
     return bool(np.random.default_rng([seed, block, 1]).permutation(5)[place] < 2)  # noqa: PLR2004
 
 
-def _draw(exposure: _Exposure, folder: Path, size: int) -> dict[str, str]:
-    """Write one image and return its row of the metadata."""
+def _drawn(exposure: _Exposure, size: int) -> tuple[bytes, dict[str, str]]:
+    """Return one image as a JPEG file, and its row of the metadata."""
     phantom = draw_view(exposure.breast, exposure.view, size=size, inverted=exposure.inverted)
-    path = folder / exposure.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Pillow.fromarray(phantom.pixels).save(path, quality=_QUALITY)
+    picture = BytesIO()
+    Pillow.fromarray(phantom.pixels).save(picture, "JPEG", quality=_QUALITY)
     lesion = exposure.breast.lesion
     boxes = [[box.x, box.y, box.width, box.height] for box in phantom.boxes]
-    return {
+    row = {
         "patient_id": exposure.patient.patient_id,
         "image_id": exposure.image_id,
         "laterality": exposure.breast.laterality,
@@ -121,3 +129,4 @@ def _draw(exposure: _Exposure, folder: Path, size: int) -> dict[str, str]:
         "boxes": str(boxes) if boxes else "",
         "synthetic": "1",
     }
+    return picture.getvalue(), row

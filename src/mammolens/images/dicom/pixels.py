@@ -1,41 +1,22 @@
-"""Pixel Data of DICOM → integers as stored. Every check of size comes before a pixel is decoded.
+"""Pixel Data of DICOM → integers as stored. Every check of size comes before a pixel is decoded."""
 
-Pictures whose headers cannot be understood are decoded in a process of its own with limits on memory
-and time, so that what goes wrong costs one file. JSON and arrays go through pipes, nothing is pickled,
-and a caller's script is not imported anew.
-"""
-
-import json
-import os
-import subprocess
-import sys
-from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mammolens.errors import ImageError, reason
+from mammolens.errors import ImageError
 from mammolens.images.dicom.frames import Frame, joined, jpeg, jpeg_2000, run_lengths
 from mammolens.images.dicom.header import text, whole
 from mammolens.images.dicom.lut import Integers, beyond, distance, is_lossy
 from mammolens.images.image import check_size
 from mammolens.records import ImageWarning, Warned, warnings_that_hold
+from mammolens.workers.crew import apart
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
-
-SECONDS = 30
-"""Processor time, and half the time by the clock, that one picture may take."""
-
-MEMORY = 2 * 2**30
-"""Address space of a worker before it decodes anything, in bytes: what its imports map."""
-
-_BYTES_A_SAMPLE = 32  # decoders keep coefficients, tiles and copies of both
-_NUMPY = b"\x93NUMPY"  # what an array begins with, as `np.save` writes it
 
 _SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3}
 _SAMPLES |= {"YBR_ICT": 3, "YBR_RCT": 3}
@@ -198,7 +179,8 @@ def _decoded(path: Path, head: "Dataset", syntax: "UID") -> tuple[Integers, tupl
     data = joined(head.PixelData)
     frame = jpeg_2000(data) if syntax in uid.JPEG2000TransferSyntaxes else jpeg(data)
     if frame is None:
-        return _pixels(head, decoded_apart(data, syntax, _options(head))), ()
+        # Nobody knows of what size it is: apart also where a program has it in memory.
+        return _pixels(head, apart(decoded, data, syntax=str(syntax), options=_options(head))), ()
     _check_frame(path, head, frame)
     said = warnings_that_hold(
         {
@@ -248,57 +230,3 @@ def decoded(data: bytes, syntax: str, options: dict[str, Any]) -> NDArray[Any]:
     fixed = {"number_of_frames": 1, "pixel_keyword": "PixelData", "pixel_vr": "OB"}
     known: Any = {**fixed, "correct_unused_bits": False, **options}
     return np.asarray(decoder.as_array(source, index=0, **known)[0])
-
-
-def decoded_apart(data: bytes, syntax: str, options: dict[str, Any]) -> NDArray[Any]:
-    """Do what `decoded` does in a process with limits.
-
-    Raises:
-        ValueError: it cannot be decoded, takes too long or too much memory, or ends the process.
-    """
-    size = options["rows"] * options["columns"] * options["samples_per_pixel"]
-    order = {"syntax": syntax, "options": options, "memory": MEMORY + _BYTES_A_SAMPLE * size}
-    threads = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"], "1")
-    paths = os.pathsep.join(os.path.abspath(each) for each in sys.path if each)  # noqa: PTH100
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "mammolens.images.dicom.pixels"],
-            input=json.dumps(order).encode() + b"\n" + data,
-            capture_output=True,
-            timeout=2 * SECONDS,
-            env={**os.environ, **threads, "PYTHONPATH": paths},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ValueError("decoding takes too long") from None
-    if done.stdout.startswith(_NUMPY):
-        return np.asarray(np.load(BytesIO(done.stdout), allow_pickle=False))
-    raise ValueError(done.stdout.decode() or f"decoding broke off with code {done.returncode}")
-
-
-def _limit(memory: int) -> None:
-    with suppress(ImportError, ValueError, OSError):  # Windows has none; a lower one may be set
-        import resource  # noqa: PLC0415
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-
-
-def _work() -> None:
-    """Decode what comes in at the standard input, and write what comes of it."""
-    order = json.loads(sys.stdin.buffer.readline())
-    data = sys.stdin.buffer.read()
-    with os.fdopen(os.dup(1), "wb") as out:
-        os.dup2(2, 1)  # what decoders print is no answer
-        _limit(order["memory"])
-        answer = BytesIO()
-        try:
-            np.save(answer, decoded(data, order["syntax"], order["options"]))
-        except Exception as error:  # noqa: BLE001 - decoders raise whatever they trip over
-            answer = BytesIO((reason(error) or type(error).__name__).encode())
-        out.write(answer.getvalue())
-
-
-if __name__ == "__main__":
-    _work()

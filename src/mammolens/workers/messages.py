@@ -1,0 +1,159 @@
+"""Values as they travel between processes: JSON for what is plain, raw bytes for arrays, and nothing that runs.
+
+Whoever reads a message calls nothing that its sender chooses: it makes plain values, arrays of numbers, and records of
+this package's own (enums, frozen dataclasses, named tuples, pydantic models) whose modules it has imported itself.
+"""
+
+# ruff: noqa: ANN401, C901, PLR0911 - any value, and a case a kind of value
+
+import dataclasses
+import json
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from mammolens.records import DetailedWarning, ImageWarning
+
+_LENGTH = 8  # bytes of a number of bytes
+_MOST = 64 * 2**20, 2**30  # bytes of JSON and of arrays in a message; two pictures of the largest size are 0.6 GiB
+_NUMBERS = "biufc"  # kinds of arrays
+
+
+def pack(value: Any) -> list[Any]:
+    """Return one value as the bytes that are to be written.
+
+    Raises:
+        TypeError: it holds something that does not travel.
+    """
+    raw: list[Any] = []
+    content = _packed(value, raw)
+    text = json.dumps([[memoryview(one).nbytes for one in raw], content]).encode()
+    return [len(text).to_bytes(_LENGTH), text, *raw]
+
+
+def receive(stream: IO[bytes]) -> Any:
+    """Read one value.
+
+    Raises:
+        EOFError: the other side has ended.
+        Exception: it is no message, or one that is too large or holds what is not made here.
+    """
+    text = _read(stream, int.from_bytes(_read(stream, _LENGTH)), _MOST[0])
+    sizes, content = json.loads(text)
+    if sum(sizes) > _MOST[1]:
+        raise ValueError(f"{sum(sizes)} bytes")
+    return _unpacked(content, [_read(stream, size, _MOST[1]) for size in sizes])
+
+
+def _read(stream: Any, size: int, most: int = _LENGTH) -> bytearray:
+    if not 0 <= size <= most:
+        raise ValueError(f"{size} bytes")
+    content = bytearray(size)
+    if stream.readinto(content) < size:
+        raise EOFError
+    return content
+
+
+def name_of(thing: Any) -> str:
+    """Return the name by which another process finds a class or function of this package.
+
+    Raises:
+        TypeError: it is none of this package's, or has no name of its own.
+    """
+    name = f"{thing.__module__}:{thing.__qualname__}"
+    if not name.startswith("mammolens.") or "<" in name:
+        raise TypeError(f"{name} does not travel: it is not of this package")
+    return name
+
+
+def found(name: str) -> Any:
+    """Return the class or function of that name, if it is this package's and its module is imported.
+
+    Raises:
+        LookupError: it is not.
+    """
+    module, _, path = name.partition(":")
+    thing: Any = sys.modules[module]
+    for part in path.split("."):
+        thing = vars(thing)[part]
+    if not module.startswith("mammolens.") or f"{thing.__module__}:{thing.__qualname__}" != name:
+        raise LookupError(name)
+    return thing
+
+
+def _packed(value: Any, raw: list[Any]) -> Any:
+    match value:
+        case np.ndarray() | np.generic():
+            array = np.asarray(value)
+            turned = array.flags.f_contiguous and not array.flags.c_contiguous
+            raw.append(np.ascontiguousarray(array.T if turned else array).reshape(-1).view(np.uint8))
+            return {"array": [len(raw) - 1, array.dtype.str, array.shape, turned, isinstance(value, np.generic)]}
+        case Enum():
+            return {"enum": [name_of(type(value)), value.name]}
+        case DetailedWarning():
+            return {"warning": [value.kind.name, str(value)]}
+        case None | bool() | int() | float() | str():
+            return value
+        case bytes():
+            raw.append(value)
+            return {"bytes": len(raw) - 1}
+        case Path():
+            return {"path": os.fspath(value)}
+        case list():
+            return [_packed(one, raw) for one in value]
+        case dict():
+            return {"dict": [_packed(list(pair), raw) for pair in value.items()]}
+        case tuple() if not hasattr(value, "_fields"):
+            return {"tuple": _packed(list(value), raw)}
+    return {"record": [name_of(type(value)), *([key, _packed(one, raw)] for key, one in _fields(value).items())]}
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    kind = type(value)
+    names = kind.model_fields if isinstance(value, BaseModel) else getattr(value, "_fields", None)
+    names = [field.name for field in dataclasses.fields(value)] if names is None else names
+    return {name: getattr(value, name) for name in names}
+
+
+def _unpacked(content: Any, raw: list[bytearray]) -> Any:
+    if isinstance(content, list):
+        return [_unpacked(one, raw) for one in content]
+    if not isinstance(content, dict):
+        return content
+    match dict(content).popitem():
+        case "array", (place, kind, shape, turned, single) if np.dtype(kind).kind in _NUMBERS:
+            flat = np.frombuffer(raw[place], kind)
+            array = flat.reshape(shape[::-1]).T if turned else flat.reshape(shape)
+            return array[()] if single else array
+        case "enum", (name, member):
+            return _record(name, Enum)[member]
+        case "warning", (name, text):
+            warning = DetailedWarning(text)
+            warning.kind = ImageWarning[name]
+            return warning
+        case "bytes", place:
+            return bytes(raw[place])
+        case "path", path:
+            return Path(path)
+        case "dict", pairs:
+            return dict(_unpacked(pairs, raw))
+        case "tuple", values:
+            return tuple(_unpacked(values, raw))
+        case "record", (name, *fields):
+            return _record(name, object)(**dict(_unpacked(fields, raw)))
+    raise ValueError(f"{content} is no value")
+
+
+def _record(name: str, base: type) -> Any:
+    """Return the class of that name, if its values travel."""
+    kind = found(name)
+    frozen = dataclasses.is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009
+    travels = frozen or issubclass(kind, Enum | BaseModel) or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
+    if not (travels and issubclass(kind, base)):
+        raise LookupError(name)
+    return kind
