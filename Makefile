@@ -3,7 +3,9 @@
 # make test COV=--cov    the same, and which lines no test runs; a quarter slower
 # make accurate DATA=rsna_breast FILM=cbis_ddsm_mass DIGITAL=cesm_lesions    the accurate model, from the images; an evening
 # make check   lint, format, types, and that imports run downwards
-# make kills   trainings killed at random moments end as if they had not been; half an hour
+# make kills   trainings and batches killed at random moments end as if they had not been; three quarters of an hour
+# make damaged 1,000 files of which 100 are damaged in ten ways: 1,000 rows, 100 reasons; half a minute
+# make load-predict   10,000 files: nothing lost, memory flat, how fast; some minutes
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
 # make bench   speed, as ratios within one run
 # make install the environment in .venv, with the versions in constraints.txt
@@ -12,7 +14,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test accurate check bench kills same install browser clean
+.PHONY: demo test accurate check bench kills damaged load-predict same install browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -46,6 +48,13 @@ bench: $(INSTALLED)
 
 kills: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/learning/kills.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/serving/mishaps.py kills
+
+damaged: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/serving/mishaps.py damaged
+
+load-predict: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.batches
 
 # KEPT=/tmp/same keeps what was before for the next time; PARTS="data train" compares these alone.
 same: $(INSTALLED)

@@ -8,8 +8,9 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from mammolens.errors import DataError, reason
@@ -35,7 +36,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename not in {None, str(temporary), str(path)}:
             raise  # of another file, which was read meanwhile
-        raise DataError(_unwritten(path, error)) from error
+        raise DataError(unwritten(path, error)) from error
     except KeyboardInterrupt as error:
         error.add_note(f"{path} was not written.")
         raise
@@ -48,12 +49,13 @@ def _new_beside(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:_STEM]}.{_PART}", suffix=path.suffix)
     except OSError as error:
-        raise DataError(_unwritten(path, error)) from error
+        raise DataError(unwritten(path, error)) from error
     os.close(handle)
     return Path(name)
 
 
-def _unwritten(path: Path, error: OSError) -> str:
+def unwritten(path: Path, error: OSError) -> str:
+    """Say that a file cannot be written, why, and what to do, as a sentence that begins with its name."""
     remedy = " Choose another place."
     with suppress(DataError):
         if path.absolute().is_relative_to(cache_folder().absolute()):
@@ -96,6 +98,18 @@ def check_writable(folder: Path | None) -> None:
         _check_place(folder, folder)
 
 
+def check_apart(places: Mapping[str, Path | None]) -> None:
+    """Refuse one place for two things that are to be written, each by the option that names it; None is none.
+
+    Raises:
+        DataError: two are one.
+    """
+    taken: dict[Path, str] = {}
+    for option, place in places.items():
+        if place is not None and (other := taken.setdefault(_behind_links(place), option)) != option:
+            raise DataError(f"{place}: {other} and {option} name one place. Name two.")
+
+
 def _check_place(folder: Path, wanted: Path) -> None:
     """Try to write where `folder` is, or would be made."""
     try:
@@ -103,17 +117,22 @@ def _check_place(folder: Path, wanted: Path) -> None:
         with tempfile.TemporaryFile(dir=there) as probe:
             probe.write(b"0")
     except OSError as error:
-        raise DataError(_unwritten(wanted, error)) from error
+        raise DataError(unwritten(wanted, error)) from error
 
 
-def check_new_folder(out: Path) -> None:
+def check_new_folder(out: Path, besides: Path | None = None) -> None:
     """Refuse, before any work, a folder that is in the way or could not be made.
+
+    Args:
+        out: the folder.
+        besides: a file that may be in it.
 
     Raises:
         DataError: `out` holds something already, is a file, or cannot be made.
     """
     target = _behind_links(out)
-    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
+    there = None if besides is None else _behind_links(besides)
+    if os.path.lexists(target) and (not target.is_dir() or any(path != there for path in target.iterdir())):
         raise DataError(f"{out}: exists already. Choose a new folder.")
     if target.is_mount():  # it cannot be replaced by the folder that was written beside it
         raise DataError(f"{out}: a disk is mounted here. Name a new folder in it.")
@@ -140,7 +159,7 @@ def folder_written_whole(out: Path) -> Iterator[Path]:
             target.rmdir()
         temporary.replace(target)
     except OSError as error:
-        raise DataError(_unwritten(out, error)) from error
+        raise DataError(unwritten(out, error)) from error
     except KeyboardInterrupt as error:
         error.add_note(f"{out} was not written.")
         raise
@@ -166,6 +185,19 @@ def sweep(folder: Path, older_than: float = 0.0) -> None:
         with suppress(OSError):
             if is_half_written(path) and path.lstat().st_mtime <= latest:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def sweep_in(folder: Path, pattern: str) -> None:
+    """Delete what writers that were killed left half-written in `folder` itself, by names that match; none may live."""
+    for path in folder.glob(pattern):
+        if is_half_written(path):
+            with suppress(OSError):
+                path.unlink()
+
+
+def sweep_beside(path: Path) -> None:
+    """Delete what writers of `path` that were killed left half-written; none may live."""
+    sweep_in(path.parent, f".{escape(path.stem[:_STEM])}.{_PART}*{escape(path.suffix)}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,5 @@
 import codecs
+import csv
 import zipfile
 from pathlib import Path
 
@@ -93,3 +94,26 @@ def test_a_row_that_is_written_is_read_as_it_was(tmp_path: Path, sign: str) -> N
         for row in (("path", "label"), (f"a{sign}b.png", ""), ("c.png", 1)):
             write_row(stream, row)
     assert [row["path"] for row in read_rows(path)] == [f"a{sign}b.png", "c.png"]
+
+
+FORMULAS = ("=1+1", "+cmd|' /c calc'!A1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "'=1", "''@a", "-", "-inf")
+HARMLESS = ("'", "'tis", "a=1", "-2.5", "+3", "1e-5", "-.5E+3", "", "2026-01-01", "L-CC")
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, *HARMLESS])
+def test_what_a_spreadsheet_would_compute_is_shielded_and_read_as_it_was(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "data.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        for row in (("path", text or "else"), ("a.png", text), ("b.png", -0.25)):
+            write_row(stream, row)
+    with path.open(encoding="utf-8", newline="") as stream:
+        cells = [cell for row in csv.reader(stream) for cell in row]
+    assert (cells[3] == f"'{text}") == (text in FORMULAS)
+    assert cells[5] == "-0.25"
+    first, second = read_rows(path)
+    assert (first[text.strip() or "else"], second["path"]) == (text, "b.png")
+
+
+def test_a_table_whose_rows_were_shielded_elsewhere_is_read_alike(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("path,label\n'=a.png,1\n")
+    assert read_rows(tmp_path / "data.csv") == [{"path": "=a.png", "label": "1"}]

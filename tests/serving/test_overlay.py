@@ -155,3 +155,15 @@ def test_heatmaps_are_named_after_their_inputs_in_order(tmp_path: Path, png: Cal
     assert next(stream) is answers[0]
     assert list(stream) == answers[1:]
     assert {path.name for path in (tmp_path / "heat").iterdir()} == {"00001-a.png", "00003-a.png"}
+
+
+def test_a_picture_that_is_gone_at_second_sight_is_a_failure_and_stops_nothing(
+    tmp_path: Path, png: Callable[..., Path]
+) -> None:
+    sources = find_inputs([png(np.full((64, 48), 99, np.uint8), name) for name in ("a.png", "b.png")])
+    answers = [Prediction(one.name, 0.9, "tumor", 0.5, "balanced", score_map=full(0.9, 8, 6)) for one in sources]
+    (tmp_path / "a.png").unlink()
+    first, second = write_overlays(answers, sources, tmp_path / "heat")
+    assert (first.error, first.probability) == (f"{tmp_path}/a.png: no such file.", None)
+    assert (first.threshold, first.operating_point) == (0.5, "balanced")
+    assert second is answers[1]

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +28,17 @@ Point = Annotated[
     str | None, typer.Option(help="Operating point (threshold): balanced, sensitivity-90 or specificity-90.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
+
+
+def place(text: str) -> Path:
+    """Return where something is to be written; an empty name would be the current folder.
+
+    Raises:
+        BadParameter: the name is empty.
+    """
+    if not text:
+        raise typer.BadParameter("'' is no name of a file or folder.")
+    return Path(text)
 
 
 MOST_LEFT_OUT = 20

@@ -1,14 +1,16 @@
 """Verbs that use a model: answer, show, serve a page."""
 
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mammolens.cli.options import Model, Point, Quiet, screen, warn
+from mammolens.cli.options import Model, Point, Quiet, place, screen, warn
 from mammolens.errors import DataError, require
-from mammolens.files import check_new_file, check_writable
-from mammolens.records import Identifier, ServedLevel
+from mammolens.files import check_apart, check_new_file, check_writable
+from mammolens.records import Identifier, Prediction, ServedLevel
 
 if TYPE_CHECKING:
     from mammolens.serving.predictor import Predictor
@@ -42,10 +44,23 @@ def predict(
             metavar="DATA",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="To write: .csv, .json or .parquet.")] = None,
-    overlay: Annotated[Path | None, typer.Option(help="Folder for heatmaps of where the network looked.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=place, metavar="FILE", help="To write: .csv, .json or .parquet.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with --out where an interrupted run of the same command stopped.")
+    ] = False,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(parser=place, metavar="FOLDER", help="Folder for heatmaps of where the network looked."),
+    ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="New folder for a report of each examination: HTML, prints on A4.")
+        Path | None,
+        typer.Option(
+            parser=place,
+            metavar="FOLDER",
+            help="New folder for a report of each examination: HTML, prints on A4.",
+        ),
     ] = None,
     identify: Annotated[
         list[Identifier] | None,
@@ -72,49 +87,89 @@ def predict(
     from mammolens.workers.crew import start
 
     start()
-    from mammolens.images.archives import pictures_in
-    from mammolens.reports.answers import FORMATS, MOST_ROWS, written
+    from mammolens.images.archives import named_before, pictures_in
+    from mammolens.reports.answers import FORMATS, written
     from mammolens.reports.answers_table import answers_table
+    from mammolens.serving.journal import journal, settings
     from mammolens.serving.predictor import Predictor
 
+    if resume and out is None:
+        raise typer.BadParameter("--resume goes on with a file of answers. Name it: --out")
     check_new_file(out, FORMATS)
     check_writable(overlay)
+    check_apart({"--out": out, "--overlay": overlay, "--report": report})
     predictor = Predictor.load(model, point)
-    answers = predictor.answers(
-        pictures_in(paths),
-        level=level,
-        data=data,
-        ungated=ungated,
-        overlay=overlay,
-        maps=False,
-        with_age=age,
-        report=report,
-        identify=identify or (),
-        progress=not quiet,
-    )
-    introduce(predictor)
-    if out is not None:
-        answers = written(answers, out, level=level, with_age=age)
-    first, failed, refused, ageless, count, rows = [], 0, 0, 0, 0, 0
-    for rows, answer in enumerate(answers, start=1):
-        count += len(answer.pictures)
-        failed += answer.error is not None
-        refused += sum(not one.admitted for one in answer.pictures)
-        ageless += sum(one.error is None and one.age is None for one in answer.pictures)
-        first += [answer] if rows <= MOST_ROWS else []
-    screen.print(answers_table(first, rows - len(first), level=level, with_age=age, width=screen.width))
-    reports = "Reports, each numbered by its row,"
-    for what, where in (("Answers", out), ("Heatmaps, not lesion outlines,", overlay), (reports, report)):
-        if where is not None and where.exists():
-            screen.print(f"{what} written to {where}", markup=False)
-    if age and ageless:
-        warn(f"{ageless} of {count} inputs tell no age of 18 to 110 years in a DICOM header: no probability with age")
-    if refused:
+    pictures = pictures_in(paths)
+    shaped = settings(predictor.bundle.record, predictor.operating_point, data, ungated=ungated, age=age)
+    tally = _Tally()
+    with nullcontext() if out is None else journal(out, shaped, resume=resume) as kept:
+        answers = predictor.answers(
+            pictures,
+            level=level,
+            data=data,
+            ungated=ungated,
+            overlay=overlay,
+            maps=False,
+            with_age=age,
+            report=report,
+            identify=identify or (),
+            progress=not quiet,
+            kept=kept,
+        )
+        introduce(predictor)
+        if again := named_before(pictures):
+            warn(f"{len(again)} of {len(pictures)} inputs are files that were named before, such as {again[0].name}")
+        for answer in answers if out is None else written(answers, out, level=level, with_age=age):
+            tally.add(answer)
+    table = answers_table(tally.first, tally.rows - len(tally.first), level=level, with_age=age, width=screen.width)
+    screen.print(table)
+    _say_where(tally, out, overlay, report)
+    if age and tally.ageless:
+        warn(
+            f"{tally.ageless} of {tally.pictures} inputs tell no age of 18 to 110 years in a DICOM header: no "
+            "probability with age"
+        )
+    if tally.refused:
         left_out = "their probability means nothing" if ungated else "no probability, no heatmap"
-        warn(f"{refused} of {count} inputs do not look like a mammogram: no decision, {left_out}")
-    if failed:
-        warn(f"{failed} of {count} inputs got no answer")
+        warn(f"{tally.refused} of {tally.pictures} inputs do not look like a mammogram: no decision, {left_out}")
+    if tally.failed:
+        warn(f"{tally.failed} of {tally.pictures} inputs got no answer")
         raise typer.Exit(1)
+
+
+@dataclass
+class _Tally:
+    """What is said of answers once all have passed, and the first of them."""
+
+    first: list[Prediction] = field(default_factory=list)
+    rows: int = 0
+    pictures: int = 0
+    failed: int = 0
+    refused: int = 0
+    ageless: int = 0
+    drawn: int = 0
+
+    def add(self, answer: Prediction) -> None:
+        from mammolens.reports.answers import MOST_ROWS
+
+        self.first += [answer] if self.rows < MOST_ROWS else []
+        self.rows += 1
+        self.pictures += len(answer.pictures)
+        self.failed += answer.error is not None
+        self.refused += sum(not one.admitted for one in answer.pictures)
+        self.ageless += sum(one.error is None and one.age is None for one in answer.pictures)
+        self.drawn += sum(one.probability is not None for one in answer.pictures)
+
+
+def _say_where(tally: _Tally, out: Path | None, overlay: Path | None, report: Path | None) -> None:
+    reports = "Reports, each numbered by its row,"
+    for what, where, count in (
+        ("Answers", out, 1),
+        ("Heatmaps, not lesion outlines,", overlay, tally.drawn),
+        (reports, report, tally.rows - tally.failed),
+    ):
+        if where is not None and count:
+            screen.print(f"{what} written to {where}", markup=False)
 
 
 def show(

@@ -15,6 +15,10 @@ from mammolens.images.reading import START, ZIP, foreign_kind, is_picture
 
 _DELIMITERS = (",", ";", "\t", "|")
 _SEPARATOR_LINE = re.compile(r"\Asep=[^\r\n]*(?:\r\n?|\n|\Z)", re.IGNORECASE)  # as Excel has it
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+"""How a cell begins that spreadsheets would compute, or that was kept from it (OWASP, CSV Injection)."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _SURPLUS = "\0"  # where csv puts cells beyond the header
 _BYTE_ORDER_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     *((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
@@ -33,7 +37,8 @@ def read_rows(path: Path, ours: Collection[str] = ()) -> list[dict[str, str]]:
     """Read a CSV as one dict a row, all values text; empty rows at its end are no rows.
 
     What parts the cells is told by the header: the one of comma, semicolon, tab and bar that makes
-    most columns. A first line ``sep=;``, as Excel has it, is passed over.
+    most columns. A first line ``sep=;``, as Excel has it, is passed over. So is the apostrophe by which `write_row`
+    keeps spreadsheets from computing a cell.
 
     Args:
         path: of the table.
@@ -51,7 +56,7 @@ def read_rows(path: Path, ours: Collection[str] = ()) -> list[dict[str, str]]:
         names = " and ".join(name for name in columns if name.lower() == twice)
         raise DataError(f"{path}: columns {names} differ in case alone; remove or rename one.")
     try:
-        rows = [{key: value or "" for key, value in row.items()} for row in reader]
+        rows = [{key: _plain(value) if isinstance(value, str) else "" for key, value in row.items()} for row in reader]
     except csv.Error as error:
         raise DataError(f"{path}: cannot be read as a CSV table ({error}).") from error
     while rows and not any(rows[-1].values()):
@@ -76,10 +81,22 @@ def read_header(path: Path) -> list[str]:
 
 
 def write_row(stream: TextIO, cells: Iterable[object]) -> None:
-    """Write one row; before Python 3.13, csv leaves a lone carriage return without quotes."""
-    row = list(cells)
+    """Write one row; text that spreadsheets would compute, such as ``=1+1`` but no number, after an apostrophe.
+
+    Before Python 3.13, csv leaves a lone carriage return without quotes.
+    """
+    row = [_shielded(cell) if isinstance(cell, str) else cell for cell in cells]
     lone = any("\r" in cell for cell in row if isinstance(cell, str))
     csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL).writerow(row)
+
+
+def _shielded(text: str) -> str:
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def _plain(text: str) -> str:
+    """Return what `_shielded` was given: an apostrophe before such text is its own."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def _first_twice(names: Sequence[str]) -> str | None:
@@ -92,7 +109,7 @@ def _reader(path: Path) -> "csv.DictReader[str]":
     first = next(iter(text.splitlines()), "")
     delimiter = max(_DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey=_SURPLUS, delimiter=delimiter)
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = [_plain(name).strip() for name in reader.fieldnames or ()]
     return reader
 
 

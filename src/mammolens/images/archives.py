@@ -102,6 +102,18 @@ def find_inputs(paths: Iterable[Path]) -> list[Input]:
     return [row for path in paths for row in _below(path)]
 
 
+def named_before(pictures: "Iterable[Picture]") -> list[Input]:
+    """Return the files among pictures that stand before them, too, as where a folder is named twice."""
+    seen: set[tuple[str, tuple[int, ...]]] = set()
+    again = []
+    for one in pictures:
+        if isinstance(one, Input):
+            place = os.path.abspath(one.file), one.members  # noqa: PTH100 - links are files of their own
+            again += [one] if place in seen else []
+            seen.add(place)
+    return again
+
+
 def close_archives() -> None:
     """Let go of the archives that `Input.on_disk` keeps open, before they are deleted."""
     _archive.cache_clear()

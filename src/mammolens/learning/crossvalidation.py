@@ -1,6 +1,5 @@
 """How good a recipe is: every patient judged by a network that has never seen her."""
 
-import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mammolens.data.csv_table import write_row
+from mammolens.data.csv_table import read_rows, write_row
 from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
 from mammolens.data.splits import folds_by_patient
@@ -209,7 +208,6 @@ def _read_scores(path: Path, images: Manifest) -> NDArray[np.float64] | None:
     """Return the scores of `images`, or None where the file is about others."""
     if not path.is_file():
         raise DataError(f"{path}: is not there. Name the folder of a complete cross-validation.")
-    with path.open(encoding="utf-8", newline="") as stream:
-        scores = {row["path"]: float(row["score"]) for row in csv.DictReader(stream)}
+    scores = {row["path"]: float(row["score"]) for row in read_rows(path)}
     paths = [str(path) for path in images.paths]
     return np.array([scores[path] for path in paths]) if set(scores) == set(paths) else None

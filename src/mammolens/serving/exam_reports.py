@@ -1,5 +1,6 @@
 """Reports of examinations, written while answers pass: each view is read once more and hung, with its heat."""
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,13 +9,14 @@ import numpy as np
 from PIL import ImageOps
 
 from mammolens.errors import DataError, ImageError
-from mammolens.files import check_new_folder, write_text
+from mammolens.files import check_new_folder, sweep_in, write_text
 from mammolens.images.archives import Picture, image_in
 from mammolens.images.breast import Pixels, anatomy
 from mammolens.model.bundle import BundleRecord
 from mammolens.records import Identifier, Prediction, ServedLevel
 from mammolens.reports.case import Case, jpeg
 from mammolens.reports.examination import Print, examination_page
+from mammolens.serving.journal import Journal
 from mammolens.serving.overlay import caption, overlay
 
 _NO_MAP = np.zeros((1, 1), np.float32)
@@ -34,8 +36,16 @@ class Reports:
     identifiers: frozenset[Identifier] = frozenset()
 
     @classmethod
-    def checked(cls, folder: str | Path | None, identifiers: Iterable[str], level: ServedLevel) -> "Reports | None":
+    def checked(
+        cls, folder: str | Path | None, identifiers: Iterable[str], level: ServedLevel, kept: Journal | None = None
+    ) -> "Reports | None":
         """Return what is asked for, before any work; None is no report.
+
+        Args:
+            folder: where reports go; one in which those of `kept` were begun already will do.
+            identifiers: what they may tell.
+            level: of the answers.
+            kept: the journal of the answers, which may lie in `folder`.
 
         Raises:
             DataError: `folder` holds something, answers are not of examinations, or identifiers are asked for without
@@ -48,12 +58,21 @@ class Reports:
             return None
         if level is not ServedLevel.EXAM:
             raise DataError(f"{folder}: reports are of examinations. Say --level exam, too, or leave out --report.")
-        check_new_folder(Path(folder))
-        return cls(Path(folder), shown)
+        if kept is None or not kept.holds_reports(Path(folder)):
+            check_new_folder(Path(folder), besides=None if kept is None else kept.path)
+        if kept is not None:
+            kept.begin_reports(Path(folder))
+        return cls(Path(os.path.realpath(folder)), shown)
 
     def path(self, row: int) -> Path:
         """Return the report of the examination that is in this row of the answers, counted from 1; names nobody."""
         return self.folder / f"examination-{row:05d}.html"
+
+    def clear(self) -> None:
+        """Delete what a process that was killed left."""
+        sweep_in(self.folder, ".examination-*.html")
+        for path in self.folder.glob("examination-*.html"):
+            path.unlink()
 
 
 def reported(
@@ -88,7 +107,7 @@ def reported(
             unread.extend([kept] if kept.error is not None else [])
             yield kept
 
-    reports.folder.mkdir(parents=True, exist_ok=True)
+    reports.clear()
     for row, exam in enumerate(join(passing()), start=1):
         if exam.error is None:
             page = _page(exam, record, prints, identifiers=reports.identifiers, unread=len(unread))

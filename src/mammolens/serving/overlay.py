@@ -1,6 +1,7 @@
 """Pictures for people: a map laid over its picture, and an image as read and as the network sees it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,8 @@ def write_overlay(pixels: Pixels, score_map: Pixels, path: Path, caveat: str = "
 def write_overlays(answers: Iterable[Prediction], pictures: Sequence[Picture], folder: Path) -> Iterator[Prediction]:
     """Yield `answers` while a heatmap of each is written into `folder`, named after its picture.
 
-    An answer without a map gets none: what cannot be read, or does not look like a mammogram.
+    An answer without a map gets none: what cannot be read, or does not look like a mammogram. What cannot be read a
+    second time is a failure, as it would have been at first.
 
     Args:
         answers: in the order of `pictures`.
@@ -118,7 +120,12 @@ def write_overlays(answers: Iterable[Prediction], pictures: Sequence[Picture], f
         if answer.score_map is not None:
             name = f"{number:05d}-{answer.path.stem[:_STEM]}.png"
             caveat = "" if answer.admitted else NO_MAMMOGRAM
-            pixels = image_in(picture, answer.path).pixels
+            try:
+                pixels = image_in(picture, answer.path).pixels
+            except ImageError as error:
+                failed = Prediction.failure(answer.path, reason(error), answer.threshold)
+                yield replace(failed, operating_point=answer.operating_point)
+                continue
             write_overlay(pixels, answer.score_map, folder / name, caveat)
         yield answer
 

@@ -25,6 +25,7 @@ from mammolens.records import Identifier, Level, Mammogram, Prediction, ServedLe
 from mammolens.reports.answers import Predictions
 from mammolens.serving.exam_reports import Reports, reported
 from mammolens.serving.exams import joined
+from mammolens.serving.journal import Journal, answered
 from mammolens.serving.overlay import write_overlays
 from mammolens.serving.pictures import Seen, seen_or_reason
 from mammolens.workers.crew import start
@@ -136,6 +137,7 @@ class Predictor:
         report: str | Path | None = None,
         identify: Iterable[Identifier | str] = (),
         progress: bool = False,
+        kept: Journal | None = None,
     ) -> Iterator[Prediction]:
         """Return an iterator of one `Prediction` a picture, in order: for more than memory holds.
 
@@ -160,6 +162,8 @@ class Predictor:
             report: likewise.
             identify: likewise.
             progress: likewise.
+            kept: a journal of these answers: what it holds is not asked again, the others are kept in it. Its reports
+                may lie in `report` already.
 
         Raises:
             BundleError: see `predict`, likewise the others.
@@ -168,7 +172,7 @@ class Predictor:
         if isinstance(pictures, str | PathLike):
             pictures = [pictures]
         level = ServedLevel.named(level)
-        reports = Reports.checked(report, identify, level)
+        reports = Reports.checked(report, identify, level, kept)
         chosen = _checked(point or self.operating_point, self.bundle)
         if with_age and self.bundle.record.with_age is None:
             raise BundleError(
@@ -181,10 +185,12 @@ class Predictor:
             check_writable(Path(overlay))
         given = named(pictures)
         rows = {} if data is None else rows_by_name(str(data), [name for name, _ in given])
-        answers = self._answers(given, rows, chosen, ungated=ungated, with_age=with_age, progress=progress)
-        if overlay is not None:
-            answers = write_overlays(answers, [one.picture for one in given], Path(overlay))
         record = self.bundle.record
+        answer = partial(self._answers, rows=rows, point=chosen, ungated=ungated, with_age=with_age, progress=progress)
+        heat = None if overlay is None else Path(overlay)
+        draw = iter if heat is None else partial(write_overlays, pictures=[one.picture for one in given], folder=heat)
+        mapped = reports is not None and record.outputs.score_map is not None
+        answers = answered(given, answer, draw, kept, heat=heat, maps=mapped)
         second = record.with_age if with_age else None
         join = partial(joined, level=level, point=chosen, rules=record.rules(), with_age=second)
         if reports is not None:
