@@ -6,6 +6,8 @@
 # make kills   trainings and batches killed at random moments end as if they had not been; three quarters of an hour
 # make damaged 1,000 files of which 100 are damaged in ten ways: 1,000 rows, 100 reasons; half a minute
 # make load-predict   10,000 files: nothing lost, memory flat, how fast; some minutes
+# make kills   trainings killed at random moments end as if they had not been; half an hour
+# make fuzz    hostile files of every format that is read, guided by coverage; half an hour
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
 # make bench   speed, as ratios within one run
 # make install the environment in .venv, with the versions in constraints.txt
@@ -15,6 +17,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .PHONY: demo test accurate check bench kills damaged load-predict same install browser clean
+.PHONY: demo test accurate check bench kills fuzz same install browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -55,6 +58,10 @@ damaged: $(INSTALLED)
 
 load-predict: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.batches
+
+# EXECUTIONS=100 ONLY="dicom zip" tries less. What broke something is kept in build/fuzz.
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/campaign.py $(if $(EXECUTIONS),--executions $(EXECUTIONS)) $(if $(ONLY),--only $(ONLY))
 
 # KEPT=/tmp/same keeps what was before for the next time; PARTS="data train" compares these alone.
 same: $(INSTALLED)

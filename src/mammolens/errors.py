@@ -11,11 +11,19 @@
 Only the command line turns one of these into a single line and exit code 1.
 """
 
+import re
 from importlib.util import find_spec
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+"""What may move a terminal's cursor, colour it, or turn its text round: headers and names hold whatever they like."""
 
 
 class MammolensError(Exception):
     """Something went wrong that the message tells the user how to mend."""
+
+    def __str__(self) -> str:
+        """Return the message on one line, without what would command a terminal."""
+        return _CONTROL.sub(" ", super().__str__())
 
 
 class ImageError(MammolensError):

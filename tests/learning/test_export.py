@@ -369,7 +369,7 @@ def test_a_file_that_holds_code_is_refused_and_the_code_not_run(
     code = layers.Lambda(lambda x: (__import__("os").system('touch "$TRACE"'), x)[1])
     path = saved(layered(code, layers.Flatten(), layers.Dense(1)), f"breast{suffix}")
     trace.unlink()
-    with pytest.raises(BundleError, match=r"cannot be opened .* in safe mode .*Lambda"):
+    with pytest.raises(BundleError, match=r"cannot be opened .*Lambda"):
         open_keras(path)
     assert not trace.exists()
     keras.saving.load_model(path, safe_mode=False)
@@ -389,6 +389,6 @@ def test_a_file_that_calls_what_is_not_of_keras_is_refused(saved: Saved, tmp_pat
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    with pytest.raises(BundleError, match="safe mode"):
+    with pytest.raises(BundleError, match="cannot be opened"):
         open_keras(path)
     assert not trace.exists()

@@ -20,6 +20,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _SURPLUS = "\0"  # where csv puts cells beyond the header
+_FEW_CELLS, _EMPTY = 10**6, 8  # cells that a table may have, and more of them a character: short rows are filled up
 _BYTE_ORDER_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     *((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
     *((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),
@@ -107,9 +108,15 @@ def _first_twice(names: Sequence[str]) -> str | None:
 def _reader(path: Path) -> "csv.DictReader[str]":
     text = _SEPARATOR_LINE.sub("", _text(path))
     first = next(iter(text.splitlines()), "")
-    delimiter = max(_DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey=_SURPLUS, delimiter=delimiter)
-    reader.fieldnames = [_plain(name).strip() for name in reader.fieldnames or ()]
+    try:
+        delimiter = max(_DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+        reader = csv.DictReader(io.StringIO(text, newline=""), restkey=_SURPLUS, delimiter=delimiter)
+        reader.fieldnames = [_plain(name).strip() for name in reader.fieldnames or ()]
+    except csv.Error as error:
+        raise DataError(f"{path}: its header cannot be read as that of a CSV table ({error}).") from error
+    cells = len(reader.fieldnames) * (text.count("\n") + text.count("\r"))
+    if cells > _FEW_CELLS + _EMPTY * len(text):
+        raise DataError(f"{path}: its header names {len(reader.fieldnames):,} columns, which its rows do not have.")
     return reader
 
 

@@ -197,7 +197,7 @@ def mammogram_from_row(row: Mapping[str, str], origin: str, path: Path, label: i
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{origin}: {where} is wrong: {first['msg']}.") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # lists in lists without end
         raise DataError(
             f"{origin}: {error}. Expected split train, valid or test, and boxes as [[x, y, width, height], ...]."
         ) from error

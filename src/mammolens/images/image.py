@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,7 +157,17 @@ def damage_told(path: Path, sentence: str) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(f"{path}: {sentence.format(reason(error))}") from error
+        raise ImageError(f"{path}: {sentence.format(reason(error) or type(error).__name__)}") from error
+
+
+class _Bounded(BufferedReader):
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(-1 if size is None else size, MAX_BYTES))
+
+
+def open_bounded(path: Path) -> BufferedReader:
+    """Open a file of which no more is asked at once than may be in it, whatever lengths it tells of."""
+    return _Bounded(FileIO(path))
 
 
 def check_file(path: Path) -> None:

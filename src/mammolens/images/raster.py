@@ -2,9 +2,11 @@
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from mammolens.images.image import (
     check_size,
     damage_told,
     grey_of,
+    open_bounded,
 )
 from mammolens.images.tiff import SIGNATURES, read_tiff
 from mammolens.records import ImageWarning, Warned, warnings_that_hold
@@ -131,7 +134,7 @@ def _read_tiff(path: Path) -> Image:
 
 
 def _read_others(path: Path) -> Image:
-    with _open(path) as picture:
+    with _opened(path) as picture:
         _check_name(path, _format(picture))
         said = _check_frames(path, picture, read_by_tags=picture.format == "TIFF")
         bits = _png_kind(path)[0] if picture.format == "PNG" else 8
@@ -157,12 +160,18 @@ def _format(picture: Pillow.Image) -> str:
     return "JPEG" if picture.format == "MPO" else picture.format or "picture"
 
 
-def _open(path: Path) -> Pillow.Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Pillow.Image]:
+    with open_bounded(path) as file, _open(path, file) as picture:
+        yield picture
+
+
+def _open(path: Path, file: BinaryIO) -> Pillow.Image:
     # Pillow warns of huge headers and refuses gigantic ones; both end in the same clear error.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-            return Pillow.open(path, formats=tuple(SUFFIXES_BY_FORMAT))
+            return Pillow.open(file, formats=tuple(SUFFIXES_BY_FORMAT))
     except UnidentifiedImageError as error:
         expected = ", ".join(SUFFIXES_BY_FORMAT)
         found = _kind_of_jpeg(path)
@@ -270,7 +279,7 @@ def _wide_grey(path: Path, picture: Pillow.Image) -> tuple[_Grey, _Grey | None, 
 
 def _unpacked(path: Path, rawmode: str) -> NDArray[np.uint8]:
     """Let Pillow unpack a PNG in another way than its header says."""
-    with Pillow.open(path, formats=("PNG",)) as picture:
+    with open_bounded(path) as file, Pillow.open(file, formats=("PNG",)) as picture:
         picture.tile = [picture.tile[0]._replace(args=rawmode)]
         picture.info.pop("transparency", None)
         return np.asarray(picture)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from mammolens.errors import ImageError
-from mammolens.images.image import check_size
+from mammolens.images.image import MAX_PIXELS, check_size, open_bounded
 from mammolens.records import ImageWarning, Warned
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -47,6 +47,7 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _BIG, _SECOND = 43, 2  # version of BigTIFF; planes, bits and differences that are not the usual ones
 _LOOSE = 2  # alpha that is not associated: colour has not been multiplied by it
 _MAX_BITS, _MAX_SAMPLES, _MAX_PAGES = 16, 16, 1000
+_MOST_NUMBERS = 2 * MAX_PIXELS
 
 
 class _Page(dict[int, tuple[int, ...]]):
@@ -87,7 +88,7 @@ def read_tiff(path: Path) -> Tiff | None:
         ImageError: there are more pictures than one, the tags do not say which numbers are black
             and white, or it is compressed in a way that cannot be undone here.
     """
-    with path.open("rb") as file:
+    with open_bounded(path) as file:
         order, pages = _pages(path, file)
         pictures = [page for page in pages if not _is_aside(page)] or pages
         if len(pictures) != 1:
@@ -97,6 +98,10 @@ def read_tiff(path: Path) -> Tiff | None:
             )
         page = pictures[0]
         check_size(path, page.one(_HEIGHT), page.one(_WIDTH))
+        if page.one(_HEIGHT) * page.one(_WIDTH) * page.one(_SAMPLES) > _MOST_NUMBERS:
+            raise ImageError(
+                f"{path}: {page.one(_SAMPLES)} samples a pixel are too many for its size. Save it as grey PNG."
+            )
         if wrong := _wrong_numbers(page) or _wrong_colours(page):
             raise ImageError(f"{path}: {wrong}. Save it as 8- or 16-bit grey PNG.")
         if not _is_whole(path, page):

@@ -17,7 +17,7 @@ from mammolens.data.csv_table import read_rows
 from mammolens.data.manifest import Manifest
 from mammolens.data.matching import matches, parts_of, some
 from mammolens.data.meanings import UNKNOWN
-from mammolens.errors import DataError
+from mammolens.errors import DataError, reason
 from mammolens.files import written_whole
 from mammolens.measures.metrics import Array
 from mammolens.records import Mammogram, Prediction
@@ -72,17 +72,20 @@ def read_predictions(folder: Path) -> ScoredImages:
     """Return the labelled images of a report's folder that have a probability.
 
     Raises:
-        DataError: the folder holds no such table.
+        DataError: the folder holds no such table, or it is damaged.
     """
     path = folder / PREDICTIONS
     try:
         table = pd.read_parquet(path).dropna(subset=["label", "probability"])
         images = Manifest(tuple(_mammogram(row) for row in table.to_dict("records")))
-        return ScoredImages(images, table["probability"].to_numpy(np.float64), table["admitted"].to_numpy(bool))
+        scored = ScoredImages(images, table["probability"].to_numpy(np.float64), table["admitted"].to_numpy(bool))
     except FileNotFoundError as error:
         raise DataError(f"{folder}: holds no {PREDICTIONS}. Name the folder that mammolens evaluate wrote.") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a table that mammolens wrote ({error}).") from error
+    except Exception as error:  # pandas and pyarrow raise whatever they trip over
+        raise DataError(f"{path}: not a table that mammolens wrote ({reason(error)}).") from error
+    if not ((scored.probabilities >= 0) & (scored.probabilities <= 1)).all():
+        raise DataError(f"{path}: has probabilities that are no numbers from 0 to 1.")
+    return scored
 
 
 @dataclass(frozen=True)

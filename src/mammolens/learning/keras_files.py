@@ -4,16 +4,13 @@ What Keras 2 wrote is put into the words of Keras 3 (`keras_2.toml`); only what 
 kept: how weights were drawn, regularised or constrained is not.
 """
 
-import json
 import re
 import tomllib
-import zipfile
 from collections.abc import Callable, Mapping, Sequence, Set
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +18,7 @@ from numpy.typing import ArrayLike
 from mammolens.errors import BundleError, reason
 from mammolens.files import why_not_opened
 from mammolens.learning.networks.folded import Network, same_padding
+from mammolens.learning.networks.saved import open_saved
 
 Config = dict[str, Any]
 
@@ -48,8 +46,8 @@ class MeanOfThere(keras.layers.AveragePooling2D):  # type: ignore[misc]  # Keras
 def open_keras(path: Path) -> Network:
     """Open a `.h5` or `.keras` file as a network of ours: grey in, one probability out.
 
-    Keras' safe mode is on: a file that holds Python code is refused. Three input channels get the
-    grey pixels each; of two softmax outputs the second is taken as tumor.
+    A file that is of more than plain layers of Keras, and may bring code along, is refused. Three
+    input channels get the grey pixels each; of two softmax outputs the second is taken as tumor.
 
     Raises:
         BundleError: it cannot be opened safely, or its input or output is of another kind.
@@ -60,9 +58,10 @@ def open_keras(path: Path) -> Network:
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: {why_not_opened(path, error, 'a .h5 or .keras file')}") from error
     try:
-        loaded = _loaded(path)
+        loaded = open_saved(path, in_keras_3)
     except Exception as error:  # Keras raises whatever it trips over
-        raise BundleError(f"{path}: cannot be opened as a Keras model in safe mode ({reason(error)}).") from error
+        why = reason(error) or type(error).__name__
+        raise BundleError(f"{path}: cannot be opened as a Keras model ({why}).") from error
     shapes: list[Any] = [getattr(loaded, f"{end}_shape", None) for end in ("input", "output")]
     if not all(isinstance(shape, tuple) for shape in shapes):
         raise BundleError(f"{path}: expected one input and one output.")
@@ -119,31 +118,6 @@ def check_not_saved_model(path: Path) -> None:
             f"wrote it, and save it as one file: tf.keras.models.load_model('{path.name}')"
             f".save('{path.name}.h5')."
         )
-
-
-def _loaded(path: Path) -> Network:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            version = json.loads(archive.read("metadata.json"))["keras_version"]
-            config = json.loads(archive.read("config.json"))
-    elif h5py.is_hdf5(path):
-        with h5py.File(path) as file:
-            version, config = _text(file.attrs.get("keras_version")), file.attrs.get("model_config")
-        if config is None:
-            todo = "build the network, load them into it, and model.save('x.keras')"
-            raise ValueError(f"it holds weights and no layers: {todo}")
-        config = json.loads(_text(config))
-    else:
-        raise ValueError("it is neither HDF5 nor a .keras archive")
-    if int(version.partition(".")[0] or 2) >= 3:  # noqa: PLR2004 - of Keras
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    network = keras.saving.deserialize_keras_object(in_keras_3(config), safe_mode=True)
-    network.load_weights(path)
-    return network
-
-
-def _text(value: str | bytes | None) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value or "")
 
 
 def in_keras_3(layer: Mapping[str, Any]) -> Config:

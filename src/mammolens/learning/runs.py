@@ -23,7 +23,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,9 +37,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mammolens.data.manifest import Manifest
-from mammolens.errors import DataError, RunError
+from mammolens.errors import DataError, RunError, reason
 from mammolens.files import content_hash, is_half_written, sweep, write_text, written_whole
 from mammolens.learning.networks.folded import Network
+from mammolens.learning.networks.saved import open_saved
 from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.parallel import cores
 
@@ -110,12 +110,15 @@ class Run:
         """Open breast.h5.
 
         Raises:
-            RunError: the file is missing or is not the one that training wrote.
+            RunError: the file is missing, is not the one that training wrote, or is not of plain layers.
         """
         path = self.folder / MODEL
         if not path.is_file() or content_hash(path) != self.record.model_sha256:
             raise RunError(f"{path}: missing or changed since training. Train again.")
-        return keras.saving.load_model(path, compile=False)
+        try:
+            return open_saved(path)
+        except Exception as error:  # Keras raises whatever it trips over
+            raise RunError(f"{path}: cannot be opened as a Keras model ({reason(error)}). Train again.") from error
 
 
 def open_run(folder: Path) -> Run:
@@ -132,7 +135,7 @@ def open_run(folder: Path) -> Run:
         why = "its training did not end; train again" if started else "it holds no run.json"
         raise RunError(f"{folder}: not a complete run: {why}.")
     try:
-        return Run(folder, RunRecord.model_validate_json(record.read_text(encoding="utf-8")))
+        return Run(folder, RunRecord.model_validate_json(record.read_bytes()))
     except ValidationError as error:
         raise RunError(f"{record}: not written by this version of mammolens ({error}).") from error
 
@@ -330,5 +333,5 @@ def _state(path: Path) -> State | None:
                 kind = name.partition("/")[0]
                 arrays[kind] = (*arrays.get(kind, ()), archive[name])
         return State(**record | {"epochs": tuple(record["epochs"])}, arrays=arrays)
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except Exception:  # noqa: BLE001 - zipfile, zlib and NumPy raise whatever they trip over
         return None

@@ -28,6 +28,9 @@ from mammolens.records import LABEL_NAMES, Level
 
 MODEL, RECORD = "model.onnx", "bundle.json"
 
+MAX_BYTES = 2 * 2**30
+"""Of a file: ONNX can hold no more."""
+
 DEFAULT = "accurate"
 """The bundle that answers where no model is named."""
 
@@ -198,8 +201,8 @@ def open_bundle(folder: Path) -> Bundle:
             not the one that was exported.
     """
     try:
-        text = (folder / RECORD).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _content(folder / RECORD)
+    except OSError as error:
         raise BundleError(f"{folder}: not a bundle: it holds no readable {RECORD}.") from error
     try:
         record = BundleRecord.model_validate_json(text)
@@ -218,7 +221,7 @@ def open_bundle(folder: Path) -> Bundle:
     if set(record.files) != {MODEL}:
         raise BundleError(f"{folder / RECORD}: expected the checksum of {MODEL}, no more or less.")
     try:
-        model = (folder / MODEL).read_bytes()
+        model = _content(folder / MODEL)
     except OSError as error:
         raise BundleError(f"{folder / MODEL}: missing. Export or copy the bundle anew.") from error
     if hashlib.sha256(model).hexdigest() != record.files[MODEL]:
@@ -226,6 +229,14 @@ def open_bundle(folder: Path) -> Bundle:
             f"{folder / MODEL}: not the file that was exported (its checksum differs). Export or copy the bundle anew."
         )
     return Bundle(folder, record, model)
+
+
+def _content(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a device has no end
+        raise BundleError(f"{path}: is no file. Export or copy the bundle anew.")
+    if path.stat().st_size > MAX_BYTES:
+        raise BundleError(f"{path}: is over the limit of {MAX_BYTES // 2**20} MiB.")
+    return path.read_bytes()
 
 
 def find_bundle(model: str | Path | None = None) -> Path:

@@ -188,7 +188,7 @@ def read_recipe(name_or_path: str = "baseline", changes: Sequence[str] = ()) -> 
     origin, text = _find(name_or_path)
     try:
         settings = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"{origin}: not valid TOML ({error}).") from error
     settings = {name: value for name, value in settings.items() if name not in _GONE or value != _GONE[name]}
     for change in changes:

@@ -1,10 +1,15 @@
-"""Images in, `Prediction`s out, on ONNX Runtime. All that shapes an answer is in the bundle."""
+"""Images in, `Prediction`s out, on ONNX Runtime. All that shapes an answer is in the bundle.
+
+A network is data, but data that can ask for any memory and never end: it gets `MEMORY` and `SECONDS`. Its bytes alone
+are handed over: ONNX Runtime then opens no file beside it, and knows no operators but its own.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from os import PathLike
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import onnxruntime
@@ -29,6 +34,14 @@ from mammolens.serving.journal import Journal, answered
 from mammolens.serving.overlay import write_overlays
 from mammolens.serving.pictures import Seen, seen_or_reason
 from mammolens.workers.crew import start
+
+MEMORY = 4 * 2**30
+"""Bytes that the networks of a process may have at once, weights included."""
+
+SECONDS = 120
+"""How long a network may take for one picture."""
+
+_SILENT = 4  # what goes wrong is raised
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,11 +245,24 @@ class Predictor:
 
         Args:
             levels: (height, width), as `Preprocess` makes them.
+
+        Raises:
+            BundleError: the network takes too long or too much memory, or gives no probability.
         """
         record = self.bundle.record
         names = [name for name in (record.outputs.probability, record.outputs.score_map) if name]
-        outputs = self._session.run(names, {record.input: as_float(levels)[np.newaxis, ..., np.newaxis]})
-        return float(outputs[0].ravel()[0]), outputs[1][0, ..., 0] if len(outputs) > 1 else None
+        shown = {record.input: as_float(levels)[np.newaxis, ..., np.newaxis]}
+        try:
+            score, *maps = _run(self._session, names, shown)
+        except Exception as error:  # ONNX Runtime's errors have no common type
+            raise BundleError(f"{self.bundle.folder}: its network fails ({reason(error)}). Export it again.") from error
+        if score.size != 1 or not 0 <= score.item() <= 1 or any(each.ndim != 4 for each in maps):  # noqa: PLR2004
+            found = f"{score.ravel()[:2]}, with maps of {[each.shape for each in maps]}"
+            raise BundleError(
+                f"{self.bundle.folder}: its network gives {found}, where one number from 0 to 1 and a map "
+                "of (1, rows, columns, 1) were expected. Export it again."
+            )
+        return score.item(), maps[0][0, ..., 0] if maps else None
 
     @cached_property
     def _beside_others(self) -> onnxruntime.InferenceSession:
@@ -271,10 +297,36 @@ def _checked(point: str, bundle: Bundle) -> str:
     return point
 
 
+def _run(
+    session: onnxruntime.InferenceSession, names: Sequence[str], shown: Mapping[str, Pixels]
+) -> list[NDArray[np.float32]]:
+    """Run a network, but no longer than `SECONDS`: between two operators it is told to stop."""
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = _SILENT
+    timer = Timer(SECONDS, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        return list(session.run(names, shown, options))
+    finally:
+        timer.cancel()
+
+
+@cache
+def _limit_memory() -> None:
+    """Give all networks of this process one memory, of `MEMORY` bytes at most, and never another."""
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": MEMORY}))
+
+
 def _opened(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
+    _limit_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = _SILENT
+    options.add_session_config_entry("session.use_env_allocators", "1")
     # Threads that wait by spinning would take the cores from those who decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

@@ -16,7 +16,7 @@ from mammolens.errors import ImageError
 from mammolens.images.dicom.header import add_frame_groups, complete, header_of, image_type, text, whole
 from mammolens.images.dicom.lut import Integers, ignored, shown, unwindowed
 from mammolens.images.dicom.pixels import check_storage, stored_pixels
-from mammolens.images.image import FAINT, MAX_BYTES, Header, Image, damage_told, grey_of
+from mammolens.images.image import FAINT, MAX_BYTES, Header, Image, damage_told, grey_of, open_bounded
 from mammolens.records import ImageWarning, View, Warned, warnings_that_hold
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _from_file(path: Path) -> tuple["Dataset", Integers, tuple[Warned, ...]]:
     # Whoever reads PNG files need not wait 0.2 s for this import, most of what theirs take.
     from pydicom import filereader, uid  # noqa: PLC0415
 
-    with path.open("rb") as file:
+    with open_bounded(path) as file:
         bare = filereader.read_preamble(file, force=True) is None
         if bare and file.peek(2)[:2] not in _FIRST_GROUPS:
             raise ImageError(f"{path}: not DICOM, whatever its name says. Name it as what it is.")

@@ -14,6 +14,7 @@ from mammolens.errors import RecipeError
 from mammolens.learning.networks.efficientnet_lite import SCALES, STAGES, efficientnet_lite, layers_by_stage
 from mammolens.learning.networks.folded import Network, Tensor, fold
 from mammolens.learning.networks.heads import ANSWER, score_map_network
+from mammolens.learning.networks.saved import open_saved
 from mammolens.model.recipe import Augment, Recipe
 
 _TINY = 1e-6
@@ -146,7 +147,7 @@ def _take_over(network: Network, origin: Path) -> None:
     """Give `network` the weights of layers of the same name and shapes in a saved one."""
     path = origin / "breast.h5" if origin.is_dir() else origin
     try:
-        donor = keras.saving.load_model(path, compile=False)
+        donor = open_saved(path)
     except Exception as error:  # Keras raises whatever it trips over
         raise RecipeError(f"initial_weights = {origin}: not imagenet, none, a run or a .h5 file ({error}).") from error
     theirs = {layer.name: layer.get_weights() for layer in donor.layers}
