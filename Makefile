@@ -8,6 +8,7 @@
 # make load-predict   10,000 files: nothing lost, memory flat, how fast; some minutes
 # make kills   trainings killed at random moments end as if they had not been; half an hour
 # make fuzz    hostile files of every format that is read, guided by coverage; half an hour
+# make load    20 sessions at the page for five minutes: every answer right, memory as it was
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
 # make bench   speed, as ratios within one run
 # make install the environment in .venv, with the versions in constraints.txt
@@ -18,6 +19,7 @@ INSTALLED := .venv/.installed
 
 .PHONY: demo test accurate check bench kills damaged load-predict same install browser clean
 .PHONY: demo test accurate check bench kills fuzz same install browser clean
+.PHONY: demo test accurate check bench kills load same install browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -62,6 +64,9 @@ load-predict: $(INSTALLED)
 # EXECUTIONS=100 ONLY="dicom zip" tries less. What broke something is kept in build/fuzz.
 fuzz: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/campaign.py $(if $(EXECUTIONS),--executions $(EXECUTIONS)) $(if $(ONLY),--only $(ONLY))
+
+load: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/app/load.py --sessions 20 --minutes 5
 
 # KEPT=/tmp/same keeps what was before for the next time; PARTS="data train" compares these alone.
 same: $(INSTALLED)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
@@ -51,13 +51,15 @@ expect.set_options(timeout=SLOW)
 
 
 @contextmanager
-def served(log: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+def served(
+    log: Path, *options: str, start: tuple[str, ...] = ("-m", "mammolens")
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """Serve the page in a process of its own, as a user does; all that it prints goes to `log`."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     url = f"http://localhost:{port}"
-    command = [sys.executable, "-m", "mammolens", "app", "--model", "phantom", "--port", str(port)]
+    command = [sys.executable, *start, "app", "--model", "phantom", "--port", str(port), *options]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
     try:
@@ -75,6 +77,8 @@ def wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own page
                 return
+        except HTTPError:  # it is there, and asks who is there
+            return
         except URLError:
             time.sleep(0.1)
     pytest.fail(f"the page did not start (exit code {process.poll()})")

@@ -51,7 +51,7 @@ def answer(page: AppTest) -> str:
 
 def looked_at(page: AppTest) -> list[Case]:
     """All cases of the page, as they were looked at."""
-    return [case for cases, _ in page.session_state["looked at"].values() for case in cases]
+    return list(page.session_state["looked at"].shown)
 
 
 def text_of(markup: str) -> str:

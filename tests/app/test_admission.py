@@ -1,10 +1,7 @@
 """Who is let in to a page that others reach, and what everybody else gets: nothing of it."""
 
 import asyncio
-import socket
-import subprocess
-import sys
-import time
+import os
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -16,13 +13,22 @@ import pytest
 
 pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
 
-from browsing import NEEDED
+from browsing import NEEDED, served
 from playwright.sync_api import Browser, expect
 from starlette.requests import Request as Asked
 
 from conftest import Typed
 from mammolens.app import admission, server
-from mammolens.app.admission import DELAY, Admission, Password, ProxyHeader, Rule, is_of_this_machine, rule_for
+from mammolens.app.admission import (
+    DELAY,
+    Admission,
+    Password,
+    ProxyHeader,
+    Rule,
+    ThisMachine,
+    is_of_this_machine,
+    rule_for,
+)
 from mammolens.errors import MammolensError
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - all addresses of this machine
@@ -228,6 +234,33 @@ def test_a_page_of_another_site_may_not_talk_to_it() -> None:
     assert not ask(gate, reached, "websocket", Host="ours:8501", Origin="http://theirs").reached
 
 
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        *(
+            (host, True)
+            for host in ("localhost:8501", "LOCALHOST", "127.0.0.1:8501", "[::1]:8501", "a.localhost", "here")
+        ),
+        *((host, False) for host in ("evil.example:8501", "127.0.0.1.evil.example", "localhost.evil.example")),
+        *((host, False) for host in ("", "[", "evil.example@", "evil")),
+    ],
+)
+def test_a_page_of_this_machine_answers_to_its_names_alone(host: str, named: bool) -> None:
+    gate, reached = gated(ThisMachine("here"))
+    for kind in ("http", "websocket"):
+        assert ask(gate, reached, kind, Host=host, Origin=f"http://{host}").reached == named
+    if not named:
+        assert ask(gate, reached, Host=host).status == 421
+        assert "--proxy-header NAME, or with --no-login" in ask(gate, reached, Host=host).body
+
+
+def test_what_a_page_of_another_site_sends_is_not_done() -> None:
+    gate, reached = gated(None)
+    assert ask(gate, reached, method="PUT", Host="ours:8501", Origin="http://ours:8501").reached
+    told = ask(gate, reached, method="PUT", Host="ours:8501", Origin="http://theirs")
+    assert (told.status, told.reached) == (403, False)
+
+
 @pytest.mark.parametrize("address", [EVERYWHERE, "::", "192.0.2.7", ""])
 def test_an_address_that_others_reach_needs_a_choice(address: str, tmp_path: Path) -> None:
     with pytest.raises(MammolensError, match=r"--password-file FILE.*--proxy-header NAME.*--no-login"):
@@ -241,7 +274,7 @@ def test_an_address_that_others_reach_needs_a_choice(address: str, tmp_path: Pat
 def test_this_machine_alone_needs_none() -> None:
     for address in ("localhost", "127.0.0.1", "127.0.0.2", "::1"):
         assert is_of_this_machine(address)
-        assert rule_for(address, None, None, no_login=False) is None
+        assert rule_for(address, None, None, no_login=False) == ThisMachine(address)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +288,10 @@ def test_a_password_that_will_not_do_is_refused(content: bytes, told: str, tmp_p
     assert str(refused.value).startswith(str(file))
     with pytest.raises(MammolensError, match="no such file"):
         Password.in_file(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    for waits_for_ever in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(MammolensError, match="is no file"):
+            Password.in_file(waits_for_ever)
     with pytest.raises(MammolensError, match="no name of a header"):
         rule_for("localhost", None, "X User: ann", no_login=False)
 
@@ -271,9 +308,9 @@ def test_what_others_type_is_told() -> None:
     assert server._url("localhost", 8501) == "http://localhost:8501"
     assert server._url("::1", 8501) == "http://[::1]:8501"
     assert EVERYWHERE not in server._url(EVERYWHERE, 8501)
-    assert "cross the network unencrypted" in " ".join(server._said_of(None, EVERYWHERE))
-    assert server._said_of(None, "localhost") == []
-    assert "whoever else reaches this port can set it" in " ".join(server._said_of(ProxyHeader("X-User"), "localhost"))
+    assert "cross the network unencrypted" in " ".join(server._said_of(None))
+    assert server._said_of(ThisMachine("localhost")) == []
+    assert "whoever else reaches this port can set it" in " ".join(server._said_of(ProxyHeader("X-User")))
 
 
 @pytest.fixture(scope="module")
@@ -281,22 +318,9 @@ def locked_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page at all addresses of this machine, behind a password."""
     place = tmp_path_factory.mktemp("locked")
     (place / "password").write_text(RIGHT)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mammolens", "app", "--model", "phantom", "--port", str(port)]
-    command += ["--address", EVERYWHERE, "--password-file", str(place / "password")]
-    with (place / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    url = f"http://localhost:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while process.poll() is None and status(url) is None and time.monotonic() < deadline:
-            time.sleep(0.1)
+    options = ("--address", EVERYWHERE, "--password-file", str(place / "password"))
+    with served(place / "log", *options) as (url, _):
         yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def status(url: str, method: str = "GET") -> int | None:

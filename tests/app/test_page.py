@@ -205,7 +205,7 @@ def test_files_and_examples_take_turns(page: AppTest) -> None:
     with_example(page, MASS)
     assert "mine.png" not in read(page)
     assert "looked at" in page.session_state
-    assert len(page.session_state["looked at"]) == 2, "what is gone is forgotten"
+    assert len(page.session_state["looked at"].kept) == 2, "what is gone is forgotten"
 
 
 def test_names_reach_neither_the_screen_nor_a_log(
@@ -232,7 +232,7 @@ def test_sessions_share_no_answer(page: AppTest, monkeypatch: pytest.MonkeyPatch
 
 
 def test_page_and_command_line_give_the_same_number(page: AppTest, tmp_path: Path, png: Callable[..., Path]) -> None:
-    from mammolens.app.page import _csv  # noqa: PLC0415 - needs Streamlit
+    from mammolens.app.downloads import csv_of  # noqa: PLC0415 - needs Streamlit
 
     path = png(np.asarray(Image.open(io.BytesIO(phantom(FOUR)))), "case_R_CC.png")
     out = tmp_path / "x.csv"
@@ -242,8 +242,8 @@ def test_page_and_command_line_give_the_same_number(page: AppTest, tmp_path: Pat
     (told,) = csv.DictReader(io.StringIO(out.read_text(encoding="utf-8")))
     with_files(page, (path.name, path.read_bytes()))
     assert f"the threshold {whole_percent(float(told['probability']))}" in answer(page)
-    cases = next(iter(page.session_state["looked at"].values()))[0]
-    (kept,) = csv.DictReader(io.StringIO(_csv(cases).decode()))
+    cases = page.session_state["looked at"].shown
+    (kept,) = csv.DictReader(io.StringIO(csv_of(cases).decode()))
     assert kept.pop("path") == path.name
     assert told.pop("path") == str(path)
     assert kept == told

@@ -1,6 +1,6 @@
 """Who is let in to a page that is served to others: it stands before everything that Streamlit answers, uploads too.
 
-Plain ASGI, around the whole of Streamlit. A page on this machine alone has no login.
+Plain ASGI, around the whole of Streamlit. A page on this machine alone has no login, and answers only who calls it so.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import secrets
 import socket
+import stat
 from dataclasses import dataclass, field
 from hashlib import scrypt, sha256
 from pathlib import Path
@@ -33,6 +34,12 @@ _WAITING = 20  # tries that wait for their turn; more are turned away
 _LONGEST = 4096  # bytes of a form
 _HASH = {"n": 2**14, "r": 8, "p": 1}  # of scrypt: 16 MB and 50 ms a try
 _FORM = "application/x-www-form-urlencoded"
+_READING = frozenset(("GET", "HEAD", "OPTIONS"))
+_SENT = "Not done: a page of another site asked for it."
+_ELSEWHERE = (
+    "This page is of this machine alone: open it at localhost, or at the address that was printed. "
+    "Where a proxy stands before it, start it with --proxy-header NAME, or with --no-login."
+)
 _OF_EVERYBODY = frozenset(
     ("accept", "connection", "cookie", "host", "keep-alive", "origin", "referer", "te", "upgrade", "user-agent")
 )
@@ -57,14 +64,17 @@ class Password:
         """Read the first line of a file.
 
         Raises:
-            MammolensError: it cannot be read, or has fewer than 8 characters.
+            MammolensError: it cannot be read, is no file (to wait for a pipe may be for ever), or has fewer than 8
+                characters.
         """
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise MammolensError(f"{path}: is no file. Expected one whose first line is the password.")
+            with path.open(encoding="utf-8-sig") as file:
+                password = file.readline(_LONGEST).rstrip("\r\n")
         except (OSError, ValueError) as error:
             why = "is not UTF-8 text." if isinstance(error, UnicodeDecodeError) else why_not_opened(path, error)
             raise MammolensError(f"{path}: {why}") from error
-        password = text.partition("\n")[0].removesuffix("\r")
         if len(password.strip()) < _LEAST:
             raise MammolensError(f"{path}: expected a password of {_LEAST} characters or more in its first line.")
         salt = secrets.token_bytes(16)
@@ -86,7 +96,29 @@ class ProxyHeader:
     name: str
 
 
-Rule = Password | ProxyHeader | None
+@dataclass(frozen=True)
+class ThisMachine:
+    """Who asks for a page of this machine by one of its own names.
+
+    A site elsewhere may let its name lead here, so that its page in a browser of this machine is of the same origin
+    as ours (DNS rebinding). It has no power over addresses in figures, nor over ``localhost``.
+
+    Attributes:
+        address: where the page listens, which is one more name.
+    """
+
+    address: str
+
+    def is_meant(self, host: str) -> bool:
+        """Tell whether a Host header names this machine."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:  # no name at all
+            return False
+        return name in {"localhost", self.address.lower()} or name.endswith(".localhost") or _is_in_figures(name)
+
+
+Rule = Password | ProxyHeader | ThisMachine | None
 """Who is let in; None is everybody."""
 
 
@@ -106,13 +138,22 @@ def rule_for(address: str, password_file: Path | None, proxy_header: str | None,
         if proxy_header.lower() in _OF_EVERYBODY or proxy_header.lower().startswith(_OF_EVERYBODY_TOO):
             raise MammolensError(f"'{proxy_header}': every browser sends it. Expected one such as X-Forwarded-User.")
         return ProxyHeader(proxy_header)
-    if not (no_login or is_of_this_machine(address)):
+    if no_login:
+        return None
+    if not is_of_this_machine(address):
         raise MammolensError(
             f"{address}: other machines reach the page there, and it has no login of its own. Add --password-file FILE "
             "(one password for all), --proxy-header NAME (a reverse proxy signs people in), or --no-login, if whoever "
             "reaches the address may see the page."
         )
-    return None
+    return ThisMachine(address)
+
+
+def _is_in_figures(name: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name.partition("%")[0]))
+    except ValueError:
+        return False
 
 
 def is_of_this_machine(address: str) -> bool:
@@ -150,12 +191,14 @@ class Admission:
         asked = HTTPConnection(scope)
         enters = self._may_enter(asked)
         # Of another site, Streamlit would ask the internet for this machine's address, to compare.
-        if scope["type"] == "websocket" and (_is_of_another_site(asked) or not enters):
-            await send({"type": "websocket.close", "code": 1008})
-        elif enters:
+        reads = scope["type"] == "http" and scope["method"] in _READING
+        is_sent = not reads and _is_of_another_site(asked)
+        if enters and not is_sent:
             await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
         else:
-            answer = await self._turned_away(Request(scope, receive))
+            answer = PlainTextResponse(_SENT, 403) if enters else await self._turned_away(Request(scope, receive))
             answer.headers["Cache-Control"] = "no-store"
             await answer(scope, receive, send)
 
@@ -165,7 +208,7 @@ class Admission:
         if isinstance(self._rule, Password):
             name, _, proof = asked.cookies.get(self.cookie, "").partition(".")
             return hmac.compare_digest(proof.encode(), self._proof(name).encode())
-        return True
+        return self._rule is None or self._rule.is_meant(asked.headers.get("host", ""))
 
     def _proof(self, name: str) -> str:
         return hmac.new(self._key, name.encode(), sha256).hexdigest()
@@ -173,6 +216,8 @@ class Admission:
     async def _turned_away(self, asked: Request) -> Response:
         if isinstance(self._rule, ProxyHeader):
             return PlainTextResponse("Not signed in: this page is reached through its proxy alone.", 403)
+        if isinstance(self._rule, ThisMachine):
+            return PlainTextResponse(_ELSEWHERE, 421)
         if asked.method == "POST" and asked.headers.get("content-type", "").startswith(_FORM):
             return await self._tried(asked)
         if asked.method in {"GET", "HEAD"}:

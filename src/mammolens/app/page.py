@@ -4,26 +4,26 @@ Answers are kept in the session alone: two people at one page never see each oth
 """
 
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from mammolens.app.capacity import MEMORY, TURNS
 from mammolens.app.cases import (
     Examination,
     answered,
-    case_report,
     decided,
     examinations,
     hung,
     most_suspicious,
     whole,
 )
+from mammolens.app.downloads import downloads
+from mammolens.app.looked import Looked, keys_of
 from mammolens.app.uploads import (
     EXAMPLES,
     MAX_FILE,
@@ -36,15 +36,14 @@ from mammolens.app.uploads import (
     thumbnail,
 )
 from mammolens.app.verdicts import lines_of, summary, verdicts
-from mammolens.app.viewer import Shelf, packed, viewer
+from mammolens.app.viewer import packed, viewer
 from mammolens.errors import ImageError, MammolensError
+from mammolens.images.archives import Input
 from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.model.bundle import BundleRecord
 from mammolens.records import Level, Prediction
-from mammolens.reports.answers import write_answers
 from mammolens.reports.case import Case, blocks, entry, point_name, share, table_row
 from mammolens.reports.pages import source as address_of
-from mammolens.serving.exam_reports import examination_report
 from mammolens.serving.overlay import caption
 from mammolens.serving.predictor import Predictor
 
@@ -67,18 +66,21 @@ def page(model: str | None) -> None:
     st.html(blocks.title() + blocks.limits(record))
     uploads, refused = admitted(_chosen())
     complaints = st.container()
-    cases, sources, cut = _looked_at(predictor, uploads)
-    _open_where_nothing_was_read(cases)
-    with complaints:
-        unsaid = _complain(cases, [*refused, *cut])
-    point = st.session_state.get("point", record.default_operating_point)
-    cases = [decided(case, point, record.rules()) for case in cases]
-    if _read(cases):
-        _results(record, cases, sources, point)
-    else:
-        st.html(blocks.welcome(MAX_IMAGES))
-    if len(cases) > 1:
-        _table(cases, unsaid=unsaid)
+    looked: Looked = st.session_state.setdefault("looked at", Looked())
+    with MEMORY.used(looked):
+        cut = _look(looked, predictor, uploads)
+        cases = looked.shown
+        _open_where_nothing_was_read(cases)
+        with complaints:
+            unsaid = _complain(cases, [*refused, *cut])
+        point = st.session_state.get("point", record.default_operating_point)
+        cases[:] = [decided(case, point, record.rules()) for case in cases]
+        if _read(cases):
+            _results(record, looked, point)
+        else:
+            st.html(blocks.welcome(MAX_IMAGES))
+        if len(cases) > 1:
+            _table(cases, unsaid=unsaid)
     st.html(blocks.footer(record))
 
 
@@ -87,8 +89,25 @@ def _predictor(model: str | None) -> Predictor:
     return Predictor.load(model)
 
 
-def _results(record: BundleRecord, cases: Sequence[Case], uploads: Sequence[Upload], point: str) -> None:
+def _look(looked: Looked, predictor: Predictor, uploads: Sequence[Upload]) -> list[str]:
+    """Look at what is new, when its turn comes; return what was cut short."""
+    line = st.empty()
+
+    def said(before: int) -> None:
+        pictures = "picture is" if before == 1 else "pictures are"
+        line.html(f"<p class='m-quiet' role='status'>{before} {pictures} before yours.</p>")
+
+    def answer(source: Input) -> Case:
+        with TURNS.turn(said):
+            line.empty()
+            return answered(predictor, source)
+
+    return looked.look(uploads, answer, lambda number: st.spinner(f"Looking at file {number} of {len(uploads)}"))
+
+
+def _results(record: BundleRecord, looked: Looked, point: str) -> None:
     """Show what is suspected where, then the pictures, and beside them what it is worth."""
+    cases, uploads = looked.shown, looked.uploads
     expected = st.session_state.get("prevalence", SCREENING_PREVALENCE)
     examined = examinations(cases, point, record.rules())
     number = _number_of_shown(cases)
@@ -100,11 +119,11 @@ def _results(record: BundleRecord, cases: Sequence[Case], uploads: Sequence[Uplo
         if len(examined) > 1:
             _choose_examination(examined, examined.index(mine), cases)
         st.html(verdicts.verdict(lines, record, expected, SCREENING_PREVALENCE))
-        _pictures(number, cases, uploads)
+        _pictures(number, cases, uploads, looked)
     with worth:
         _worth(lines[-1][1], record)
         _one_picture(number, cases)
-        _downloads(cases, mine, number, record)
+        downloads(cases, mine, number, record)
 
 
 def _choose_examination(examined: Sequence[Examination], chosen: int, cases: Sequence[Case]) -> None:
@@ -160,9 +179,8 @@ def _one_picture(number: int, cases: Sequence[Case]) -> None:
     st.html(blocks.heading("The picture"))
     read = _read(cases)
     if len(read) > 1:
-        st.selectbox(
-            "Picture shown", read, key="shown", format_func=lambda n: entry(n, cases[n]), label_visibility="collapsed"
-        )
+        named = {n: entry(n, cases[n]) for n in read}
+        st.selectbox("Picture shown", read, key="shown", format_func=named.__getitem__, label_visibility="collapsed")
     st.html(verdicts.picture(cases[number], len(read) == 1))
 
 
@@ -238,29 +256,6 @@ def _clicked(read: Sequence[int]) -> None:
         st.session_state["shown"] = rows[0]
 
 
-def _looked_at(predictor: Predictor, uploads: Sequence[Upload]) -> tuple[list[Case], list[Upload], list[str]]:
-    """Return the cases of all uploads, of which upload each is, and which archives were cut short.
-
-    Only new uploads are looked at. Those that were taken away are forgotten.
-    """
-    before: dict[str, tuple[list[Case], list[str]]] = st.session_state.get("looked at", {})
-    kept = {upload.key: before[upload.key] for upload in uploads if upload.key in before}
-    st.session_state["looked at"] = kept
-    for number, upload in enumerate(uploads, start=1):
-        if upload.key in kept:
-            continue
-        with st.spinner(f"Looking at file {number} of {len(uploads)}"), as_inputs(upload) as sources:
-            cases = [answered(predictor, source) for source in sources[:MAX_IMAGES]]
-        cut = (
-            f"{upload.name}: of its {len(sources):,} images the first {MAX_IMAGES} are shown. For the others use "
-            "`mammolens predict` on the command line."
-        )
-        kept[upload.key] = cases, [cut] if len(sources) > MAX_IMAGES else []
-    found = [(case, upload) for upload in uploads for case in kept[upload.key][0]][:MAX_IMAGES]
-    told = [text for _, cut in kept.values() for text in cut]
-    return [case for case, _ in found], [upload for _, upload in found], told
-
-
 def _read(cases: Sequence[Case]) -> list[int]:
     """Return which cases were read."""
     return [number for number, case in enumerate(cases) if case.answer.error is None]
@@ -296,30 +291,34 @@ def _number_of_shown(cases: Sequence[Case]) -> int:
 
 
 @st.fragment
-def _pictures(number: int, cases: Sequence[Case], uploads: Sequence[Upload]) -> None:
+def _pictures(number: int, cases: Sequence[Case], uploads: Sequence[Upload], looked: Looked) -> None:
     """Show the chosen picture as its exam hangs; reruns alone when a reader zooms in beyond what the browser has."""
-    keys = [f"{upload.key} {case.name}" for upload, case in zip(uploads, cases, strict=True)]
-    shelf = st.session_state.setdefault("shelf", Shelf())
-    shelf.keep_only(keys)
-
-    def want() -> None:
-        wanted = st.session_state["viewer"].wanted
-        if keys[wanted] not in shelf.wholes:
-            shelf.put_whole(keys[wanted], _whole(cases[wanted], uploads[wanted]))
-
-    hanging = hung(cases[number], cases)
-    rows = hanging if sum(one is not None for row in hanging for one in row) > 1 else [(cases[number],)]
-    told = viewer(cases, rows, number, keys=keys, shelf=shelf, on_chosen=_chose, on_wanted=want)
-    if told.chosen is not None:
-        st.rerun()
-    maps = [one.answer.score_map for row in rows for one in row if one and one.answer.score_map is not None]
-    if maps:
-        st.html(f"<p class='m-quiet'>{caption(maps)}</p>")
+    with MEMORY.used(looked):
+        if not cases:  # let go, while nobody asked
+            st.rerun()
+        hanging = hung(cases[number], cases)
+        rows = hanging if sum(one is not None for row in hanging for one in row) > 1 else [(cases[number],)]
+        keys, want = keys_of(cases, uploads), partial(_want, cases, uploads, looked)
+        told = viewer(cases, rows, number, keys=keys, shelf=looked.shelf, on_chosen=_chose, on_wanted=want)
+        if told.chosen is not None:
+            st.rerun()
+        maps = [one.answer.score_map for row in rows for one in row if one and one.answer.score_map is not None]
+        if maps:
+            st.html(f"<p class='m-quiet'>{caption(maps)}</p>")
 
 
 def _chose() -> None:
     """Show the picture that was clicked."""
     st.session_state["shown"] = st.session_state["viewer"].chosen
+
+
+def _want(cases: Sequence[Case], uploads: Sequence[Upload], looked: Looked) -> None:
+    """Have every pixel of the picture that was zoomed in on."""
+    number = st.session_state["viewer"].wanted
+    with MEMORY.used(looked):
+        if cases and (key := keys_of(cases, uploads)[number]) not in looked.shelf.wholes:
+            with TURNS.turn(lambda _: None):
+                looked.shelf.put_whole(key, _whole(cases[number], uploads[number]))
 
 
 def _whole(case: Case, upload: Upload) -> bytes:
@@ -330,37 +329,6 @@ def _whole(case: Case, upload: Upload) -> bytes:
             return packed(whole(source, inverted=case.inverted)) if source else b""
         except ImageError:
             return b""
-
-
-def _downloads(cases: Sequence[Case], mine: Examination, number: int, record: BundleRecord) -> None:
-    """Offer the report of the examination, where it has several pictures; that of the picture; all answers."""
-
-    def of_examination() -> str:
-        return examination_report(mine.answer, cases, record, unread=len(cases) - len(_read(cases)))
-
-    offered: list[tuple[str, Callable[[], str | bytes], str, str]] = [
-        (
-            "Report of this picture",
-            lambda: case_report(cases[number], record),
-            f"report-{number + 1}.html",
-            "text/html",
-        ),
-        ("All answers" if len(cases) > 1 else "The answer", lambda: _csv(cases), "answers.csv", "text/csv"),
-    ]
-    if len(mine.numbers) > 1:
-        name = f"examination-{mine.numbers[0] + 1}.html"
-        offered.insert(0, ("Report of this examination", of_examination, name, "text/html"))
-    for label, content, name, kind in offered:
-        form = "CSV" if kind == "text/csv" else "HTML, prints on A4"
-        st.download_button(f"{label} ({form})", content, f"mammolens-{name}", kind, on_click="ignore", width="stretch")
-
-
-def _csv(cases: Sequence[Case]) -> bytes:
-    """Return what `mammolens predict --out answers.csv` would have written."""
-    with tempfile.TemporaryDirectory(prefix="mammolens-") as folder:
-        path = Path(folder) / "answers.csv"
-        write_answers((case.answer for case in cases), path)
-        return path.read_bytes()
 
 
 def _literal(text: str) -> str:

@@ -11,7 +11,8 @@ from rich.console import Console
 from starlette.middleware import Middleware
 from streamlit.starlette import App
 
-from mammolens.app.admission import Admission, Password, ProxyHeader, Rule, is_of_this_machine
+from mammolens.app.admission import Admission, Password, ProxyHeader, Rule, ThisMachine
+from mammolens.app.capacity import UploadLimit
 from mammolens.app.uploads import MAX_FILE
 from mammolens.errors import MammolensError
 
@@ -22,6 +23,10 @@ _OPTIONS = {
     "server.maxUploadSize": MAX_FILE // 2**20,
     "server.fileWatcherType": "none",
     "server.showEmailPrompt": False,
+    "server.enableCORS": True,  # whatever the user's own settings say
+    "server.enableXsrfProtection": True,
+    "server.enableAgentApi": False,
+    "server.enableStaticServing": False,
     "browser.gatherUsageStats": False,
     "client.toolbarMode": "viewer",
     "client.showErrorDetails": "type",
@@ -54,12 +59,12 @@ def serve(model: str | None, port: int, address: str, rule: Rule = None) -> int:
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     options = _OPTIONS | {"server.port": port, "server.address": address}
     screen = Console(soft_wrap=True)
-    for line in (f"mammolens is at {_url(address, port)}", *_said_of(rule, address)):
+    for line in (f"mammolens is at {_url(address, port)}", *_said_of(rule)):
         screen.print(line, highlight=False, markup=False)
     screen.print("Nothing that is dropped there is stored. End with Ctrl-C.", highlight=False)
     sys.argv = [str(PAGE), *([] if model is None else [model])]
     with suppress(KeyboardInterrupt):
-        App(PAGE, middleware=[Middleware(Admission, rule=rule)]).run(config=options)
+        App(PAGE, middleware=[Middleware(Admission, rule=rule), Middleware(UploadLimit)]).run(config=options)
     return 0
 
 
@@ -80,7 +85,7 @@ def _own_address(family: socket.AddressFamily) -> str:
             return socket.gethostname()
 
 
-def _said_of(rule: Rule, address: str) -> list[str]:
+def _said_of(rule: Rule) -> list[str]:
     """Return what to know of who is let in."""
     if isinstance(rule, Password):
         return [
@@ -91,7 +96,7 @@ def _said_of(rule: Rule, address: str) -> list[str]:
             f"Requests without the header {rule.name} are turned away.",
             "The proxy must take it out of what comes from outside; whoever else reaches this port can set it.",
         ]
-    if is_of_this_machine(address):
+    if isinstance(rule, ThisMachine):
         return []
     return [
         "There is no login: whoever reaches this address can use the page, and pictures cross the network unencrypted."

@@ -5,6 +5,7 @@ A dropped file is on disk only while it is read, in a folder of its own that is 
 
 import io
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ MAX_TOTAL = 500 * 2**20
 
 MAX_IMAGES = 100
 """Images on the page at one time, those in archives included."""
+
+NOT_TAKEN = secrets.token_bytes(16)
+"""What the content of a file begins with of which there was no more to take; why is the rest."""
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _THUMBNAIL = 160  # pixels of a side of each of its views
@@ -83,6 +87,8 @@ def admitted(uploads: Sequence[Upload]) -> tuple[list[Upload], list[str]]:
 
 
 def _too_much(upload: Upload, taken: Sequence[Upload]) -> str | None:
+    if upload.content.startswith(NOT_TAKEN):
+        return upload.content.removeprefix(NOT_TAKEN).decode()
     if len(upload.content) > MAX_FILE:
         return f"it is over {MAX_FILE // 2**20} MB"
     if sum(len(one.content) for one in (upload, *taken)) > MAX_TOTAL:

@@ -4,6 +4,7 @@ A Streamlit component of its own JavaScript, which loads nothing from elsewhere.
 overview of each picture and, once it asks, all pixels; they stay in memory.
 """
 
+import secrets
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -59,10 +60,18 @@ class Shelf:
     Attributes:
         overviews: of all pictures, each with its heat as PNG where there is a map.
         wholes: every pixel of those last asked for; empty where the file gives none any more.
+        secret: goes into the addresses of pixels, so that who has a picture cannot tell whether another session has it.
     """
 
     overviews: dict[str, tuple[bytes, bytes | None]] = field(default_factory=dict)
     wholes: dict[str, bytes] = field(default_factory=dict)
+    secret: str = field(default_factory=secrets.token_hex, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pixels."""
+        overviews = sum(len(pixels) + len(heat or b"") for pixels, heat in list(self.overviews.values()))
+        return overviews + sum(map(len, list(self.wholes.values())))
 
     def put_whole(self, key: str, pixels: bytes) -> None:
         """Keep every pixel of a picture, and let go of those that were asked for longest ago."""
@@ -177,9 +186,9 @@ def _pane(case: Case, number: int, key: str, shelf: Shelf, in_a_row: int) -> dic
         "wall": None if case.chest_wall_right is None else "right" if case.chest_wall_right != mirrored else "left",
         "spacing": case.spacing,
         "windows": case.windows,
-        "overview": _served(overviewed, f"overview {key}"),
-        "full": "" if whole == b"" else whole and _served(whole, f"whole {key}"),
-        "heat": heat and _served(heat, f"heat {key}", "image/png"),
+        "overview": _served(overviewed, f"overview {key}", shelf.secret),
+        "full": "" if whole == b"" else whole and _served(whole, f"whole {key}", shelf.secret),
+        "heat": heat and _served(heat, f"heat {key}", shelf.secret, "image/png"),
     }
 
 
@@ -200,6 +209,9 @@ def _heat(case: Case) -> bytes | None:
     return None if score_map is None else png(heat_of_size(score_map, fitting(case.shape, _HEAT_LONGEST)))
 
 
-def _served(content: bytes, place: str, kind: str = "application/octet-stream") -> str:
-    """Return the address, below the page's, at which content is served while this session shows it."""
-    return str(runtime.get_instance().media_file_mgr.add(content, kind, place)).lstrip("/")
+def _served(content: bytes, place: str, secret: str, kind: str = "application/octet-stream") -> str:
+    """Return the address, below the page's, at which content is served while this session shows it.
+
+    It is a hash of content, kind and name: with a secret for a name, it is found by no guess.
+    """
+    return str(runtime.get_instance().media_file_mgr.add(content, kind, place, secret)).lstrip("/")
