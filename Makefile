@@ -3,23 +3,21 @@
 # make test COV=--cov    the same, and which lines no test runs; a quarter slower
 # make accurate DATA=rsna_breast FILM=cbis_ddsm_mass DIGITAL=cesm_lesions    the accurate model, from the images; an evening
 # make check   lint, format, types, and that imports run downwards
-# make kills   trainings and batches killed at random moments end as if they had not been; three quarters of an hour
-# make damaged 1,000 files of which 100 are damaged in ten ways: 1,000 rows, 100 reasons; half a minute
-# make load-predict   10,000 files: nothing lost, memory flat, how fast; some minutes
-# make kills   trainings killed at random moments end as if they had not been; half an hour
+# make kills   trainings and batches that are killed at random moments, or meet damaged files; three quarters of an hour
 # make fuzz    hostile files of every format that is read, guided by coverage; half an hour
-# make load    20 sessions at the page for five minutes: every answer right, memory as it was
+# make load    20 sessions at the page for five minutes, and a batch of 10,000 files: nothing lost, memory flat; ten minutes
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
 # make bench   speed, as ratios within one run
-# make install the environment in .venv, with the versions in constraints.txt
+# make install the environment in .venv, as requirements.lock has it: versions and SHA-256
+# make lock    requirements.lock anew from pyproject.toml; MOVE=--upgrade moves to newer versions
+# make audit   the locked versions against the database of known holes, where its service can be reached
+# make sbom    build/sbom.json: what the environment is made of, in CycloneDX
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test accurate check bench kills damaged load-predict same install browser clean
-.PHONY: demo test accurate check bench kills fuzz same install browser clean
-.PHONY: demo test accurate check bench kills load same install browser clean
+.PHONY: demo test accurate check bench kills fuzz load same install lock audit sbom browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -54,12 +52,7 @@ bench: $(INSTALLED)
 kills: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/learning/kills.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/serving/mishaps.py kills
-
-damaged: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/serving/mishaps.py damaged
-
-load-predict: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.batches
 
 # EXECUTIONS=100 ONLY="dicom zip" tries less. What broke something is kept in build/fuzz.
 fuzz: $(INSTALLED)
@@ -67,6 +60,7 @@ fuzz: $(INSTALLED)
 
 load: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/app/load.py --sessions 20 --minutes 5
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.batches
 
 # KEPT=/tmp/same keeps what was before for the next time; PARTS="data train" compares these alone.
 same: $(INSTALLED)
@@ -82,11 +76,26 @@ browser:
 	@test -e build/axe/node_modules/axe-core/axe.min.js || npm install --prefix build/axe --no-save --ignore-scripts --no-audit --no-fund axe-core@4.10.3 >/dev/null 2>&1 || echo "no axe-core here, and npm could not get it: the accessibility tests will skip"
 	@command -v strace >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends strace; } >/dev/null 2>&1 || echo "no strace here, and none could be installed: what leaves the machine is not tested"
 
-$(INSTALLED): pyproject.toml constraints.txt
+# What PyTorch for Linux with CUDA needs beside it is not locked: it names each of these by exact version.
+$(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("mammolens needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,app,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,dev]'
 	@touch $@
+
+# A hash of PyTorch's build for the CPU, which its own index offers, is added by hand; uv keeps it.
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --system-certs $(MOVE) --all-extras --output-file requirements.lock pyproject.toml
+
+audit: $(INSTALLED)
+	$(BIN)/python tests/audit.py requirements.lock
+
+sbom: $(INSTALLED)
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
 
 clean:
 	rm -rf .venv demo .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -29,6 +29,7 @@ WRITERS = {
     "doctor --mend": "doctor {data} --quiet --mend {place}/made.csv",
     "preview": "preview {data} {place}/made.png --images 2",
     "train": "train {data} --quiet --out {place}/made",
+    "reproduce": "reproduce {run} --quiet --out {place}/made",
     "crossvalidate": "crossvalidate {data} --set also_images=0 --quiet --out {place}/made",
     "evaluate": "evaluate {bundle} --quiet --data {data} --out {place}/made",
     "compare": "compare {report} {report} --out {place}/made.json",

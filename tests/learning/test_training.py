@@ -13,6 +13,7 @@ from PIL import Image
 from conftest import QUICK
 from mammolens.data.manifest import Manifest
 from mammolens.errors import DataError, RunError
+from mammolens.files import content_hash
 from mammolens.images.cache import prepared_pixels
 from mammolens.images.preprocess import as_float
 from mammolens.images.reading import read_image
@@ -23,6 +24,7 @@ from mammolens.learning.runs import Run, open_run
 from mammolens.learning.training import check_trainable, train, with_others
 from mammolens.measures.metrics import log_loss
 from mammolens.model.bundle import open_bundle
+from mammolens.model.provenance import provenance
 from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.records import Level, Split
 from mammolens.serving.predictor import Predictor
@@ -46,6 +48,7 @@ def test_a_run_holds_everything_it_promises(run: Run) -> None:
     assert files - figures == {
         "recipe.toml",
         "manifest.csv",
+        "fingerprints.csv",
         "environment.json",
         "history.csv",
         "figures/learning_curves.png",
@@ -68,6 +71,20 @@ def test_the_record_says_what_was_done(run: Run, phantom_manifest: Manifest) -> 
     assert environment["backend"] == "torch"
     assert environment["command"] == "mammolens train phantoms"
     assert "keras" in environment["packages"]
+    with (run.folder / "fingerprints.csv").open() as stream:
+        told = {row["path"]: row["sha256"] for row in csv.DictReader(stream)}
+    assert told == {str(path): content_hash(path) for path in phantom_manifest.paths}
+
+
+def test_the_bundle_and_the_model_card_name_what_made_them(run: Run) -> None:
+    record = open_bundle(run.folder / "bundle").record
+    assert record.made_with == run.made_with == provenance()
+    assert record.learnt
+    assert record.learnt[0].made_with == record.made_with
+    assert record.training_data
+    card = (run.folder / "evaluation" / "test" / "model-card.md").read_text(encoding="utf-8")
+    for told in (provenance().packages["keras"], str(provenance().commit), record.training_data.fingerprint):
+        assert told in card
 
 
 def test_a_run_opens_again_as_it_was(run: Run, phantom_manifest: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""A short form of `make damaged` and of `make kills`."""
+"""A short form of `make kills`."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ app = typer.Typer(
 
 VERBS: tuple[Callable[..., None], ...] = (
     *(data.phantom, data.download, data.manifest, data.doctor, data.preview),
-    *(learning.train, learning.crossvalidate, learning.evaluate, learning.compare, learning.export),
+    *(learning.train, learning.reproduce, learning.crossvalidate, learning.evaluate, learning.compare, learning.export),
     *(serving.predict, serving.show, serving.app, learning.demo),
 )
 """In the order in which --help lists them, each by its name."""

@@ -93,6 +93,40 @@ def train(
     fail_if(left_out + len(run.record.left_out))
 
 
+def reproduce(
+    run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
+    out: Annotated[Path | None, typer.Option(help="Run folder to make.  [default: RUN-again]")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a run again from what its folder says, and compare: images, versions, losses, weights, answers.
+
+    Exit code 1 if it ends otherwise; on another machine or with other versions, if a loss or a
+    validation probability differs by more than 0.1.
+    """
+    require_training()
+    folder = out or run.with_name(f"{run.name}-again")
+    check_writable(folder)
+
+    from mammolens.learning.reproduction import reproduce as train_again
+
+    with _to_be_continued("reproduce", folder):
+        told = train_again(run, folder, command=command_line(), progress=not quiet)
+    screen.print(f"Images: all {told.images} hold what they held.", markup=False)
+    for name, (then, now) in told.environment.items():
+        warn(f"{name} was {then}, is {now}", "differs")
+    if told.equal:
+        epochs = f"{told.epochs[0]} epoch{'s' * (told.epochs[0] > 1)}"
+        screen.print(f"Equal to the last bit: losses of {epochs}, weights, validation answers.")
+    else:
+        screen.print(
+            f"Not equal. Epochs: {told.epochs[0]}, again {told.epochs[1]}. Largest differences: {told.losses:.1g} in "
+            f"a loss of an epoch, {told.weights:.1g} in a weight, {told.answers:.1g} in a validation probability."
+        )
+    screen.print(f"Run written to {folder}, with reproduction.json", markup=False)
+    if not told.succeeded:
+        raise typer.Exit(1)
+
+
 def crossvalidate(
     data: Data,
     recipe: RecipeName = "accurate",

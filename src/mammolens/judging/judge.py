@@ -204,6 +204,8 @@ def model_of(record: BundleRecord) -> Model:
         calibration=record.calibration.method if learnt else None,
         learnt=record.learnt,
         gate=record.gate is not None,
+        training_fingerprint=learnt and learnt.fingerprint,
+        made_with=record.made_with,
     )
 
 

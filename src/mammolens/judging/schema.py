@@ -9,6 +9,7 @@ from mammolens.measures.curves import CalibrationReport, Curve, DecisionCurve
 from mammolens.measures.intervals import RESAMPLES, Estimate, Figures
 from mammolens.measures.localisation import Localisation
 from mammolens.model.bundle import Learnt
+from mammolens.model.provenance import Provenance
 from mammolens.records import Level, Split
 
 SCREENING_PREVALENCE = 0.005
@@ -50,6 +51,8 @@ class Model(Figures):
             learnt from is not recorded.
         learnt: how each network that answers was learnt; None where it is not recorded.
         gate: whether it tells what is no mammogram, and what is unlike those that it learnt from.
+        training_fingerprint: SHA-256 of the table of its training and validation images.
+        made_with: the code and the libraries that its bundle was made with; None where it is not recorded.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Model(Figures):
     calibration: str | None = None
     learnt: tuple[Learnt, ...] | None = None
     gate: bool = False
+    training_fingerprint: str | None = None
+    made_with: Provenance | None = None
 
 
 class PredictiveValues(Figures):

@@ -28,6 +28,7 @@ from mammolens.model.bundle import Bundle, BundleRecord, Learnt, Outputs, Traini
 from mammolens.model.calibration import Calibration, fit_calibration
 from mammolens.model.decisions import FIXED, by_level, fit_rules, unmeasured
 from mammolens.model.gate import MIN_IMAGES, Gate, Likeness, Measured, fit_gate, likeness, measured
+from mammolens.model.provenance import Provenance, provenance
 from mammolens.model.recipe import Recipe
 from mammolens.parallel import cores
 from mammolens.phantoms.drawing import draw_patient, draw_view
@@ -111,6 +112,7 @@ def export(
         preprocess=recipe.preprocess,
         outputs=Outputs(score_map=OUTPUTS[1] if len(served.network.outputs) > 1 else None),
         parity=difference,
+        made_with=provenance(),
         **fitted,
     )
     return write_bundle(record, served.model, out)
@@ -196,12 +198,12 @@ def _drawn(preprocess: Preprocess) -> Pixels:
     return as_float(np.stack([preprocess(p.astype(np.float32) / full).pixels for p in drawn]))
 
 
-def learnt_by(recipe: Recipe, data: str) -> Learnt:
+def learnt_by(recipe: Recipe, data: str, made_with: Provenance | None) -> Learnt:
     """Return what a bundle records of how a network was learnt."""
     started = {"none": "random weights", "imagenet": "ImageNet weights"}
     told = {name: getattr(recipe, name) for name in ("network", "optimizer", "monitor")}
     started_from = started.get(recipe.initial_weights, "another network")
-    return Learnt.model_validate(told | {"data": data, "started_from": started_from})
+    return Learnt.model_validate(told | {"data": data, "started_from": started_from, "made_with": made_with})
 
 
 def export_run(
@@ -231,7 +233,7 @@ def export_run(
         _check_alike(member, first)
     evidence = _evidence(data or str(folder / MANIFEST), recipe.preprocess, progress=progress)
     evidence = replace(evidence, name=data or first.record.data, calibration_only=data is not None)
-    learnt = [learnt_by(run.recipe, run.record.data) for run in runs]
+    learnt = [learnt_by(run.recipe, run.record.data, run.made_with) for run in runs]
     served = as_served([run.load_network() for run in runs], recipe, half=half)
     return export(served, recipe, out, card, evidence=evidence, learnt=learnt)
 

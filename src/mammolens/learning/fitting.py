@@ -43,6 +43,7 @@ class Learnt:
     epochs: Sequence[Epoch]
     seconds: float
     best_epoch: int
+    threads: int
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -74,7 +75,7 @@ def fit(
         raise DataError("none of the images to learn from as well could be read, or all are of the data set itself.")
     key = _key(network, data, recipe, also)
     state = latest_state(folder / CHECKPOINT, key)
-    threads = _with_threads(state.threads if state else None)
+    threads = with_threads(state.threads if state else None)
     places = network.get_layer(LOGITS).output.shape[1:3] if recipe.boxes else None
     boxes = [
         canvas_boxes(part.manifest, recipe.preprocess, places, progress=progress) if places else None
@@ -102,7 +103,7 @@ def fit(
     if body is not network:
         unfold(body, network)
     rest_on_both(network, _pixels_of(Batches(training, _INFERENCE_BATCH, also=beside), _COMPARED))
-    return Learnt(network, state.epochs, state.seconds, callbacks.best_epoch(state.epochs, recipe))
+    return Learnt(network, state.epochs, state.seconds, callbacks.best_epoch(state.epochs, recipe), threads)
 
 
 def _pixels_of(batches: Batches, count: int) -> Iterator[Any]:
@@ -231,7 +232,7 @@ def _key(network: Network, data: PreparedSet, recipe: Recipe, also: Collection[P
     return digest.hexdigest()
 
 
-def _with_threads(wanted: int | None) -> int:
+def with_threads(wanted: int | None) -> int:
     """Compute with as many threads from here on, or tell with how many it is: 0 is not known."""
     if keras.backend.backend() != "torch":
         return 0

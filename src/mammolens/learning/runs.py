@@ -1,8 +1,9 @@
 """The run folder: what a training leaves behind, and how it is opened again.
 
-RUN/recipe.toml        how it was learnt; `mammolens train --recipe RUN/recipe.toml` repeats it
+RUN/recipe.toml        how it was learnt
     manifest.csv       what it was learnt from, with splits
-    environment.json   versions, backend, device, commit, command
+    fingerprints.csv   SHA-256 of each image, and which are of data sets that were learnt from as well
+    environment.json   versions, commit, machine, backend, device, command
     history.csv        loss and metrics of each epoch
     figures/           learning curves
     breast.h5          the whole Keras model, best weights
@@ -21,12 +22,9 @@ import logging
 import os
 import platform
 import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,23 +34,25 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mammolens.data.csv_table import write_row
 from mammolens.data.manifest import Manifest
+from mammolens.data.prepared import PreparedSet
 from mammolens.errors import DataError, RunError, reason
 from mammolens.files import content_hash, is_half_written, sweep, write_text, written_whole
 from mammolens.learning.networks.folded import Network
 from mammolens.learning.networks.saved import open_saved
+from mammolens.model.provenance import Provenance, provenance
 from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.parallel import cores
 
-RECIPE, MANIFEST, ENVIRONMENT = "recipe.toml", "manifest.csv", "environment.json"
+RECIPE, MANIFEST, FINGERPRINTS, ENVIRONMENT = "recipe.toml", "manifest.csv", "fingerprints.csv", "environment.json"
 HISTORY, FIGURES, MODEL = "history.csv", "figures", "breast.h5"
 BUNDLE, EVALUATION, RECORD = "bundle", "evaluation", "run.json"
 CHECKPOINT = "checkpoint"
 
 # What an unfinished run holds.
-_WRITTEN = {RECIPE, MANIFEST, ENVIRONMENT, HISTORY, FIGURES, MODEL, BUNDLE, EVALUATION, CHECKPOINT}
+_WRITTEN = {RECIPE, MANIFEST, FINGERPRINTS, ENVIRONMENT, HISTORY, FIGURES, MODEL, BUNDLE, EVALUATION, CHECKPOINT}
 
-_PACKAGES = ("mammolens", "keras", "torch", "tensorflow", "jax", "numpy", "scipy", "pillow")
 _KEPT = 2  # checkpoints
 
 Arrays = tuple[NDArray[np.generic], ...]
@@ -73,6 +73,8 @@ class RunRecord(BaseModel):
         images: images used, by split.
         left_out: images that could not be read, with the reason.
         model_sha256: of breast.h5.
+        threads: that the network learnt with, 0 where not known; None in runs from before it was recorded.
+        initial_sha256: of the file whose weights were taken over, if one was.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +89,8 @@ class RunRecord(BaseModel):
     images: dict[str, int]
     left_out: dict[str, str]
     model_sha256: str
+    threads: int | None = None
+    initial_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,22 @@ class Run:
     def manifest(self) -> Manifest:
         """What it was learnt from."""
         return Manifest.load(self.folder / MANIFEST)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What it depended on besides its recipe and data; empty where that is lost."""
+        with suppress(OSError, ValueError):
+            return dict(json.loads((self.folder / ENVIRONMENT).read_text(encoding="utf-8")))
+        return {}
+
+    @property
+    def made_with(self) -> Provenance | None:
+        """The code and the libraries that it was learnt with."""
+        with suppress(ValidationError):
+            return Provenance(
+                **{name: told for name, told in self.environment.items() if name in Provenance.model_fields}
+            )
+        return None
 
     def load_network(self) -> Network:
         """Open breast.h5.
@@ -198,6 +218,14 @@ def record_manifest(folder: Path, manifest: Manifest) -> None:
     manifest.save(path)
 
 
+def record_fingerprints(folder: Path, data: PreparedSet, also: Collection[Path]) -> None:
+    """Write what each image of the manifest held, and whether it is of a data set that is learnt from as well."""
+    with written_whole(folder / FINGERPRINTS) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        write_row(stream, ("path", "sha256", "also"))
+        for path, digest in zip(data.manifest.paths, data.pixels.digests, strict=True):
+            write_row(stream, (path, digest, int(path in also)))
+
+
 def save_network(network: Network, path: Path) -> None:
     """Write the whole network as HDF5: one file that every Keras since 2015 has opened."""
     log = logging.getLogger("absl")
@@ -225,38 +253,22 @@ def environment(command: str) -> dict[str, Any]:
     """Return what a run depended on besides its recipe and data."""
     return {
         "command": command,
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        "python": sys.version.split()[0],
+        **provenance().model_dump(),
         "platform": platform.platform(),
+        "processor": _processor(),
         "cores": cores(),
         "backend": keras.backend.backend(),
         "device": str(getattr(keras.Variable(0.0).value, "device", "cpu")),  # as the backend names it
-        "commit": _commit(),
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout that the package runs from, if it does."""
-    git = shutil.which("git")
-    commit = git and _answer(git, "rev-parse", "HEAD")
-    if not git or not commit:
-        return None
-    # `git describe --dirty` would do in one, but writes into the checkout.
-    changed = _answer(git, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
-    return f"{commit}-dirty" if changed else commit
-
-
-def _answer(git: str, *arguments: str) -> str:
-    command = [git, "-C", str(Path(__file__).parent), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
-    return done.stdout.strip()
+def _processor() -> str:
+    """Return the model of the processor: another one may round otherwise."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True, eq=False)

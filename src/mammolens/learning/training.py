@@ -19,9 +19,10 @@ from mammolens.judging.predictions import write_predictions
 from mammolens.learning import runs
 from mammolens.learning.export import Card, Evidence, admitted, export, learnt_by
 from mammolens.learning.fitting import fit
-from mammolens.learning.networks.builders import check_network
+from mammolens.learning.networks.builders import check_network, donor_file
 from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.model.bundle import BundleRecord
+from mammolens.model.provenance import provenance
 from mammolens.model.recipe import Recipe
 from mammolens.records import LABEL_NAMES, Prediction, Split
 from mammolens.reports.evaluation import write_report
@@ -68,6 +69,8 @@ def train(
     data = PreparedSet.of(manifest, recipe.preprocess, progress=progress)
     check_trainable(data.manifest, recipe)
     runs.record_manifest(folder, data.manifest)
+    runs.record_fingerprints(folder, data, learnt_also)
+    initial = _initial_hash(recipe)
     write_text(folder / runs.ENVIRONMENT, json.dumps(runs.environment(command), indent=2) + "\n")
     learnt = fit(data, recipe, folder, also=learnt_also, progress=progress)
     curves = learning_curves(learnt.history, learnt.best_epoch)
@@ -86,7 +89,7 @@ def train(
         Card(recipe.name),
         evidence=evidence,
         scores=scores[Split.VALID],
-        learnt=[learnt_by(recipe, evidence.name)],
+        learnt=[learnt_by(recipe, evidence.name, provenance())],
     )
     for split, raw in scores.items():
         evaluated = EvaluationSet(data.manifest, split, evidence.name, command)
@@ -101,10 +104,18 @@ def train(
         images={split: len(part) for split, part in parts.items()},
         left_out=dict(data.left_out),
         model_sha256=content_hash(folder / runs.MODEL),
+        threads=learnt.threads,
+        initial_sha256=initial,
     )
     write_text(folder / runs.RECORD, record.model_dump_json(indent=2) + "\n")
     runs.forget_checkpoints(folder)
     return runs.open_run(folder)
+
+
+def _initial_hash(recipe: Recipe) -> str | None:
+    """Return the checksum of the file whose weights are taken over, if one is; that it is missing is told later."""
+    path = donor_file(Path(recipe.initial_weights))
+    return content_hash(path) if recipe.starts_from_another and path.is_file() else None
 
 
 def check_others(also: Sequence[Manifest], recipe: Recipe) -> None:

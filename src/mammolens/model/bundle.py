@@ -24,6 +24,7 @@ from mammolens.model.age import WithAge
 from mammolens.model.calibration import Calibration
 from mammolens.model.decisions import Conformal, OperatingPoints, Rules
 from mammolens.model.gate import Gate
+from mammolens.model.provenance import Provenance
 from mammolens.records import LABEL_NAMES, Level
 
 MODEL, RECORD = "model.onnx", "bundle.json"
@@ -75,6 +76,7 @@ class Learnt(BaseModel):
         started_from: what its first weights were.
         optimizer: as in its recipe.
         monitor: what of validation chose the epoch: ``loss``, ``auc``, or ``nothing``.
+        made_with: the code and the libraries; None in bundles from before it was recorded.
     """
 
     model_config = _FROZEN
@@ -84,6 +86,7 @@ class Learnt(BaseModel):
     started_from: Literal["random weights", "ImageNet weights", "another network"]
     optimizer: str
     monitor: Literal["loss", "auc", "nothing"]
+    made_with: Provenance | None = None
 
 
 class Outputs(BaseModel):
@@ -123,6 +126,7 @@ class BundleRecord(BaseModel):
         gate: what an image must look like to be answered for, or None.
         metrics: ROC AUC and others on validation, by image, with intervals by patient.
         parity: largest difference between the network before and after export, on real images.
+        made_with: the code and the libraries that exported it; None in bundles from before it was recorded.
         files: SHA-256 of every other file, by name.
     """
 
@@ -149,6 +153,7 @@ class BundleRecord(BaseModel):
     gate: Gate | None
     metrics: dict[str, Estimate]
     parity: float
+    made_with: Provenance | None = None
     files: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

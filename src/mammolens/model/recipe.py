@@ -163,6 +163,11 @@ class Recipe(BaseModel):
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}")
         return preset().model_dump() | {k: v for k, v in value.items() if k != "preset"}
 
+    @property
+    def starts_from_another(self) -> bool:
+        """Whether weights of another network are taken over, from a file."""
+        return self.initial_weights not in {"none", "imagenet"}
+
     def to_toml(self) -> str:
         """Return the recipe as TOML that `read_recipe` reads back to an equal recipe."""
         settings = self.model_dump(exclude_none=True)

@@ -119,7 +119,7 @@ def build(recipe: Recipe) -> Network:
     """
     check_network(recipe)
     network = NETWORKS.get(recipe.network, _application)(recipe)
-    if recipe.initial_weights not in {"none", "imagenet"}:
+    if recipe.starts_from_another:
         _take_over(network, Path(recipe.initial_weights))
     if recipe.frozen_stages and not layers_by_stage(network)[STAGES[0]]:
         raise RecipeError(f"frozen_stages: '{recipe.network}' has no stages; set frozen_stages=0.")
@@ -143,11 +143,15 @@ def _freeze(network: Network, recipe: Recipe) -> None:
             layer.trainable = False
 
 
+def donor_file(origin: Path) -> Path:
+    """Return the file of a network, in a run or by itself."""
+    return origin / "breast.h5" if origin.is_dir() else origin
+
+
 def _take_over(network: Network, origin: Path) -> None:
     """Give `network` the weights of layers of the same name and shapes in a saved one."""
-    path = origin / "breast.h5" if origin.is_dir() else origin
     try:
-        donor = open_saved(path)
+        donor = open_saved(donor_file(origin))
     except Exception as error:  # Keras raises whatever it trips over
         raise RecipeError(f"initial_weights = {origin}: not imagenet, none, a run or a .h5 file ({error}).") from error
     theirs = {layer.name: layer.get_weights() for layer in donor.layers}
