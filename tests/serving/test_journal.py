@@ -24,6 +24,7 @@ from mammolens.images.archives import find_inputs, named
 from mammolens.judging.predictions import scores_from
 from mammolens.model.bundle import Bundle
 from mammolens.records import ImageWarning, Laterality, Mammogram, Prediction, Reason, View
+from mammolens.reports.examination import examination_page
 from mammolens.serving.exams import STANDARD
 from mammolens.serving.journal import answered, journal
 from mammolens.serving.predictor import Predictor
@@ -249,6 +250,29 @@ def test_reports_that_cannot_be_written_lose_no_answer(
     assert asked.pictures == ["c.dcm"], "the broken one alone is tried again"
     assert len(list((tmp_path / "s").iterdir())) == 2
     assert (tmp_path / "a.csv").exists()
+
+
+def test_reports_that_were_begun_are_ended_in_the_same_folder(
+    mammolens: Typed, bundle: Bundle, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def typed(place: Path) -> list[object]:
+        words = ["predict", study, "--model", bundle.folder, "--level", "exam", "--out", place / "a.csv", "-q"]
+        return [*words, "--report", place / "reports"]
+
+    def interrupted(exam: Prediction, *given: Any, **more: Any) -> str:
+        if exam.patient_id == "b":
+            raise KeyboardInterrupt
+        return examination_page(exam, *given, **more)
+
+    whole, place = tmp_path / "whole", tmp_path / "place"
+    assert mammolens(*typed(whole)).code == 1
+    with monkeypatch.context() as patched:
+        patched.setattr("mammolens.serving.exam_reports.examination_page", interrupted)
+        assert mammolens(*typed(place)).code == 130
+    (place / "reports" / ".examination-00002.part-abcdefgh.html").write_text("torn")
+    assert len(list((place / "reports").iterdir())) == 2
+    assert mammolens(*typed(place), "--resume").code == 1
+    assert outcome(place) == outcome(whole)
 
 
 def test_reports_and_answers_may_share_a_folder(mammolens: Typed, bundle: Bundle, study: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def _read(stream: Any, size: int, most: int = _LENGTH) -> bytearray:
 
 
 def name_of(thing: Any) -> str:
-    """Return the name by which another process finds a class or function of this package.
+    """Return the name of a class or function of this package, by which another process finds it.
 
     Raises:
         TypeError: it is none of this package's, or has no name of its own.
@@ -72,16 +72,17 @@ def name_of(thing: Any) -> str:
 
 
 def found(name: str) -> Any:
-    """Return the class or function of that name, if it is this package's and its module is imported.
+    """Return the class or function of that name, of a module that is imported already.
 
     Raises:
-        LookupError: it is not.
+        LookupError: there is none.
+        TypeError: it is none of this package's.
     """
     module, _, path = name.partition(":")
     thing: Any = sys.modules[module]
     for part in path.split("."):
         thing = vars(thing)[part]
-    if not module.startswith("mammolens.") or f"{thing.__module__}:{thing.__qualname__}" != name:
+    if name_of(thing) != name:
         raise LookupError(name)
     return thing
 
@@ -110,14 +111,8 @@ def _packed(value: Any, raw: list[Any]) -> Any:
             return {"dict": [_packed(list(pair), raw) for pair in value.items()]}
         case tuple() if not hasattr(value, "_fields"):
             return {"tuple": _packed(list(value), raw)}
-    return {"record": [name_of(type(value)), *([key, _packed(one, raw)] for key, one in _fields(value).items())]}
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    kind = type(value)
-    names = kind.model_fields if isinstance(value, BaseModel) else getattr(value, "_fields", None)
-    names = [field.name for field in dataclasses.fields(value)] if names is None else names
-    return {name: getattr(value, name) for name in names}
+    name = name_of(type(value))
+    return {"record": [name, *([key, _packed(getattr(value, key), raw)] for key in _fields(type(value)))]}
 
 
 def _unpacked(content: Any, raw: list[bytearray]) -> Any:
@@ -125,13 +120,13 @@ def _unpacked(content: Any, raw: list[bytearray]) -> Any:
         return [_unpacked(one, raw) for one in content]
     if not isinstance(content, dict):
         return content
-    match dict(content).popitem():
+    match content.popitem():
         case "array", (place, kind, shape, turned, single) if np.dtype(kind).kind in _NUMBERS:
             flat = np.frombuffer(raw[place], kind)
             array = flat.reshape(shape[::-1]).T if turned else flat.reshape(shape)
             return array[()] if single else array
-        case "enum", (name, member):
-            return _record(name, Enum)[member]
+        case "enum", (name, member) if issubclass(found(name), Enum):
+            return found(name)[member]
         case "warning", (name, text):
             warning = DetailedWarning(text)
             warning.kind = ImageWarning[name]
@@ -144,16 +139,15 @@ def _unpacked(content: Any, raw: list[bytearray]) -> Any:
             return dict(_unpacked(pairs, raw))
         case "tuple", values:
             return tuple(_unpacked(values, raw))
-        case "record", (name, *fields):
-            return _record(name, object)(**dict(_unpacked(fields, raw)))
+        case "record", (name, *fields) if _fields(found(name)):
+            return found(name)(**dict(_unpacked(fields, raw)))
     raise ValueError(f"{content} is no value")
 
 
-def _record(name: str, base: type) -> Any:
-    """Return the class of that name, if its values travel."""
-    kind = found(name)
-    frozen = dataclasses.is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009
-    travels = frozen or issubclass(kind, Enum | BaseModel) or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
-    if not (travels and issubclass(kind, base)):
-        raise LookupError(name)
-    return kind
+def _fields(kind: Any) -> tuple[str, ...]:
+    """Return the names of a record's fields: of a pydantic model, a named tuple or a frozen dataclass."""
+    if issubclass(kind, BaseModel):
+        return tuple(kind.model_fields)
+    if issubclass(kind, tuple) or (dataclasses.is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen):  # noqa: B009
+        return tuple(kind.__match_args__)
+    raise TypeError(f"{kind.__name__} does not travel: it is no record")
