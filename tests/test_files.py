@@ -1,4 +1,8 @@
 import hashlib
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,9 @@ from mammolens.files import (
     check_writable,
     content_hash,
     folder_written_whole,
+    scratch,
     sweep,
+    sweep_scratch,
     write_text,
     written_whole,
 )
@@ -111,3 +117,22 @@ def test_a_cache_that_may_only_be_read_is_not_swept(locked: Path) -> None:
 def test_text_of_any_file_name_is_written(tmp_path: Path) -> None:
     write_text(tmp_path / "x", "name: b\udcff")
     assert (tmp_path / "x").read_text(encoding="utf-8") == "name: b\\udcff"
+
+
+def test_scratch_is_for_this_user_alone_and_gone_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = (
+        "import os, signal; from mammolens.app.uploads import Upload, as_inputs\n"
+        "with as_inputs(Upload('1', 'jane.png', b'a picture')):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.stat().st_mode & 0o077 == 0
+    assert (left / "file.png").read_bytes() == b"a picture"
+    with scratch() as mine:
+        (mine / "file").touch()
+        sweep_scratch()
+        assert list(tmp_path.iterdir()) == [mine], "that of a living program stays"
+    assert list(tmp_path.iterdir()) == []

@@ -223,6 +223,16 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
     assert told == mine | {"ORT_DISABLE_TELEMETRY": "1"}, "an empty value says nothing"
 
 
+def test_no_program_leaves_an_image_of_its_memory() -> None:
+    script = (
+        "import atexit, resource; from mammolens.cli import main; "
+        "atexit.register(lambda: print(resource.getrlimit(resource.RLIMIT_CORE)[0])); main()"
+    )
+    command = [sys.executable, "-c", script, "--version"]
+    done = subprocess.run(command, env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
+
+
 def _after_import(names: list[str], environment: dict[str, str]) -> dict[str, str]:
     script = "import os, mammolens; print(*(os.environ[n] for n in os.environ['NAMES'].split()))"
     done = subprocess.run(

@@ -5,13 +5,16 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from glob import escape
 from pathlib import Path
+from typing import IO
 
 from mammolens.errors import DataError, reason
 
@@ -21,9 +24,22 @@ _TEMPORARY = re.compile(rf"\..+\.{_PART}[a-z0-9_]{{8}}(\.\w+)?")
 """Names of what `written_whole` and `folder_written_whole` have not moved to its place yet."""
 
 
+_STEERING = {
+    code: repr(chr(code))[1:-1]
+    for code in (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+"""Controls (C0 but for tabs and ends of lines, C1) and marks of direction."""
+
+_SCRATCH, _HELD = "mammolens-", ".held"
+
+
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved there when the block ends well, else deleted.
+
+    Args:
+        path: a file there is replaced.
+        mode: who may do what with it in the end; until then, its owner alone may read it.
 
     Raises:
         DataError: the folder cannot be written to, or the disk is full.
@@ -31,7 +47,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = _new_beside(path)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp gives 0600, which would hide results from colleagues
+        temporary.chmod(mode)  # mkstemp gives 0600, which would hide results from colleagues
         temporary.replace(path)
     except OSError as error:
         if error.filename not in {None, str(temporary), str(path)}:
@@ -200,10 +216,63 @@ def sweep_beside(path: Path) -> None:
     sweep_in(path.parent, f".{escape(path.stem[:_STEM])}.{_PART}*{escape(path.suffix)}")
 
 
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Yield a new folder that nobody but this user may look into; it is gone when the block ends.
+
+    What a killed program has left of such folders is deleted before the first one is made.
+    """
+    _sweep_scratch_once()
+    made = Path(tempfile.mkdtemp(prefix=f".{_SCRATCH}"))
+    folder = made.with_name(made.name[1:])
+    try:
+        with (made / _HELD).open("w") as held:
+            _is_ours(held)
+            made.rename(folder)  # only now does it have a name that is swept: whoever holds it is alive
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_scratch() -> None:
+    """Delete this user's scratch folders that no living program holds: the system lets go of those of killed ones."""
+    if os.name != "posix":
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with suppress(OSError):  # it is another user's, or gone
+            status = folder.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+                with (folder / _HELD).open("r+") as held:
+                    if _is_ours(held):
+                        shutil.rmtree(folder, ignore_errors=True)
+
+
+_sweep_scratch_once = cache(sweep_scratch)
+
+
+def _is_ours(held: IO[str]) -> bool:
+    """Lock a file for as long as it is open; tell whether nobody else has. Where there are no locks, somebody has."""
+    try:
+        import fcntl  # noqa: PLC0415 - Windows has none
+
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all; what a file's name has beyond it, escaped."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def visible(text: str) -> str:
+    """Return text in which characters that steer a terminal or turn a line around are written as escapes.
+
+    Names of files may hold them, and should not clear a screen or hide what stands beside them.
+    """
+    return text.translate(_STEERING)
 
 
 def content_hash(path: Path) -> str:

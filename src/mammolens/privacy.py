@@ -1,9 +1,10 @@
-"""What libraries are told before they are imported: send nothing, keep your files in our cache.
+"""What libraries are told before they are imported: send nothing, keep your files in our cache, quote no names in logs.
 
 Importing the package says it, so it holds behind every door and in every worker. A library that was
 imported before mammolens has not heard it.
 """
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -27,12 +28,22 @@ FOLDERS = {
 }
 """Environment variables that name folders, and which folder of our cache."""
 
+READERS = ("PIL", "pydicom", "libjpeg", "openjpeg", "pylibjpeg")
+"""Loggers of libraries that read pictures. What they remark on may quote headers."""
+
 _SYSTEM_FONTS = Path("/etc/fonts/fonts.conf")
 _FONTS = Path(__file__).with_name("fonts.conf")
 
 
 def tell_libraries() -> None:
-    """Set environment variables of other libraries; what the user has set stays."""
+    """Set environment variables of other libraries; what the user has set stays. Keep their remarks out of logs.
+
+    Who wants to read what is said of a file gives one of `READERS` a handler.
+    """
+    for name in READERS:
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.addHandler(logging.NullHandler())  # without any, Python would print warnings
     wanted = dict(SETTINGS)
     if _SYSTEM_FONTS.is_file():  # matplotlib asks fontconfig, which keeps notes of its own
         wanted["FONTCONFIG_FILE"] = str(_FONTS)
@@ -46,3 +57,11 @@ def tell_libraries() -> None:
     for name, value in wanted.items():
         if not os.environ.get(name):
             os.environ[name] = value
+
+
+def write_no_core() -> None:
+    """Ask the system for no image of this process, and of those that it starts, should one crash: it has pictures."""
+    with suppress(ImportError, ValueError, OSError):  # Windows writes none
+        import resource  # noqa: PLC0415
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

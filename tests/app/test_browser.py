@@ -29,6 +29,7 @@ from browsing import (
 from playwright.sync_api import Browser, expect
 from typer.testing import CliRunner
 
+from canaries import NAME, leaks, write_dicom
 from mammolens import numerals
 from mammolens.cli import app as command_line
 from mammolens.reports.case import blocks
@@ -147,14 +148,21 @@ def test_the_report_prints_on_one_sheet(browser: Browser, url: str, tmp_path: Pa
     sheet.close()
 
 
-def test_the_log_names_nobody_and_ctrl_c_ends_it(browser: Browser, tmp_path: Path) -> None:
-    log = tmp_path / "log.txt"
+def test_the_log_names_nobody_and_ctrl_c_ends_it(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, scratch = tmp_path / "log.txt", tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    planted = write_dicom(tmp_path / "planted.dcm", grey(4)).read_bytes()
     with served(log) as (url, process):
         with opened(browser, url) as page:
-            drop(page, ("DOE^JANE", dicom(grey(4))), ("DOE^JANE.png", b"nothing"))
+            drop(page, ("DOE^JANE", dicom(grey(4))), ("DOE^JANE.png", b"nothing"), (NAME, planted))
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
     said = log.read_text(encoding="utf-8")
     assert url in said
     for secret in ("DOE", "JANE", "SECRET", "4711", "Traceback"):
         assert secret not in said
+    assert not leaks(log.read_bytes())
+    assert list(scratch.iterdir()) == []

@@ -58,7 +58,7 @@ def test_evaluate_judges_another_data_set_beside_the_run(run: Path, tmp_path: Pa
     assert report["split"] is None
     page = (folder / "report.html").read_text()
     assert "<img" not in page
-    assert report["mistakes"][0]["path"] in page
+    assert Path(report["mistakes"][0]["path"]).name not in page, "names of files may be those of patients"
     assert not Path(report["mistakes"][0]["path"]).is_absolute()
 
 

@@ -28,6 +28,7 @@ WRITERS = {
     "doctor": "doctor {images} --quiet --out {place}/made",
     "doctor --mend": "doctor {data} --quiet --mend {place}/made.csv",
     "preview": "preview {data} {place}/made.png --images 2",
+    "deidentify": "deidentify {image} {place}/made --quiet",
     "train": "train {data} --quiet --out {place}/made",
     "reproduce": "reproduce {run} --quiet --out {place}/made",
     "crossvalidate": "crossvalidate {data} --set also_images=0 --quiet --out {place}/made",

@@ -47,7 +47,7 @@ def test_a_full_header_is_read(tmp_path: Path) -> None:
         laterality=Laterality.RIGHT,
         view=View.MLO,
         age=57,
-        manufacturer="HOLOGIC, Inc.",
+        manufacturer="HOLOGIC",
         spacing=(0.07, 0.065),
         photometric="MONOCHROME1",
         transfer_syntax="Explicit VR Little Endian",

@@ -1,8 +1,6 @@
 """What one may keep: the report of an examination, that of a picture, and all answers. Made when it is asked for."""
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from threading import Thread
 
 import streamlit as st
@@ -11,6 +9,7 @@ from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ct
 
 from mammolens.app.cases import Examination, case_report
 from mammolens.app.looked import held
+from mammolens.files import scratch
 from mammolens.model.bundle import BundleRecord
 from mammolens.reports.answers import write_answers
 from mammolens.reports.case import Case
@@ -61,7 +60,7 @@ def _kept(content: Callable[[], str | bytes], name: str, kind: str) -> Callable[
 
 def csv_of(cases: Sequence[Case]) -> bytes:
     """Return what `mammolens predict --out answers.csv` would have written."""
-    with tempfile.TemporaryDirectory(prefix="mammolens-") as folder:
-        path = Path(folder) / "answers.csv"
+    with scratch() as folder:
+        path = folder / "answers.csv"
         write_answers((case.answer for case in cases), path)
         return path.read_bytes()

@@ -15,6 +15,7 @@ from mammolens.app.admission import Admission, Password, ProxyHeader, Rule, This
 from mammolens.app.capacity import UploadLimit
 from mammolens.app.uploads import MAX_FILE
 from mammolens.errors import MammolensError
+from mammolens.files import sweep_scratch
 
 PAGE = Path(__file__).with_name("page.py")
 
@@ -54,6 +55,7 @@ def serve(model: str | None, port: int, address: str, rule: Rule = None) -> int:
         MammolensError: the port is taken, or the address is not one of this machine.
     """
     _check_free(port, address)
+    sweep_scratch()
     # A library's remark on a file may quote what is in it, and the screen is a log.
     warnings.simplefilter("ignore")
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)

@@ -6,7 +6,6 @@ A dropped file is on disk only while it is read, in a folder of its own that is 
 import io
 import re
 import secrets
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from mammolens.files import scratch
 from mammolens.images import archives
 from mammolens.images.archives import Input, find_inputs
 from mammolens.phantoms.drawing import VIEWS, draw_patient, draw_view
@@ -62,8 +62,8 @@ def as_inputs(upload: Upload) -> Iterator[list[Input]]:
     """
     name = safe_name(upload.name)
     suffix = PurePosixPath(name).suffix
-    with tempfile.TemporaryDirectory(prefix="mammolens-") as folder:
-        path = Path(folder) / f"file{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+    with scratch() as folder:
+        path = folder / f"file{suffix if _SUFFIX.fullmatch(suffix) else ''}"
         path.write_bytes(upload.content)
         try:
             yield [replace(one, name=Path(name) / one.name.relative_to(path)) for one in find_inputs([path])]

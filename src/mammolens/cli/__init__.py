@@ -21,6 +21,7 @@ from mammolens.cli import data, learning, serving
 from mammolens.cli.options import screen, tell, warn
 from mammolens.errors import MammolensError, reason
 from mammolens.files import system_reason
+from mammolens.privacy import write_no_core
 
 app = typer.Typer(
     help="Detect breast tumors in mammograms, and say honestly how well. Research use only.",
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 
 VERBS: tuple[Callable[..., None], ...] = (
-    *(data.phantom, data.download, data.manifest, data.doctor, data.preview),
+    *(data.phantom, data.download, data.manifest, data.doctor, data.preview, data.deidentify),
     *(learning.train, learning.reproduce, learning.crossvalidate, learning.evaluate, learning.compare, learning.export),
     *(serving.predict, serving.show, serving.app, learning.demo),
 )
@@ -76,6 +77,7 @@ def main() -> NoReturn:
     """Run the command line: what a user can mend becomes one line and exit code 1."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no valid UTF-8
+    write_no_core()
     code: int | str | None = 1
     complaint = ""
     try:

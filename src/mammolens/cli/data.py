@@ -1,4 +1,4 @@
-"""Verbs about data: draw, fetch, list, examine, preview."""
+"""Verbs about data: draw, fetch, list, examine, preview, deidentify."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -163,3 +163,40 @@ def preview(
         warn(failure)
     screen.print(f"Written to {out}", markup=False)
     fail_if(left_out + len(failures))
+
+
+def deidentify(
+    source: Annotated[Path, typer.Argument(help="Image, DICOM, folder or ZIP archive.", metavar="IN")],
+    out: Annotated[Path, typer.Argument(help="Folder to make.", metavar="OUT")],
+    key: Annotated[
+        Path | None, typer.Option(help="File of a key, made if missing: the same key gives the same pseudonyms.")
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV to write: which copy is whose. Keep it to yourself.")] = None,
+    blacken: Annotated[bool, typer.Option("--blacken", help="Blacken what is beside a breast with text.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy mammograms without names, dates and identifiers, under new names, by DICOM PS3.15 Annex E.
+
+    Text within the breast stays. Exit code 1 if files could not be copied.
+    """
+    from mammolens.deidentification import batch, pseudonyms
+    from mammolens.deidentification.pictures import Copied
+    from mammolens.parallel import tracked
+
+    for own in (key, table):
+        batch.check_apart(own, out)
+    check_new_file(table, TABLES)
+    names = pseudonyms.forgotten() if key is None else pseudonyms.kept(key)
+    count, work = batch.copies(source, out, names, blacken=blacken)
+    outcomes = list(tracked(work, "Copying", count, visible=not quiet))
+    if table is not None:
+        batch.write_table(outcomes, table)
+    copied = [one.copied for one in outcomes if isinstance(one.copied, Copied)]
+    for failure in (one.copied for one in outcomes if isinstance(one.copied, str)):
+        warn(failure)
+    for written in copied:
+        if written.has_text:
+            warn(f"{written.path}: there seems to be text in it. Look at it, or see --blacken.")
+    screen.print(f"{len(copied)} of {count} pictures are in {out}, without names", markup=False)
+    if len(copied) < count:
+        raise typer.Exit(1)

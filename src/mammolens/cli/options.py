@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammolens.errors import MammolensError
-from mammolens.files import system_reason
+from mammolens.files import system_reason, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from rich.segment import Segment
 
     from mammolens.data.manifest import Manifest
 
@@ -45,7 +47,16 @@ MOST_LEFT_OUT = 20
 """Files left out that are named on the screen; the others are counted."""
 
 
-class Screen(Console):
+class Plain(Console):
+    """A console that no text can steer."""
+
+    def render(self, renderable: Any, options: Any = None) -> "Iterator[Segment]":  # noqa: ANN401 - Rich's own
+        """Render as Rich does."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+class Screen(Plain):
     """Standard output: results."""
 
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - Rich's own
@@ -71,7 +82,7 @@ def command_line() -> str:
 
 def tell(text: str) -> None:
     """Print on standard error what is not a result."""
-    Console(stderr=True, soft_wrap=True).print(text, highlight=False, markup=False)
+    Plain(stderr=True, soft_wrap=True).print(text, highlight=False, markup=False)
 
 
 def say(command: str) -> None:
@@ -81,7 +92,7 @@ def say(command: str) -> None:
 
 def warn(text: str, kind: str = "warning") -> None:
     """Print a warning or error on standard error."""
-    console = Console(stderr=True, soft_wrap=True)
+    console = Plain(stderr=True, soft_wrap=True)
     console.print(f"[bold red]{kind}:[/]", escape(text), highlight=False)
 
 

@@ -79,8 +79,13 @@ def known_of(path: Path, header: Header, row: Mammogram | None = None) -> Known:
 
 
 def _of_header(header: Header) -> Identity:
+    return Identity(header.laterality, header.view, patient_of(header), header.study_id)
+
+
+def patient_of(header: Header) -> str | None:
+    """Return who a header says the patient is; what many share whose names were taken out says nothing."""
     nobody = header.patient_id is None or _NOBODY.fullmatch(header.patient_id)
-    return Identity(header.laterality, header.view, None if nobody else header.patient_id, header.study_id)
+    return None if nobody else header.patient_id
 
 
 def _of_row(row: Mammogram) -> Identity:
@@ -136,7 +141,7 @@ def _stem(name: str) -> str:
     return name[: suffix.start()] if suffix and not _PLACE.fullmatch(suffix[1].upper()) else name
 
 
-def _rest(name: str) -> str | None:
+def rest_of(name: str) -> str | None:
     """Return a name without side and view; None where it says neither, or one of them twice."""
     stem = _stem(name)
     places = _places(stem)
@@ -179,5 +184,5 @@ def _key(one: Prediction, patients: Mapping[str, set[str]]) -> tuple[Hashable, .
         return None if one.patient_id is None and len(known) > 1 else ("study", one.study_id, patient)
     if one.patient_id is not None:
         return "patient", one.patient_id
-    rest = _rest(one.path.name)
+    rest = rest_of(one.path.name)
     return None if rest is None else ("names", one.path.parent, rest)

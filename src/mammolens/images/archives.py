@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from mammolens.errors import ImageError
+from mammolens.files import scratch
 from mammolens.images.image import MAX_BYTES, Image
 from mammolens.images.listing import Role, is_litter, list_folder, role_of, why_foreign
 from mammolens.images.reading import START, first_bytes, image_of, read_image
@@ -68,8 +69,8 @@ class Input:
         if not self.members:
             yield self.file
             return
-        with tempfile.TemporaryDirectory(prefix="mammolens-") as folder:
-            path = Path(folder) / (self.name.name[-_LONGEST:] or "file")
+        with scratch() as folder:
+            path = folder / (self.name.name[-_LONGEST:] or "file")
             self._extract(path)
             yield path
 

@@ -4,6 +4,7 @@ Knows nothing of breasts: what the pixels show is `breast.py`'s business.
 """
 
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator, Mapping
@@ -51,7 +52,7 @@ class Header:
         laterality: (0020,0062) Image Laterality, or (0020,0060) Laterality.
         view: by (0054,0220) View Code Sequence, or (0018,5101) View Position.
         age: of the patient, in whole years: (0010,1010) Patient's Age, or by birth date and study date.
-        manufacturer: (0008,0070).
+        manufacturer: (0008,0070), as far as it is a known maker's name, in capitals.
         spacing: (row, column) distance between pixels in mm, at the detector.
         for_processing: whether these are raw pixels, not meant to be looked at.
         photometric: (0028,0004), such as ``MONOCHROME2``.
@@ -147,17 +148,30 @@ def grey_of(samples: NDArray[Any], white: float) -> tuple[NDArray[np.float32], b
     return np.clip(samples @ (_LUMA / np.float32(white)), 0, 1), bool(colour)
 
 
+class DamageError(ValueError):
+    """What is wrong with a file's content, in words of ours: they never quote it."""
+
+
+_PLAIN = re.compile(
+    r"image file is truncated( \(\d+ bytes not processed\))?|Truncated File Read|Reached EOF while reading header"
+    r"|(unrecognized|broken) data stream( contents)? when reading image file"
+    r"|could not create decoder object|cannot load this image|Unable to decode"
+    r"|Unable to decompress '[\w .()-]+' pixel data because all plugins are missing dependencies.*"
+)
+"""What libraries say that quotes nothing of a file."""
+
+
 @contextmanager
 def damage_told(path: Path, sentence: str) -> Iterator[None]:
     """Turn whatever a parser trips over into an ImageError: `sentence`, with the reason in its braces."""
     try:
-        # Parsers remark on oddities of files that they read all the same; the rest raises.
+        # Parsers remark on oddities of files that they read all the same, and may quote them; the rest raises.
         with warnings.catch_warnings(action="ignore"):
             yield
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(f"{path}: {sentence.format(reason(error) or type(error).__name__)}") from error
+        raise ImageError(f"{path}: {sentence.format(unquoted(error))}") from error
 
 
 class _Bounded(BufferedReader):
@@ -168,6 +182,14 @@ class _Bounded(BufferedReader):
 def open_bounded(path: Path) -> BufferedReader:
     """Open a file of which no more is asked at once than may be in it, whatever lengths it tells of."""
     return _Bounded(FileIO(path))
+
+
+def unquoted(error: Exception) -> str:
+    """Return what an error says, or only of which kind it is where it might quote what it met in a file."""
+    if isinstance(error, DamageError):
+        return reason(error)
+    plain = _PLAIN.match(reason(error))
+    return plain[0] if plain else type(error).__name__
 
 
 def check_file(path: Path) -> None:

@@ -14,6 +14,7 @@ from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
 from mammolens import numerals
+from mammolens.files import visible
 
 FORMS: dict[str, Callable[[float], str]] = {
     "three": numerals.figure,
@@ -133,9 +134,15 @@ TERMS = data("terms.toml")
 GLOSSARY: dict[str, str] = data("glossary.toml")
 """Terms that every page explains at its end."""
 
+
+def _finalized(value: object) -> object:
+    return type(value)(visible(value)) if isinstance(value, str) else value
+
+
 _HTML = Environment(
     loader=PackageLoader("mammolens.reports"),
     autoescape=True,
+    finalize=_finalized,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

@@ -180,4 +180,5 @@ def _worked_out(function: Callable[..., object], item: object, arguments: Mappin
     except MemoryError:
         return pack(("MemoryError", f"it takes more than {confinement.MEMORY / 2**30:g} GiB of memory", None))
     except Exception as error:  # noqa: BLE001 - libraries raise whatever they trip over
-        return pack((type(error).__name__, repr(error), traceback.format_exc()))
+        # What it says may quote the file; where it was does not.
+        return pack((type(error).__name__, type(error).__name__, "".join(traceback.format_tb(error.__traceback__))))

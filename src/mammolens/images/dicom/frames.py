@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mammolens.images.image import DamageError
+
 _ITEM = b"\xfe\xff\x00\xe0"
 
 _JPEG_START, _JPEG_2000_START = b"\xff\xd8\xff", b"\xff\x4f\xff\x51"
@@ -173,11 +175,11 @@ def run_lengths(data: bytes, size: int, width: int, samples: int) -> bytes:
     """
     count, *starts = struct.unpack_from("<16L", data.ljust(64, b"\0"))
     if count != width * samples:
-        raise ValueError(f"{count} segments of run lengths; {width * samples} are expected")
+        raise DamageError(f"{count} segments of run lengths; {width * samples} are expected")
     ends = [*starts[1:count], len(data)]
     planes = [_unpacked(data[a:b], size) for a, b in zip(starts, ends, strict=False)]
     if min(map(len, planes)) < size:
-        raise ValueError("a segment of run lengths is cut short")
+        raise DamageError("a segment of run lengths is cut short")
     stacked = np.frombuffer(b"".join(planes), np.uint8).reshape(samples, width, size)
     return stacked[:, ::-1].transpose(0, 2, 1).tobytes()
 

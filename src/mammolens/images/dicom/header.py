@@ -25,7 +25,16 @@ _TERMS = tomllib.loads(Path(__file__).with_name("views.toml").read_text(encoding
 _VIEWS = {View[name]: words for name, words in _TERMS["views"].items()}
 _SPECIAL = {Special[name]: words for name, words in _TERMS["special"].items()}
 _PADDLES = {Special[name]: words for name, words in _TERMS["paddles"].items()}
-_KNOWN = frozenset(word for words in (*_VIEWS.values(), *_SPECIAL.values()) for word in words)
+KNOWN_VIEWS = frozenset(word for words in (*_VIEWS.values(), *_SPECIAL.values()) for word in words)
+"""Words that say which view a picture shows, as capital letters and digits."""
+
+KNOWN_PADDLES = frozenset(word for words in _PADDLES.values() for word in words)
+"""Words that say what a paddle is for."""
+
+MODALITIES = frozenset(_TERMS["modalities"])
+"""Modalities that may be called by name."""
+
+_MAKERS = frozenset(_TERMS["makers"])
 
 _MAGNIFIED = 1.3
 """Pictures in contact are magnified by 1.1 at most, magnification views by 1.5 to 2."""
@@ -52,13 +61,19 @@ def header_of(dataset: "Dataset") -> Header:
         laterality={one.value: one for one in Laterality}.get(side or ""),
         view=_view(dataset),
         age=_age(dataset),
-        manufacturer=text(dataset, "Manufacturer"),
+        manufacturer=_maker(dataset),
         spacing=(spacing[0], spacing[1]) if spacing[1:] and min(spacing) > 0 else None,
         for_processing=intent == "FOR PROCESSING" or kind in _FOR_PROCESSING,
         photometric=str(text(dataset, "PhotometricInterpretation")),
         special=_special(dataset),
         transfer_syntax=dataset.file_meta.TransferSyntaxUID.name,
     )
+
+
+def _maker(dataset: "Dataset") -> str | None:
+    """Return by which makers a machine is, as far as they are known: the element itself may say anything."""
+    words = re.findall(r"[A-Z]+", (text(dataset, "Manufacturer") or "").upper())
+    return " ".join(word for word in words if word in _MAKERS) or None
 
 
 def _age(dataset: "Dataset") -> int | None:
@@ -114,8 +129,8 @@ def _has_unknown_view(dataset: "Dataset") -> bool:
     modifiers, views = _view_codes(dataset)
     codes = ("CodeValue", "LongCodeValue", "CodeMeaning")
     plain = [_words(each, *codes) for each in views] + [_words(dataset, "ViewPosition")]
-    strange = any((said := _words(each, *codes)) and _KNOWN.isdisjoint(said) for each in modifiers)
-    return strange or (any(plain) and _KNOWN.isdisjoint(word for said in plain for word in said))
+    strange = any((said := _words(each, *codes)) and KNOWN_VIEWS.isdisjoint(said) for each in modifiers)
+    return strange or (any(plain) and KNOWN_VIEWS.isdisjoint(word for said in plain for word in said))
 
 
 def _special(dataset: "Dataset") -> tuple[Special, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammolens.images.dicom.header import number, numbers, text, values_of
-from mammolens.images.image import Unwindowed, Window
+from mammolens.images.image import DamageError, Unwindowed, Window
 from mammolens.records import ImageWarning, Warned, warnings_that_hold
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def unwindowed(dataset: "Dataset", stored: Integers) -> Unwindowed | None:
     Of a VOI LUT, which goes before windows, the shades over the whole range are sampled.
     """
     values, least, largest = _modality(dataset, _levels(dataset))
-    span, table = largest - least, _table(dataset, "VOILUTSequence")
-    windows = [_share(one, least, span) for one in filter(None, _windows(dataset))]
+    span, table = largest - least, table_of(dataset, "VOILUTSequence")
+    windows = [_share(one, least, span) for one in filter(None, windows_of(dataset))]
     if span <= 0 or len(windows) + (table is not None) < 2:  # noqa: PLR2004 - one of them is heeded
         return None
     if not all(math.isfinite(end) for window in windows for end in window[:2]):
@@ -87,7 +87,7 @@ def _explanations(dataset: "Dataset") -> list[str]:
     said = dataset.get("WindowCenterWidthExplanation") or ()
     said = [said] if isinstance(said, str) else list(said)
     names: list[str] = []
-    for place, window in enumerate(_windows(dataset)):
+    for place, window in enumerate(windows_of(dataset)):
         if window is None:
             continue
         name = str(said[place]).strip() if place < len(said) else ""
@@ -115,7 +115,7 @@ def _looking(dataset: "Dataset", stored: Integers, levels: _Values, looks: _Valu
     if _is_inverse(dataset):
         looks = 1 - looks
     if not np.isfinite(looks).all():
-        raise ValueError("the rescaling or the window is out of all proportion")
+        raise DamageError("the rescaling or the window is out of all proportion")
     places = np.subtract(stored, least, dtype=np.intp)
     if (ends := padding_of(dataset)) is None:
         return looks.astype(np.float32).take(places, mode="clip")
@@ -131,7 +131,7 @@ def _looking(dataset: "Dataset", stored: Integers, levels: _Values, looks: _Valu
 
 def _modality(dataset: "Dataset", levels: _Values) -> tuple[_Values, float, float]:
     """Return the modality values of stored `levels`, and the least and the largest there can be."""
-    if table := _table(dataset, "ModalityLUTSequence"):
+    if table := table_of(dataset, "ModalityLUTSequence"):
         values, white = _looked_up(dataset, table, levels)
         return values, 0, white
     # Some files write 0 for a slope that they do not mean: it would leave nothing to see.
@@ -142,10 +142,10 @@ def _modality(dataset: "Dataset", levels: _Values) -> tuple[_Values, float, floa
 
 def _windowed(dataset: "Dataset", values: _Values, least: float, largest: float) -> _Values:
     """Return modality values as shades in [0, 1], before any inversion (PS3.3 C.11.2.1)."""
-    if table := _table(dataset, "VOILUTSequence"):
+    if table := table_of(dataset, "VOILUTSequence"):
         shades, white = _looked_up(dataset, table, values)
         return shades / white
-    window = next(filter(None, _windows(dataset)), None)
+    window = next(filter(None, windows_of(dataset)), None)
     if window is None:
         return (values - least) / (largest - least)
     function, center, width = window
@@ -159,16 +159,16 @@ def _windowed(dataset: "Dataset", values: _Values, least: float, largest: float)
 
 def ignored(dataset: "Dataset") -> tuple[Warned, ...]:
     """Return what the header says of shades that cannot be meant and is not heeded."""
-    windows, heeded = _windows(dataset), _table(dataset, "VOILUTSequence") is None
+    windows, heeded = windows_of(dataset), table_of(dataset, "VOILUTSequence") is None
     said = values_of(dataset, "WindowCenter") or values_of(dataset, "WindowWidth")
     items = [dataset[each][0] for each in _TABLES if dataset.get(each)]
     counts = [len(values_of(dataset, f"Window{each}")) for each in ("Center", "Width")]
-    used = [table for each in _TABLES if (table := _table(dataset, each))]
+    used = [table for each in _TABLES if (table := table_of(dataset, each))]
     rescaling = [value for each in _RESCALING for value in values_of(dataset, each)]
     return warnings_that_hold(
         {
             ImageWarning.TABLE_EMPTY: not all(map(_is_table, items)),
-            ImageWarning.TABLE_SHORT: any(len(_entries(dataset, each)[0]) < _entry_count(each) for each in used),
+            ImageWarning.TABLE_SHORT: any(len(entries_of(dataset, each)[0]) < _entry_count(each) for each in used),
             ImageWarning.RESCALING: np.isnan(rescaling).any(),
             ImageWarning.WINDOW: heeded and said and not any(windows[:1]),
             ImageWarning.WINDOWS.about(*counts): heeded and any(windows) and counts[0] != counts[1],
@@ -177,7 +177,7 @@ def ignored(dataset: "Dataset") -> tuple[Warned, ...]:
     )
 
 
-def _windows(dataset: "Dataset") -> list[tuple[str, float, float] | None]:
+def windows_of(dataset: "Dataset") -> list[tuple[str, float, float] | None]:
     """Return (function, center, width) of each window, None for each that is not valid."""
     function = _function(dataset) if _function(dataset) in _FUNCTIONS else "LINEAR"
     least = 1 if function == "LINEAR" else 5e-324
@@ -194,7 +194,7 @@ def _function(dataset: "Dataset") -> str:
     return re.sub(r"[^A-Z]", "", next(iter(named), "LINEAR"))
 
 
-def _table(dataset: "Dataset", sequence: str) -> "Dataset | None":
+def table_of(dataset: "Dataset", sequence: str) -> "Dataset | None":
     """Return the first table of a sequence. An item without one counts as absent."""
     return next(filter(_is_table, dataset.get(sequence) or ()), None)
 
@@ -210,7 +210,7 @@ def _looked_up(dataset: "Dataset", table: "Dataset", values: _Values) -> tuple[_
     Where entries exceed the bits that they are said to have, the largest is white (PS3.3 C.11.1.1.1
     and C.11.2.1.1). Where there are fewer than the table says, those count, as for DCMTK.
     """
-    entries, bits = _entries(dataset, table)
+    entries, bits = entries_of(dataset, table)
     first, count = int(numbers(table, "LUTDescriptor")[1]), len(entries)
     places = np.clip(np.rint(values) - _first_value(first, count, values), 0, count - 1)
     white = 2.0**bits - 1 if 0 < bits <= 16 else 1  # noqa: PLR2004
@@ -222,7 +222,7 @@ def _entry_count(table: "Dataset") -> int:
     return int(numbers(table, "LUTDescriptor")[0]) % 2**16 or 2**16
 
 
-def _entries(dataset: "Dataset", table: "Dataset") -> tuple[_Values, int]:
+def entries_of(dataset: "Dataset", table: "Dataset") -> tuple[_Values, int]:
     """Return a table's entries, and how many bits they have.
 
     Entries of 8 bits may lie two in a word, the earlier in its low byte: so they do where there are

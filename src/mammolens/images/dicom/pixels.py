@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3}
 _SAMPLES |= {"YBR_ICT": 3, "YBR_RCT": 3}
 
+_REFUSED = ("PALETTE COLOR", "HSV", "ARGB", "CMYK", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "XYB")
+
 _DEEPEST = 16
 
 _OVERSHOOT = 1 / 4
@@ -42,8 +44,9 @@ def check_storage(path: Path, head: "Dataset") -> None:
     photometric = str(text(head, "PhotometricInterpretation"))
     samples = head.SamplesPerPixel
     if _SAMPLES.get(photometric) != samples:
+        named = photometric if photometric in (*_SAMPLES, *_REFUSED) else "that is not known"
         raise ImageError(
-            f"{path}: pixels of {samples} samples in photometric interpretation {photometric} "
+            f"{path}: pixels of {samples} samples in photometric interpretation {named} "
             f"cannot be read; expected one of {', '.join(_SAMPLES)}. Export it as MONOCHROME2."
         )
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammolens.errors import ImageError
-from mammolens.images.dicom.header import add_frame_groups, complete, header_of, image_type, text, whole
+from mammolens.images.dicom.header import MODALITIES, add_frame_groups, complete, header_of, image_type, text, whole
 from mammolens.images.dicom.lut import Integers, ignored, shown, unwindowed
 from mammolens.images.dicom.pixels import check_storage, stored_pixels
-from mammolens.images.image import FAINT, MAX_BYTES, Header, Image, damage_told, grey_of, open_bounded
+from mammolens.images.image import FAINT, MAX_BYTES, DamageError, Header, Image, damage_told, grey_of, open_bounded
 from mammolens.records import ImageWarning, View, Warned, warnings_that_hold
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _SYNTHETIC = "GENERATED_2D"
 
 _DAMAGED = "the DICOM data is damaged or of an unknown form ({}). Copy the file anew, or export it uncompressed."
 _UNTOLD = (None, "OT")
+_RADIOGRAPHS = ("CR", "DX", "RG")
 _CONTRADICTIONS = {("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")}
 _LEARNT = {None, View.CC, View.MLO}
 
@@ -83,6 +84,19 @@ def read_dicom(path: Path, *, windows: bool = False) -> Image:
     """
     with damage_told(path, _DAMAGED):
         return _shown(*_from_file(path), windows=windows)
+
+
+def read_stored(path: Path) -> tuple[Image, "Dataset", Integers]:
+    """Read one mammogram as `read_dicom` does; return its header without oddities and its pixels as stored, too.
+
+    These are (rows, columns), or RGB of (rows, columns, 3).
+
+    Raises:
+        ImageError: as `read_dicom`.
+    """
+    with damage_told(path, _DAMAGED):
+        dataset, stored, doubts = _from_file(path)
+        return _shown(dataset, stored, doubts), dataset, stored
 
 
 def image_of_dataset(dataset: "Dataset", name: Path) -> Image:
@@ -149,7 +163,11 @@ def _checked(path: Path, dataset: "Dataset", named: str | None) -> "UID":
     complete(dataset)
     _check_kind(path, dataset)
     check_storage(path, dataset)
-    pixels.get_decoder(syntax)  # type: ignore[attr-defined]  # raises where there is none
+    try:
+        pixels.get_decoder(syntax)  # type: ignore[attr-defined]
+    except NotImplementedError as error:
+        named = "its unknown transfer syntax" if syntax.name == syntax else syntax.name
+        raise DamageError(f"{named} is not decoded here") from error
     dataset.file_meta.TransferSyntaxUID = syntax
     return syntax
 
@@ -175,21 +193,23 @@ def _inflate(path: Path, file: BinaryIO) -> BytesIO:
     if inflate.unconsumed_tail:
         raise ImageError(f"{path}: unpacks to over the limit of {MAX_BYTES // 2**20} MiB a file.")
     if data[:2] not in _FIRST_GROUPS[1:] or data[PREAMBLE:].startswith(b"DICM"):
-        raise ValueError("it does not unpack to a data set")
+        raise DamageError("it does not unpack to a data set")
     return BytesIO(data)
 
 
 def _check_kind(path: Path, head: "Dataset") -> None:
     """Refuse what is no picture, no mammogram, or more than one."""
     kind = head.get("SOPClassUID") or head.file_meta.get("MediaStorageSOPClassUID")
-    name = getattr(kind, "name", "of no known kind")
+    named = getattr(kind, "name", kind)
+    name = "of no known kind" if named == kind else named  # nothing else of a header is quoted
     if "Rows" not in head or "Columns" not in head:
         raise ImageError(f"{path}: holds no picture ({name}), or is cut short before it.")
-    modality, part = text(head, "Modality"), text(head, "BodyPartExamined") or "unknown"
-    radiograph = modality in ("CR", "DX", "RG") and "BREAST" in part.upper()
+    modality, part = text(head, "Modality"), text(head, "BodyPartExamined") or ""
+    radiograph = modality in _RADIOGRAPHS and "BREAST" in part.upper()
     if not (modality == "MG" or modality in _UNTOLD or radiograph):
+        said = f"modality {modality}" if modality in MODALITIES else "of another modality"
         raise ImageError(
-            f"{path}: not a mammogram: modality {modality}, body part {part} ({name}). "
+            f"{path}: not a mammogram: {said}{', not of a breast' if modality in _RADIOGRAPHS else ''} ({name}). "
             "Modality MG was expected, or CR, DX or RG of a BREAST."
         )
     frames = whole(head, "NumberOfFrames", 1)

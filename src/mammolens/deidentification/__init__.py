@@ -1,0 +1,1 @@
+"""Copies of mammograms that do not say whose they are."""

@@ -1,0 +1,148 @@
+"""One mammogram → a copy that names nobody: read, written anew, read back, and held against what was read first."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from mammolens.data.identity import patient_of
+from mammolens.deidentification.annotations import beside_breast, darkest, has_text
+from mammolens.deidentification.header import OLDEST, bare_dataset
+from mammolens.deidentification.pseudonyms import Pseudonyms
+from mammolens.errors import ImageError
+from mammolens.files import written_whole
+from mammolens.images.breast import Mask, Pixels
+from mammolens.images.dicom.lut import Integers
+from mammolens.images.dicom.reader import is_dicom, read_stored
+from mammolens.images.image import Header, Image, damage_told
+from mammolens.images.reading import first_bytes, read_image
+from mammolens.images.tiff import SIGNATURES, read_tiff
+
+_DAMAGED = "the picture cannot be written anew ({})."
+_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")  # of PNG
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A copy that was made.
+
+    Attributes:
+        path: where it is.
+        patient: who its patient was and who it is now, where the header says.
+        has_text: whether there seems to be text beside the breast, in the copy.
+    """
+
+    path: Path
+    patient: tuple[str, str] | None
+    has_text: bool
+
+
+def copy_bare(source: Path, target: Path, names: Pseudonyms, *, blacken: bool = False) -> Copied:
+    """Write a copy of a picture that has its pixels and nothing of its patient.
+
+    DICOM becomes DICOM in Explicit VR Little Endian: what is encoded may hold comments. All else becomes PNG.
+
+    Args:
+        source: the file.
+        target: of the copy, without a suffix.
+        names: of patients and identifiers.
+        blacken: whether all beside the breast becomes black where there seems to be text.
+
+    Raises:
+        ImageError: it cannot be read, or a copy would not look the same.
+        DataError: the copy cannot be written.
+    """
+    if is_dicom(source.name, first_bytes(source)):
+        return _dicom(source, target.with_name(f"{target.name}.dcm"), names, blacken=blacken)
+    return _raster(source, target.with_name(f"{target.name}.png"), blacken=blacken)
+
+
+def _dicom(source: Path, target: Path, names: Pseudonyms, *, blacken: bool) -> Copied:
+    image, dataset, stored = read_stored(source)
+    header = image.header or Header()
+    gone, found = _gone(image, _before_windows(stored), blacken=blacken)
+    with damage_told(source, _DAMAGED):
+        if gone.any():
+            stored = stored.copy()
+            stored[gone] = stored[darkest(image.pixels)]
+        bare = bare_dataset(dataset, stored, names, target.stem)
+        with written_whole(target) as temporary:
+            bare.save_as(temporary, enforce_file_format=True)
+            _check_same(source, image, read_image(temporary), gone)
+    patient = patient_of(header)
+    flagged = bare.get("BurnedInAnnotation") == "YES" and not gone.any()
+    return Copied(target, (patient, names.patient(patient)) if patient else None, found or flagged)
+
+
+def _raster(source: Path, target: Path, *, blacken: bool) -> Copied:
+    image = read_image(source)
+    gone, found = _gone(image, blacken=blacken)
+    with damage_told(source, _DAMAGED):
+        picture = _bare_picture(source)
+        if gone.any():
+            black: Any = picture.getpixel(darkest(image.pixels)[::-1])
+            picture.paste(black, mask=Pillow.fromarray(gone))
+        with written_whole(target) as temporary:
+            picture.save(temporary, format="PNG")
+            _check_same(source, image, read_image(temporary), gone)
+    return Copied(target, None, found)
+
+
+def _before_windows(stored: Integers) -> Pixels:
+    """Return the whole range of values as shades, for a window may hide text that another shows."""
+    grey = stored if stored.ndim == len(("rows", "columns")) else stored.max(axis=2)
+    low, high = int(grey.min()), int(grey.max())
+    return ((grey - float(low)) / max(high - low, 1)).astype(np.float32)
+
+
+def _gone(image: Image, *others: Pixels, blacken: bool) -> tuple[Mask, bool]:
+    """Return what is to be black, and whether text is left: seen in the picture, or as others show it."""
+    beside = beside_breast(image.pixels)
+    where = beside if beside.any() else np.ones_like(beside)
+    found = any(has_text(pixels, where) for pixels in (image.pixels, *others))
+    gone = beside & (blacken and found)
+    return gone, found and not gone.any()
+
+
+def _bare_picture(source: Path) -> Pillow.Image:
+    """Return a picture upright, without anything that is not its pixels."""
+    if first_bytes(source)[:4] in SIGNATURES and (tiff := read_tiff(source)) and tiff.alpha is None:
+        white = 2**tiff.bits - 1
+        samples = tiff.samples if white > 255 else (tiff.samples * (255 // white)).astype(np.uint8)  # noqa: PLR2004
+        picture = Pillow.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+        picture.getexif()[0x0112] = tiff.orientation
+        return _without_info(ImageOps.exif_transpose(picture))
+    with Pillow.open(source) as opened:
+        opened.load()
+        upright = opened.copy() if opened.format == "TIFF" else ImageOps.exif_transpose(opened)
+    return _without_info(upright)
+
+
+def _without_info(picture: Pillow.Image) -> Pillow.Image:
+    if picture.mode in ("LA", "RGBA") and (alpha := picture.getchannel("A")).getbbox():
+        # What is transparent may hide anything.
+        picture.paste(tuple([0] * len(picture.getbands())), mask=alpha.point(lambda opaque: 0 if opaque else 255))
+    transparent = picture.info.get("transparency")
+    picture = picture if picture.mode in _MODES else picture.convert("RGB")
+    picture.info = {} if transparent is None else {"transparency": transparent}
+    return picture
+
+
+def _check_same(source: Path, old: Image, new: Image, gone: Mask) -> None:
+    """Refuse a copy that shows, or says of what it shows, anything else; what was blackened is black."""
+    same = old.pixels.shape == new.pixels.shape and np.array_equal(old.pixels[~gone], new.pixels[~gone])
+    same = same and old.colour == new.colour and _called(old) == _called(new)
+    if not same:
+        raise ImageError(
+            f"{source}: a copy without its header would not look the same, or not be called the same view; "
+            "none was made. Export it anew, as plain DICOM or PNG of at most 16 bits in grey or 8 in colour."
+        )
+
+
+def _called(image: Image) -> tuple[object, ...]:
+    """Return what stays of a header."""
+    one = image.header or Header()
+    return one.laterality, one.view, one.special, one.spacing, one.for_processing, min(one.age or 0, OLDEST)
