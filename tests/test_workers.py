@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -74,7 +74,7 @@ def told(process: int, what: str) -> str:
 
 
 def struck(
-    command: list[object], moment: Callable[[int], object], strike: Callable[[int], None], cwd: Path
+    command: Sequence[object], moment: Callable[[int], object], strike: Callable[[int], None], cwd: Path
 ) -> tuple[int, list[str]]:
     """Start mammolens, wait for the moment, strike; return its exit code and what it complained."""
     program = subprocess.Popen(

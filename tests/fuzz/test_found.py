@@ -57,7 +57,7 @@ def test_a_part_that_says_it_has_4_gib_gets_no_more_than_a_file_may_have(
 
 
 def test_samples_of_a_pixel_count_towards_the_limit_on_size(tmp_path: Path) -> None:
-    wide = {256: 8900, 257: 8900, 262: 2, 277: 16, 258: (16,) * 16}
+    wide: dict[int, int | tuple[int, ...]] = {256: 8900, 257: 8900, 262: 2, 277: 16, 258: (16,) * 16}
     with pytest.raises(ImageError, match="16 samples a pixel are too many"):
         read_image(tiff(tmp_path / "image.tif", [bytes(9)], wide))
 

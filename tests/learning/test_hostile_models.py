@@ -99,7 +99,7 @@ def test_a_checkpoint_with_objects_in_it_is_none(tmp_path: Path) -> None:
     canary, stream = tmp_path / "canary", io.BytesIO()
     record = json.dumps({"key": "k", "threads": 1, "seconds": 1.0, "epochs": []}).encode()
     arrays = {"record": np.frombuffer(record, np.uint8), "network/00000": np.array([Writes(canary)], object)}
-    np.savez(stream, **arrays)
+    np.savez(stream, **arrays)  # type: ignore[arg-type]  # its own option is no name here
     checksum = hashlib.sha256(stream.getvalue()).hexdigest()
     (tmp_path / f"000001-{checksum}.npz").write_bytes(stream.getvalue())
     assert latest_state(tmp_path, "k") is None

@@ -1,6 +1,7 @@
 """One mammogram → a copy that names nobody: read, written anew, read back, and held against what was read first."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,9 @@ def _dicom(source: Path, target: Path, names: Pseudonyms, *, blacken: bool) -> C
         if gone.any():
             stored = stored.copy()
             stored[gone] = stored[darkest(image.pixels)]
-        bare = bare_dataset(dataset, stored, names, target.stem)
-        with written_whole(target) as temporary:
-            bare.save_as(temporary, enforce_file_format=True)
-            _check_same(source, image, read_image(temporary), gone)
+        bare, content = bare_dataset(dataset, stored, names, target.stem), BytesIO()
+        bare.save_as(content, enforce_file_format=True)
+    _write(target, content, source, image, gone)
     patient = patient_of(header)
     flagged = bare.get("BurnedInAnnotation") == "YES" and not gone.any()
     return Copied(target, (patient, names.patient(patient)) if patient else None, found or flagged)
@@ -85,10 +85,16 @@ def _raster(source: Path, target: Path, *, blacken: bool) -> Copied:
         if gone.any():
             black: Any = picture.getpixel(darkest(image.pixels)[::-1])
             picture.paste(black, mask=Pillow.fromarray(gone))
-        with written_whole(target) as temporary:
-            picture.save(temporary, format="PNG")
-            _check_same(source, image, read_image(temporary), gone)
+        content = BytesIO()
+        picture.save(content, format="PNG")
+    _write(target, content, source, image, gone)
     return Copied(target, None, found)
+
+
+def _write(target: Path, content: BytesIO, source: Path, image: Image, gone: Mask) -> None:
+    with written_whole(target) as temporary:
+        temporary.write_bytes(content.getbuffer())
+        _check_same(source, image, read_image(temporary), gone)
 
 
 def _before_windows(stored: Integers) -> Pixels:
