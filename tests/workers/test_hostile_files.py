@@ -30,9 +30,9 @@ CRASHES = {
     4: "MemoryError",
     10: "no answer|exit code 0",
     11: "exit code 3",
-    13: "division by zero",
+    13: "ZeroDivisionError",
 }
-FORBIDDEN = dict.fromkeys((5, 6, 7, 8, 9), "Operation not permitted")
+FORBIDDEN = dict.fromkeys((5, 6, 7, 8, 9), "PermissionError")
 
 
 @pytest.fixture(autouse=True)
