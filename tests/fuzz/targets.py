@@ -234,6 +234,6 @@ TARGETS: Mapping[str, Target] = {
 
 
 def here(folder: Path, change: Callable[[Any, str, Any], None] = setattr) -> None:
-    """Decode in this process what otherwise has one of its own, and unpack archives into `folder`."""
+    """Decode in this process what workers decode otherwise, and unpack archives into `folder`."""
     change(confinement, "_inside", True)
     change(tempfile, "tempdir", str(folder))

@@ -59,8 +59,10 @@ def open_keras(path: Path) -> Network:
         raise BundleError(f"{path}: {why_not_opened(path, error, 'a .h5 or .keras file')}") from error
     try:
         loaded = open_saved(path, in_keras_3)
+    except BundleError:
+        raise
     except Exception as error:  # Keras raises whatever it trips over
-        why = reason(error) or type(error).__name__
+        why = reason(error)
         raise BundleError(f"{path}: cannot be opened as a Keras model ({why}).") from error
     shapes: list[Any] = [getattr(loaded, f"{end}_shape", None) for end in ("input", "output")]
     if not all(isinstance(shape, tuple) for shape in shapes):

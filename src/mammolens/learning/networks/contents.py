@@ -1,7 +1,7 @@
 """What lies in a `.h5` or `.keras` file, all of it read once: its layers as text, and its weights counted.
 
 HDF5 can hang, crash or fill the memory over a damaged file, and can have its weights elsewhere: so it is looked
-through here, without Keras, before Keras opens it.
+through here, without Keras and by a worker, before Keras opens it.
 """
 
 import json
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
+
+from mammolens.errors import BundleError, reason
 
 _MEMBERS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
 _EXPANSION, _ROOM = 16, 2**20  # what a file says it holds, as a multiple of its bytes, and what it may have beyond
@@ -35,9 +37,16 @@ def contents(path: Path) -> Contents:
     """Read a file once, from end to end.
 
     Raises:
-        ValueError: it is no such file, has no layers, reaches for other files, or says that it is larger than it is.
-            zipfile and h5py raise whatever else they trip over.
+        BundleError: it is no such file, is damaged, has no layers, reaches for other files, or says that it is larger
+            than it is.
     """
+    try:
+        return _read(path)
+    except Exception as error:  # zipfile and h5py raise whatever they trip over
+        raise BundleError(f"{path}: cannot be opened as a Keras model ({reason(error)}).") from error
+
+
+def _read(path: Path) -> Contents:
     if zipfile.is_zipfile(path):
         return _of_archive(path)
     if h5py.is_hdf5(path):

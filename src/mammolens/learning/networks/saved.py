@@ -15,6 +15,7 @@ import keras
 
 from mammolens.learning.networks.contents import contents
 from mammolens.learning.networks.folded import Network
+from mammolens.workers.crew import apart
 
 Config = dict[str, Any]
 
@@ -51,8 +52,10 @@ def open_saved(path: Path, translated: Callable[[Config], Config] | None = None)
         translated: puts what Keras 2 wrote of layers into the words of Keras 3.
 
     Raises:
-        ValueError: it is no such file, may bring code along, reaches for other files, or says that it is larger than
-            it is. Keras and h5py raise whatever else they trip over.
+        BundleError: it is no such file, is damaged, has no layers, reaches for other files, or says that it is larger
+            than it is.
+        ImageError: to look through it takes too long or too much memory, or crashes the process that does so.
+        ValueError: it may bring code along. Keras raises whatever else it trips over.
     """
     config, weights = checked_layers(path, translated)
     if keras.backend.backend() == "torch":  # has a device on which arrays take no memory
@@ -69,7 +72,7 @@ def checked_layers(path: Path, translated: Callable[[Config], Config] | None = N
     Raises:
         ValueError: as of `open_saved`.
     """
-    found = contents(path)
+    found = apart(contents, path)
     config = json.loads(found.config)
     if translated is not None and int(found.version.partition(".")[0] or 2) < 3:  # noqa: PLR2004 - of Keras
         config = translated(config)
