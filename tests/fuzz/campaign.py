@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 FIELDS = struct.Struct("<4d")  # executions, answers, seconds of the slowest, seconds in all
 IN_MEMORY = Path("/dev/shm")  # noqa: S108 - each campaign makes a folder of its own in it
 SECONDS, MEMORY = 10, 2 * 2**30
-CONTAINED = {"keras h5", "keras h5, opened"}  # HDF5 itself hangs over some files: in use, a worker does, and is ended
+CONTAINED = ("dicom", "keras")  # over some files HDF5 and OpenJPEG never end: in use, a worker runs them, and is ended
 SLOW = {"keras h5, opened": 20, "keras archive, opened": 20}  # so many times fewer executions
 
 
@@ -59,7 +59,7 @@ def main() -> int:
     for row in rows:
         print(f"| {' | '.join(map(str, row))} |")
     print(f"\n{sum(row[1] for row in rows):,} executions")
-    return int(any(row[3] or (row[4] and row[0] not in CONTAINED) for row in rows))
+    return int(any(row[3] or (row[4] and not row[0].startswith(CONTAINED)) for row in rows))
 
 
 def _tried(kind: str, executions: int, seed: int, out: Path) -> tuple[str, int, int, int, int, int, float]:
