@@ -1,5 +1,6 @@
 """What fuzzing found, each mended as a kind; the inputs are made here."""
 
+import gzip
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -15,9 +16,10 @@ from test_tiff import tiff
 
 from mammolens.data.csv_table import read_header, read_rows
 from mammolens.data.manifest import Manifest
-from mammolens.errors import DataError, ImageError, RecipeError, RunError
+from mammolens.errors import BundleError, DataError, ImageError, RecipeError, RunError
 from mammolens.images.reading import read_image
 from mammolens.judging.predictions import PREDICTIONS, read_predictions
+from mammolens.learning.keras_files import open_keras
 from mammolens.learning.runs import RECORD, open_run
 from mammolens.model.recipe import read_recipe
 
@@ -113,3 +115,11 @@ def test_a_table_of_parquet_that_names_no_known_types_is_refused(tmp_path: Path)
     parquet.write_table(table.replace_schema_metadata({"pandas": told.replace(b'"str', b'"sTr')}), path)
     with pytest.raises(DataError, match=PREDICTIONS):
         read_predictions(tmp_path)
+
+
+def test_a_file_over_which_hdf5_crashes_is_refused(tmp_path: Path) -> None:
+    """A worker crashes in this process's stead; whichever way a later HDF5 takes it, it is no network."""
+    path = tmp_path / "network.h5"
+    path.write_bytes(gzip.decompress(Path(__file__).with_name("crash.h5.gz").read_bytes()))
+    with pytest.raises(BundleError, match=r"network\.h5"):
+        open_keras(path)
