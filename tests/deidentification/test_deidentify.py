@@ -142,6 +142,12 @@ def test_one_bad_file_stops_nothing_and_says_nothing_of_its_header(
     assert len([*(tmp_path / "out").rglob("*.*")]) == 1
 
 
+def test_what_is_not_there_is_said(mammolens: Typed, tmp_path: Path) -> None:
+    said = mammolens("deidentify", tmp_path / "none.dcm", tmp_path / "out", "-q")
+    assert said.code == 1
+    assert "none.dcm: no such file" in said.err
+
+
 def test_text_beside_the_breast_is_told_and_blackened(mammolens: Typed, tmp_path: Path, breast: np.ndarray) -> None:
     marked = Pillow.fromarray((breast >> 4).astype(np.uint8))
     ImageDraw.Draw(marked).text((360, 20), "SMITH J", fill=255, font=ImageFont.load_default(28))

@@ -18,9 +18,10 @@ from mammolens.files import written_whole
 from mammolens.images.breast import Mask, Pixels
 from mammolens.images.dicom.lut import Integers
 from mammolens.images.dicom.reader import is_dicom, read_stored
-from mammolens.images.image import Header, Image, damage_told
-from mammolens.images.reading import first_bytes, read_image
+from mammolens.images.image import Header, Image, check_file, damage_told
+from mammolens.images.reading import first_bytes, image_of, read_image
 from mammolens.images.tiff import SIGNATURES, read_tiff
+from mammolens.workers.crew import apart
 
 _DAMAGED = "the picture cannot be written anew ({})."
 _MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")  # of PNG
@@ -56,45 +57,59 @@ def copy_bare(source: Path, target: Path, names: Pseudonyms, *, blacken: bool = 
         ImageError: it cannot be read, or a copy would not look the same.
         DataError: the copy cannot be written.
     """
+    made = apart(_made, source, names=names, stem=target.name, blacken=blacken)
+    path = target.with_name(f"{target.name}{made.suffix}")
+    with written_whole(path) as temporary:
+        temporary.write_bytes(made.content)
+    return Copied(path, made.patient, made.has_text)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A copy as it will be written: its bytes, the suffix of its name, and as `Copied`."""
+
+    content: bytes
+    suffix: str
+    patient: tuple[str, str] | None
+    has_text: bool
+
+
+def _made(source: Path, *, names: Pseudonyms, stem: str, blacken: bool) -> _Made:
+    check_file(source)
     if is_dicom(source.name, first_bytes(source)):
-        return _dicom(source, target.with_name(f"{target.name}.dcm"), names, blacken=blacken)
-    return _raster(source, target.with_name(f"{target.name}.png"), blacken=blacken)
+        return _dicom(source, names, stem, blacken=blacken)
+    return _raster(source, blacken=blacken)
 
 
-def _dicom(source: Path, target: Path, names: Pseudonyms, *, blacken: bool) -> Copied:
+def _dicom(source: Path, names: Pseudonyms, stem: str, *, blacken: bool) -> _Made:
+    from pydicom import dcmread  # noqa: PLC0415 - takes 0.2 s
+
     image, dataset, stored = read_stored(source)
-    header = image.header or Header()
     gone, found = _gone(image, _before_windows(stored), blacken=blacken)
     with damage_told(source, _DAMAGED):
         if gone.any():
             stored = stored.copy()
             stored[gone] = stored[darkest(image.pixels)]
-        bare, content = bare_dataset(dataset, stored, names, target.stem), BytesIO()
-        bare.save_as(content, enforce_file_format=True)
-    _write(target, content, source, image, gone)
-    patient = patient_of(header)
+        bare, file = bare_dataset(dataset, stored, names, stem), BytesIO()
+        bare.save_as(file, enforce_file_format=True)
+        _check_same(source, image, image_of(dcmread(BytesIO(file.getbuffer())), source), gone)
+    patient = patient_of(image.header or Header())
     flagged = bare.get("BurnedInAnnotation") == "YES" and not gone.any()
-    return Copied(target, (patient, names.patient(patient)) if patient else None, found or flagged)
+    who = (patient, names.patient(patient)) if patient else None
+    return _Made(file.getvalue(), ".dcm", who, found or flagged)
 
 
-def _raster(source: Path, target: Path, *, blacken: bool) -> Copied:
-    image = read_image(source)
+def _raster(source: Path, *, blacken: bool) -> _Made:
+    image, file = read_image(source), BytesIO()
     gone, found = _gone(image, blacken=blacken)
     with damage_told(source, _DAMAGED):
         picture = _bare_picture(source)
         if gone.any():
             black: Any = picture.getpixel(darkest(image.pixels)[::-1])
             picture.paste(black, mask=Pillow.fromarray(gone))
-        content = BytesIO()
-        picture.save(content, format="PNG")
-    _write(target, content, source, image, gone)
-    return Copied(target, None, found)
-
-
-def _write(target: Path, content: BytesIO, source: Path, image: Image, gone: Mask) -> None:
-    with written_whole(target) as temporary:
-        temporary.write_bytes(content.getbuffer())
-        _check_same(source, image, read_image(temporary), gone)
+        picture.save(file, format="PNG")
+        _check_same(source, image, image_of(Pillow.open(BytesIO(file.getbuffer())), source), gone)
+    return _Made(file.getvalue(), ".png", None, found)
 
 
 def _before_windows(stored: Integers) -> Pixels:
