@@ -63,7 +63,7 @@ def at_it(folder: Path, verb: object) -> Callable[[int], object]:
     """Return what tells whether workers are at it; of `predict`, whose first one begins before all else, since when."""
     if verb != "predict":
         return workers
-    return lambda process: workers(process) and list(folder.glob(".answers.*"))
+    return lambda process: workers(process) and list(folder.glob(".answers.part-*"))
 
 
 def told(process: int, what: str) -> str:
@@ -111,6 +111,16 @@ def kill_a_worker(process: int) -> None:
     os.kill(workers(process)[0], signal.SIGKILL)
 
 
+def interrupted(told: tuple[int, list[str]], folder: Path) -> int:
+    """Return the exit code of a batch that said so in one line, and left nothing but its journal, if that."""
+    code, (complaint,) = told
+    kept = [path.name for path in folder.iterdir()]
+    assert complaint.startswith("Interrupted. answers.csv was not written.")
+    assert complaint.endswith("answers are kept: go on with --resume." if kept else "written.")
+    assert kept in ([], [".answers.csv.journal"])
+    return code
+
+
 PREDICT = ("predict", "{many}", "--model", "phantom", "--quiet", "--out", "answers.csv")
 
 
@@ -135,32 +145,26 @@ def test_ctrl_c_while_workers_are_at_it(
     assert code == 130
     assert len(complaints) == 1, complaints
     assert said in complaints[0]
-    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+    assert {path.name for path in tmp_path.rglob(".*")} <= {".answers.csv.journal"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_leave_nothing_half_written_either(many: Path, tmp_path: Path, number: signal.Signals) -> None:
     command: list[object] = [word.format(many=many) for word in PREDICT]
     end = lambda process: os.kill(process, number)  # noqa: E731
-    code, complaints = struck(command, at_it(tmp_path, "predict"), end, tmp_path)
-    assert (code, complaints) == (128 + number, ["Interrupted. answers.csv was not written."])
-    assert list(tmp_path.iterdir()) == []
+    assert interrupted(struck(command, at_it(tmp_path, "predict"), end, tmp_path), tmp_path) == 128 + number
 
 
 def test_ctrl_c_that_reaches_every_process(many: Path, tmp_path: Path) -> None:
     command: list[object] = [word.format(many=many) for word in PREDICT]
-    code, complaints = struck(command, at_it(tmp_path, "predict"), interrupt_all, tmp_path)
-    assert (code, complaints) == (130, ["Interrupted. answers.csv was not written."])
-    assert list(tmp_path.iterdir()) == []
+    assert interrupted(struck(command, at_it(tmp_path, "predict"), interrupt_all, tmp_path), tmp_path) == 130
 
 
 def test_ctrl_c_without_workers(phantoms: Path, tmp_path: Path) -> None:
     pictures = sorted(phantoms.rglob("*.jpg"))[:20]
     command = ["predict", *pictures, "--model", "phantom", "--quiet", "--out", "answers.csv"]
-    begun = lambda _: list(tmp_path.glob(".answers.*"))  # noqa: E731
-    code, complaints = struck(command, begun, interrupt, tmp_path)
-    assert (code, complaints) == (130, ["Interrupted. answers.csv was not written."])
-    assert list(tmp_path.iterdir()) == []
+    begun = lambda _: list(tmp_path.glob(".answers.part-*"))  # noqa: E731
+    assert interrupted(struck(command, begun, interrupt, tmp_path), tmp_path) == 130
 
 
 @pytest.mark.parametrize("library", ["_pydantic_core", "onnxruntime", "_multiarray_umath"])

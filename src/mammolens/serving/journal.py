@@ -221,7 +221,8 @@ def journal(out: Path, shaped: Settings, *, resume: bool = False) -> Iterator[Jo
         except MammolensError as error:
             raise type(error)(f"{error} {kept.told}".rstrip()) from error
         except KeyboardInterrupt as error:
-            error.add_note(kept.told)
+            if kept.told:
+                error.add_note(kept.told)
             raise
         kept.finish()
 
