@@ -11,19 +11,29 @@
 Only the command line turns one of these into a single line and exit code 1.
 """
 
-import re
 from importlib.util import find_spec
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-"""What may move a terminal's cursor, colour it, or turn its text round: headers and names hold whatever they like."""
+_STEERING = {
+    code: repr(chr(code))[1:-1]
+    for code in (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+"""Controls (C0 but for tabs and ends of lines, C1) and marks of direction."""
+
+
+def visible(text: str) -> str:
+    """Return text in which characters that steer a terminal or turn a line around are written as escapes.
+
+    Names of files may hold them, and should not clear a screen or hide what stands beside them.
+    """
+    return text.translate(_STEERING)
 
 
 class MammolensError(Exception):
     """Something went wrong that the message tells the user how to mend."""
 
     def __str__(self) -> str:
-        """Return the message on one line, without what would command a terminal."""
-        return _CONTROL.sub(" ", super().__str__())
+        """Return the message on one line, with what would steer a terminal written as escapes."""
+        return visible(super().__str__()).replace("\n", "\\n")
 
 
 class ImageError(MammolensError):

@@ -24,12 +24,6 @@ _TEMPORARY = re.compile(rf"\..+\.{_PART}[a-z0-9_]{{8}}(\.\w+)?")
 """Names of what `written_whole` and `folder_written_whole` have not moved to its place yet."""
 
 
-_STEERING = {
-    code: repr(chr(code))[1:-1]
-    for code in (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-}
-"""Controls (C0 but for tabs and ends of lines, C1) and marks of direction."""
-
 _SCRATCH, _HELD = "mammolens-", ".held"
 
 
@@ -265,14 +259,6 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all; what a file's name has beyond it, escaped."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def visible(text: str) -> str:
-    """Return text in which characters that steer a terminal or turn a line around are written as escapes.
-
-    Names of files may hold them, and should not clear a screen or hide what stands beside them.
-    """
-    return text.translate(_STEERING)
 
 
 def content_hash(path: Path) -> str:

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mammolens.errors import MammolensError
-from mammolens.files import system_reason, visible
+from mammolens.errors import MammolensError, visible
+from mammolens.files import system_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -181,7 +181,7 @@ class _Bounded(BufferedReader):
 
 def open_bounded(path: Path) -> BufferedReader:
     """Open a file of which no more is asked at once than may be in it, whatever lengths it tells of."""
-    return _Bounded(FileIO(path))
+    return _Bounded(FileIO(os.fspath(path)))  # pydicom takes its name for text
 
 
 def unquoted(error: Exception) -> str:

@@ -14,7 +14,7 @@ from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
 from mammolens import numerals
-from mammolens.files import visible
+from mammolens.errors import visible
 
 FORMS: dict[str, Callable[[float], str]] = {
     "three": numerals.figure,
