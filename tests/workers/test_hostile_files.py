@@ -31,8 +31,9 @@ CRASHES = {
     10: "no answer|exit code 0",
     11: "exit code 3",
     13: "ZeroDivisionError",
+    **dict.fromkeys(range(17, 25), "decoding broke off"),
 }
-FORBIDDEN = dict.fromkeys((5, 6, 7, 8, 9), "PermissionError")
+FORBIDDEN = dict.fromkeys((5, 6, 7, 8, 9, 14, 15, 16), "PermissionError")
 
 
 @pytest.fixture(autouse=True)

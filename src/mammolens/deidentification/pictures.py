@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image as Pillow
@@ -69,7 +69,7 @@ class _Made:
     """A copy as it will be written: its bytes, the suffix of its name, and as `Copied`."""
 
     content: bytes
-    suffix: str
+    suffix: Literal[".dcm", ".png"]
     patient: tuple[str, str] | None
     has_text: bool
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mammolens.errors import ImageError, reason
 from mammolens.images.archives import Input, Named, image_in, on_disk
 from mammolens.images.breast import anatomy
-from mammolens.images.image import Header, Image
+from mammolens.images.image import MAX_PIXELS, MIN_SIDE, Header, Image
 from mammolens.images.preprocess import Geometry, Preprocess
 from mammolens.images.reading import read_image
 from mammolens.model.gate import Gate, Likeness, likeness
@@ -38,9 +38,19 @@ def seen_or_reason(given: Named, preprocess: Preprocess, gate: Gate | None) -> S
         if not isinstance(given.picture, str | os.PathLike | Input):
             return _seen(image_in(given.picture, given.name), preprocess, gate)
         with on_disk(given.picture) as path:
-            return apart(seen, path, preprocess=preprocess, gate=gate)
+            found = apart(seen, path, preprocess=preprocess, gate=gate)
+        broken = f"{given.name}: decoding broke off (no picture of the size asked for). Export it anew."
+        return found if _is_possible(found, preprocess) else broken
     except ImageError as error:
         return reason(error)
+
+
+def _is_possible(found: Seen, preprocess: Preprocess) -> bool:
+    """Tell whether this may be of a picture: a process that a file has taken over may say anything."""
+    place = found.geometry
+    sizes_fit = found.levels.shape == place.canvas == (preprocess.height, preprocess.width)
+    furthest = max(MAX_PIXELS // MIN_SIDE, *place.canvas)
+    return sizes_fit and all(abs(edge) <= furthest for edge in (*place.image, *place.crop, *place.content))
 
 
 def seen(path: Path, preprocess: Preprocess, gate: Gate | None) -> Seen:

@@ -17,8 +17,12 @@ MEMORY = 7 * 2**28
 _REFUSED = {
     "start processes": "execve execveat fork vfork",
     "speak to others": "socket socketpair connect bind listen accept accept4 shmget msgget semget mq_open",
-    "look into processes, end them or leave their group": "ptrace process_vm_readv process_vm_writev kill tkill "
-    "rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_getfd pidfd_send_signal setsid setpgid setpriority",
+    "look into processes, steer them, end them or leave their group": "ptrace process_vm_readv process_vm_writev kill "
+    "tkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_getfd pidfd_send_signal setsid setpgid setpriority "
+    "ioprio_set sched_setparam migrate_pages move_pages process_madvise process_mrelease kcmp",
+    "change the system, as root": "reboot kexec_load kexec_file_load init_module finit_module delete_module swapon "
+    "swapoff sethostname setdomainname settimeofday clock_settime clock_adjtime adjtimex acct quotactl quotactl_fd "
+    "fsopen fsmount open_tree move_mount mount_setattr",
     "change files": "creat openat2 truncate rename renameat renameat2 unlink unlinkat link linkat symlink symlinkat "
     "mkdir mkdirat rmdir mknod mknodat chmod fchmod fchmodat chown fchown lchown fchownat utime utimes utimensat "
     "futimesat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr mount umount2 memfd_create",
@@ -26,6 +30,15 @@ _REFUSED = {
     "setns keyctl add_key request_key chroot pivot_root open_by_handle_at",
 }
 _THREAD = 0x10000  # CLONE_THREAD of clone(2)
+_SIGNALLING = (8, 10, 15)
+"""fcntl(2)'s F_SETOWN, F_SETSIG, F_SETOWN_EX: whom the system sends which signal when a file has something to read."""
+
+_STEERING = (0x5412, 0x541C, 0x8901, 0x8902)
+"""ioctl(2)'s TIOCSTI, TIOCLINUX (as if typed at a terminal), FIOSETOWN, SIOCSPGRP (as above)."""
+
+_OTHERS = ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setattr")
+"""Calls that name a process: this one alone is allowed, which is 0."""
+
 _CHANGING = (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC)
 
 _inside = False
@@ -88,5 +101,10 @@ def _refuse() -> None:
     refuse("clone", Arg(0, MASKED_EQ, _THREAD, 0))
     refuse("clone3", error=errno.ENOSYS)  # its flags cannot be looked at: whoever asks then takes clone
     refuse("tgkill", Arg(0, NE, os.getpid()))  # abort() is a signal to itself
-    refuse("prlimit64", Arg(0, NE, 0))
+    for name in _OTHERS:
+        refuse(name, Arg(0, NE, 0))
+    for command in _SIGNALLING:
+        refuse("fcntl", Arg(1, MASKED_EQ, 0xFFFFFFFF, command))
+    for request in _STEERING:
+        refuse("ioctl", Arg(1, MASKED_EQ, 0xFFFFFFFF, request))
     calls.load()

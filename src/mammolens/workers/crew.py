@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from mammolens import errors
 from mammolens.errors import ImageError, MammolensError
 from mammolens.workers import confinement
-from mammolens.workers.messages import name_of
+from mammolens.workers.messages import fits, found, name_of
 from mammolens.workers.worker import Ended, Worker
 
 Result = TypeVar("Result")
@@ -29,13 +29,15 @@ class Crew:
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
-        self._lock = threading.Lock()
         self.forget()
 
     def __call__(self, function: str, item: object, arguments: Mapping[str, object]) -> Any:  # noqa: ANN401
         """Have one that is idle, or a new one, answer a question; see `Worker`."""
         with self._taken(function) as worker:
-            return worker(function, item, arguments)
+            answer = worker(function, item, arguments)
+            if not _is_answer(answer, found(function)):
+                raise Ended("no answer of the kind that was asked for")
+            return answer
 
     def start(self, function: str) -> None:
         """Start one, unless one is there, and do not wait for it."""
@@ -89,10 +91,18 @@ class Crew:
             worker.end()
 
     def forget(self) -> None:
-        """Begin without workers, and leave those there may be alone."""
+        """Begin without workers, and leave those there may be alone, with a lock that nobody holds."""
+        self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()
         self._over = False
+
+
+def _is_answer(answer: object, function: Callable[..., object]) -> bool:
+    """Tell whether this is an error, or what the function returns: a worker that was taken over may say anything."""
+    if fits(answer, tuple[None, Any, None]):
+        return fits(answer[1], get_type_hints(function)["return"])  # type: ignore[index]
+    return fits(answer, tuple[str, str, str | None])
 
 
 _here = threading.local()

@@ -10,9 +10,11 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import IO, Any
+from types import UnionType
+from typing import IO, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import BaseModel
@@ -21,6 +23,7 @@ from mammolens.records import DetailedWarning, ImageWarning
 
 _LENGTH = 8  # bytes of a number of bytes
 _MOST = 64 * 2**20, 2**30  # bytes of JSON and of arrays in a message; two pictures of the largest size are 0.6 GiB
+_ALSO = {float: (float, int, np.integer, np.floating), int: (int, np.integer), bool: (bool, np.bool_)}
 _NUMBERS = "biufc"  # kinds of arrays
 
 
@@ -140,8 +143,37 @@ def _unpacked(content: Any, raw: list[bytearray]) -> Any:
         case "tuple", values:
             return tuple(_unpacked(values, raw))
         case "record", (name, *fields) if _fields(found(name)):
-            return found(name)(**dict(_unpacked(fields, raw)))
+            return _checked(found(name), dict(_unpacked(fields, raw)))
     raise ValueError(f"{content} is no value")
+
+
+def _checked(kind: Any, fields: dict[str, Any]) -> Any:
+    hints = {} if issubclass(kind, BaseModel) else get_type_hints(kind)  # such a model looks for itself
+    if hints and not all(fits(value, hints[name]) for name, value in fields.items()):
+        raise TypeError(f"no {kind.__name__}")
+    return kind(**fields)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Tell whether a value that was received is of the type that a hint names; of arrays, the kind of their numbers."""
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return any(fits(value, one) for one in inner)
+    if kind is tuple and inner:
+        several = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is Ellipsis else inner
+        return isinstance(value, tuple) and len(value) == len(several) and all(map(fits, value, several))
+    if kind in (dict, Mapping) and inner:
+        return isinstance(value, dict) and all(
+            fits(each, one) for pair in value.items() for each, one in zip(pair, inner, strict=True)
+        )
+    if kind is np.ndarray:
+        number = get_args(inner[1])[0]
+        return isinstance(value, np.ndarray) and (number is Any or np.issubdtype(value.dtype, number))
+    if kind is Literal:
+        return value in inner
+    if kind is Any or hint in (None, type(None)):
+        return kind is Any or value is None
+    return isinstance(value, _ALSO.get(kind, kind))
 
 
 def _fields(kind: Any) -> tuple[str, ...]:

@@ -4,13 +4,17 @@ Python imports this file by itself where its folder is in PYTHONPATH. What is do
 """
 
 import ctypes
+import dataclasses
+import fcntl
 import os
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def take_memory(_: Path) -> None:
@@ -40,6 +44,43 @@ def answer_nonsense(_: Path) -> None:
     os._exit(0)
 
 
+def forge(*answer: object) -> None:
+    """Answer in place of `serve`, by its own rules."""
+    from mammolens.workers.messages import pack  # noqa: PLC0415
+
+    for descriptor in range(3, 32):
+        try:
+            os.write(descriptor, b"".join(pack(answer)))
+        except OSError:
+            continue
+    os._exit(0)
+
+
+def forge_seen(**fields: Any) -> None:
+    """Answer with what `seen` returns, but for some fields."""
+    import numpy as np  # noqa: PLC0415 - only in a worker, which has it
+
+    from mammolens.images.image import Header  # noqa: PLC0415
+    from mammolens.images.preprocess import Geometry  # noqa: PLC0415
+    from mammolens.serving.pictures import Seen  # noqa: PLC0415
+
+    place = Geometry((32, 32), (64, 64), (0, 0, 32, 32), flipped=False, content=(0, 0, 64, 64))
+    made = Seen(np.zeros((64, 64), np.uint16), place, True, Header(), ())
+    for name, value in fields.items():
+        whole = value if name == "levels" else dataclasses.replace(place, **{name: value})
+        object.__setattr__(made, "levels" if name == "levels" else "geometry", whole)
+    forge(None, made, None)
+
+
+def signal_by_pipe(_: Path) -> None:
+    """Have the system send SIGKILL to the process that asks, as word that a pipe can be read."""
+    to_read, to_write = os.pipe()
+    fcntl.fcntl(to_read, fcntl.F_SETOWN, os.getppid())
+    fcntl.fcntl(to_read, 10, 9)  # F_SETSIG, SIGKILL
+    fcntl.fcntl(to_read, fcntl.F_SETFL, os.O_ASYNC)
+    os.write(to_write, b"0")
+
+
 DEEDS: dict[int, Callable[[Path], object]] = {
     1: lambda _: ctypes.string_at(0),
     2: lambda _: os.abort(),
@@ -54,6 +95,17 @@ DEEDS: dict[int, Callable[[Path], object]] = {
     11: lambda _: os._exit(3),
     12: lambda _: time.sleep(3600),
     13: lambda _: 1 / 0,
+    14: signal_by_pipe,
+    15: lambda _: os.sched_setaffinity(os.getppid(), {0}),
+    16: lambda _: fcntl.ioctl(os.open("/dev/null", os.O_RDONLY), termios.TIOCSTI, b"0"),
+    17: lambda _: forge(None, 42, None),
+    18: lambda _: forge(None, "no picture", None),
+    19: lambda _: forge([], [], []),
+    20: lambda _: forge("ImageError", 42, None),
+    21: lambda _: forge_seen(levels="no picture"),
+    22: lambda _: forge_seen(levels=bytes(9)),
+    23: lambda _: forge_seen(canvas=(3, 3)),
+    24: lambda _: forge_seen(crop=(0, 0, 10**9, 10**9)),
 }
 
 if any("serve(questions)" in word for word in sys.orig_argv):
