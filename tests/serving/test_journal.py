@@ -190,6 +190,25 @@ def test_a_file_that_has_changed_is_answered_anew(
     assert asked.pictures == ["aLCC.dcm", "bLCC.dcm", "bLMLO.dcm", "bRCC.dcm", "bRMLO.dcm", "c.dcm"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"heatmaps": {}}',
+        '{"reports": []}',
+        '{"settings": 5}',
+        '{"picture": 5}',
+        '{"picture": [["a"]], "answer": {}, "heat": null, "map": null}',
+        "[" * 100_000,
+    ],
+)
+def test_a_line_that_somebody_wrote_into_it_ends_it(tmp_path: Path, line: str) -> None:
+    out = tmp_path / "answers.csv"
+    out.with_name(f".{out.name}.journal").write_text(f'{{"settings": {{}}}}\n{line}\n')
+    with journal(out, {}, resume=True) as kept:
+        assert kept.count == 0
+        assert line not in kept.path.read_text()
+
+
 def test_heatmaps_that_go_elsewhere_are_all_there(
     mammolens: Typed, bundle: Bundle, study: Path, asked: Asked, tmp_path: Path
 ) -> None:

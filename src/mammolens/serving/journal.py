@@ -34,6 +34,7 @@ _PLAIN = [field.name for field in dataclasses.fields(Prediction) if field.name n
 """Fields of an answer for a picture that are JSON as they are, or the value of one of `_KINDS`."""
 
 _KINDS: dict[str, Callable[[str], object]] = {"laterality": Laterality, "view": View, "reason": Reason}
+_TOLD: dict[str, type] = {"settings": dict, "heatmaps": str, "reports": str}
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # on some network disks
 
 Settings = Mapping[str, object]
@@ -286,10 +287,12 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         told = json.loads(line) if line.endswith(b"\n") else None
         if isinstance(told, dict) and "picture" in told:
+            hash((*told["picture"], told["heat"]))
             _answer(told, Path())
-    except (ValueError, KeyError, TypeError, zlib.error):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
         return None
-    return told if isinstance(told, dict) else None
+    plain = isinstance(told, dict) and all(isinstance(told.get(name, kind()), kind) for name, kind in _TOLD.items())
+    return told if plain else None
 
 
 def _answer(told: Mapping[str, Any], path: Path) -> Prediction:
