@@ -17,6 +17,7 @@ from pydicom.datadict import tag_for_keyword
 from canaries import NAME, PATIENT, full_dataset, leaks_below, write_dicom, write_jpeg_dicom, write_raster
 from conftest import Typed
 from mammolens import predict
+from mammolens.data.csv_table import read_rows
 from mammolens.deidentification import header
 from mammolens.deidentification.annotations import beside_breast
 from mammolens.images.reading import read_image
@@ -194,11 +195,41 @@ def test_a_copy_stands_upright(suffix: str, mammolens: Typed, tmp_path: Path, br
     assert not Pillow.open(made).getexif()
 
 
+def test_the_table_has_no_formulas_and_takes_any_name(
+    mammolens: Typed, tmp_path: Path, breast: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("=1+1", "no text \udcff"):
+        write_dicom(Path(f"{name}.dcm"), breast, PatientID="@SUM(A1)")
+        assert not mammolens("deidentify", f"{name}.dcm", "out " + name[:1], "-q", "--table", "t.csv").code
+        (row,) = Path("t.csv").read_text(encoding="utf-8").splitlines()[1:]
+        assert all(cell[0] not in "=@" for cell in row.split(","))
+        (read,) = read_rows(Path("t.csv"))
+        assert read["patient_id"] == "@SUM(A1)"
+
+
+def test_nothing_stays_in_colours_that_are_not_seen(mammolens: Typed, tmp_path: Path, breast: np.ndarray) -> None:
+    levels = (breast >> 5).astype(np.uint8) & 127
+    hidden = np.zeros(levels.shape, bool)
+    hidden[:4, ::2] = True
+    levels[:4] = 128 + hidden[:4]
+    picture = Pillow.fromarray(levels)
+    picture.putpalette([value for level in range(256) for value in [level] * 3])
+    picture.save(tmp_path / "a.png", transparency=bytes([255] * 128 + [0] * 128))
+    assert not mammolens("deidentify", tmp_path / "a.png", tmp_path / "out", "-q").code
+    (made,) = (tmp_path / "out").iterdir()
+    assert len(np.unique(np.asarray(Pillow.open(made))[:4])) == 1
+
+
 def test_what_would_tell_whose_they_are_does_not_lie_among_them(mammolens: Typed, tmp_path: Path) -> None:
     for option in ("--key", "--table"):
         said = mammolens("deidentify", tmp_path, tmp_path / "out", option, tmp_path / "out" / "it.csv")
         assert said.code == 1
         assert "lies among the copies" in said.err
+    both = tmp_path / "both.csv"
+    said = mammolens("deidentify", tmp_path, tmp_path / "out", "--key", both, "--table", both)
+    assert "name one place" in said.err
+    assert not both.exists()
     (tmp_path / "key").write_text("0" * 64)
     (tmp_path / "key").chmod(0o644)
     assert (

@@ -21,7 +21,7 @@ from mammolens.cli.options import (
     tell_missing,
     warn,
 )
-from mammolens.files import check_new_file, check_writable
+from mammolens.files import check_apart, check_new_file, check_writable
 
 TABLES = (".csv",)
 """Endings of manifests."""
@@ -185,12 +185,16 @@ def deidentify(
 
     for own in (key, table):
         batch.check_apart(own, out)
+    check_apart({"--key": key, "--table": table})
     check_new_file(table, TABLES)
     names = pseudonyms.forgotten() if key is None else pseudonyms.kept(key)
     count, work = batch.copies(source, out, names, blacken=blacken)
-    outcomes = list(tracked(work, "Copying", count, visible=not quiet))
-    if table is not None:
-        batch.write_table(outcomes, table)
+    outcomes: list[batch.Outcome] = []
+    try:
+        outcomes.extend(tracked(work, "Copying", count, visible=not quiet))
+    finally:  # of copies that were made before it broke off, too
+        if table is not None:
+            batch.write_table(outcomes, table)
     copied = [one.copied for one in outcomes if isinstance(one.copied, Copied)]
     for failure in (one.copied for one in outcomes if isinstance(one.copied, str)):
         warn(failure)

@@ -1,12 +1,12 @@
 """Folders and archives of mammograms → a folder of copies that name nobody, under new names."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from mammolens.data.csv_table import write_row
 from mammolens.data.identity import rest_of, side_and_view
 from mammolens.data.meanings import label_named, split_named
 from mammolens.deidentification.pictures import Copied, copy_bare
@@ -101,10 +101,13 @@ def write_table(outcomes: Sequence[Outcome], path: Path) -> None:
         DataError: the file cannot be written.
     """
     made = [(one.name, one.copied) for one in outcomes if isinstance(one.copied, Copied)]
-    with written_whole(path, mode=0o600) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(_COLUMNS)
-        rows.writerows((name, copied.path, *(copied.patient or ("", ""))) for name, copied in made)
+    with (
+        written_whole(path, mode=0o600) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        write_row(file, _COLUMNS)
+        for name, copied in made:
+            write_row(file, (str(name), str(copied.path), *(copied.patient or ("", ""))))
 
 
 def check_apart(path: Path | None, out: Path) -> None:

@@ -24,7 +24,7 @@ from mammolens.images.tiff import SIGNATURES, read_tiff
 from mammolens.workers.crew import apart
 
 _DAMAGED = "the picture cannot be written anew ({})."
-_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")  # of PNG
+_MODES = ("1", "L", "LA", "I", "I;16", "RGB", "RGBA")  # of PNG
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,8 @@ def _bare_picture(source: Path) -> Pillow.Image:
 
 
 def _without_info(picture: Pillow.Image) -> Pillow.Image:
+    if picture.mode == "P":  # whose colours that nobody sees may be told apart, or be text themselves
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
     if picture.mode in ("LA", "RGBA") and (alpha := picture.getchannel("A")).getbbox():
         # What is transparent may hide anything.
         picture.paste(tuple([0] * len(picture.getbands())), mask=alpha.point(lambda opaque: 0 if opaque else 255))
