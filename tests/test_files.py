@@ -136,3 +136,9 @@ def test_scratch_is_for_this_user_alone_and_gone_after_a_kill(tmp_path: Path, mo
         sweep_scratch()
         assert list(tmp_path.iterdir()) == [mine], "that of a living program stays"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_temporary_can_be_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(DataError, match=r"no place for temporary files .*TMPDIR"), scratch():
+        pass

@@ -215,9 +215,15 @@ def scratch() -> Iterator[Path]:
     """Yield a new folder that nobody but this user may look into; it is gone when the block ends.
 
     What a killed program has left of such folders is deleted before the first one is made.
+
+    Raises:
+        DataError: there is no place for temporary files.
     """
-    _sweep_scratch_once()
-    made = Path(tempfile.mkdtemp(prefix=f".{_SCRATCH}"))
+    try:
+        _sweep_scratch_once()
+        made = Path(tempfile.mkdtemp(prefix=f".{_SCRATCH}"))
+    except OSError as error:
+        raise DataError(f"no place for temporary files ({system_reason(error)}). Set TMPDIR to a folder.") from error
     folder = made.with_name(made.name[1:])
     try:
         with (made / _HELD).open("w") as held:

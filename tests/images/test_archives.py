@@ -311,6 +311,21 @@ def test_names_of_other_systems_are_folders_and_names(tmp_path: Path, name: str)
     assert levels([one]) == [9]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_one_name_many_times_takes_no_longer_than_many_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    with_name = Path.with_name
+
+    def noted(path: Path, name: str) -> Path:
+        asked.append(name)
+        return with_name(path, name)
+
+    monkeypatch.setattr(Path, "with_name", noted)
+    found = find_inputs([packed(tmp_path / "a.zip", *["a.png"] * 300, "a (2).png")])
+    assert len({one.name for one in found}) == 301
+    assert len(asked) < 400
+
+
 def test_a_part_of_an_archive_says_so(tmp_path: Path) -> None:
     archive = packed(tmp_path / "a.zip", "x.png")
     content = bytearray(archive.read_bytes())

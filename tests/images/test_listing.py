@@ -110,6 +110,17 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert not found.left_out
 
 
+def test_folders_that_are_too_deep_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, **{"a.png": picture()})
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        os.mkdir("d")  # noqa: PTH102 - a path of all of them is too long for some systems
+        os.chdir("d")
+    found = list_folder(tmp_path)
+    assert [path.name for path in found.images] == ["a.png"]
+    assert ["folders deep" in one.why for one in found.left_out] == [True]
+
+
 def test_links_to_nothing_and_pipes_are_named_where_they_may_be_images(tmp_path: Path) -> None:
     for name in ("a.png", "IM1", "x.txt"):
         (tmp_path / name).symlink_to(tmp_path / "gone")

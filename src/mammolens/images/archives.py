@@ -207,7 +207,7 @@ def _members(one: Input, archive: zipfile.ZipFile, listed: list[zipfile.ZipInfo]
         problem = why_foreign(parts[-1], start) if role is Role.FOREIGN else None
         if role is not Role.OTHER:
             rows.append((parts, role, (*one.members, place), problem))
-    taken: set[Path] = set()
+    taken: dict[Path, int] = {}
     named: list[tuple[Role, Input]] = []
     for parts, role, members, problem in sorted(rows, key=lambda row: (row[0], row[2])):
         name = _own_name(one.name.joinpath(*parts), taken)
@@ -224,13 +224,14 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in parts if part not in ("", ".", ".."))
 
 
-def _own_name(name: Path, taken: set[Path]) -> Path:
-    """Return `name`, or where it is taken ``name (2).suffix`` and so on."""
-    own, number = name, 1
+def _own_name(name: Path, taken: dict[Path, int]) -> Path:
+    """Return `name`, or where it is taken ``name (2).suffix`` and so on; `taken` has the last number of each."""
+    own, number = name, taken.get(name, 1)
     while own in taken:
         number += 1
         own = name.with_name(f"{name.stem} ({number}){name.suffix}")
-    taken.add(own)
+    taken[name] = number
+    taken.setdefault(own, 1)
     return own
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from mammolens.images.reading import IMAGE_SUFFIXES, NAMES, ZIP, first_bytes, foreign_kind, is_picture
 
+MAX_FOLDERS = 100
+"""Folders in folders that are looked into: one that is deeper is left out, by name."""
+
 
 class Role(Enum):
     """What a file is to us: read, opened and looked into, refused by name, or passed over."""
@@ -116,6 +119,9 @@ def list_folder(folder: Path) -> Listing:
 
 def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path | LeftOut]:
     """Yield what is below `folder`; a link to a folder above adds nothing and is passed over."""
+    if len(above) > MAX_FOLDERS:
+        yield LeftOut(folder, f"lies more than {MAX_FOLDERS} folders deep. Name it itself.")
+        return
     try:
         here = folder.stat()
         key = here.st_dev, here.st_ino
