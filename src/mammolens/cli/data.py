@@ -14,6 +14,7 @@ from mammolens.cli.options import (
     RecipeName,
     command_line,
     fail_if,
+    place,
     print_splits,
     screen,
     tell,
@@ -166,8 +167,8 @@ def preview(
 
 
 def deidentify(
-    source: Annotated[Path, typer.Argument(help="Image, DICOM, folder or ZIP archive.", metavar="IN")],
-    out: Annotated[Path, typer.Argument(help="Folder to make.", metavar="OUT")],
+    source: Annotated[Path, typer.Argument(parser=place, help="Image, DICOM, folder or ZIP archive.", metavar="IN")],
+    out: Annotated[Path, typer.Argument(parser=place, help="Folder to make.", metavar="OUT")],
     key: Annotated[
         Path | None, typer.Option(help="File of a key, made if missing: the same key gives the same pseudonyms.")
     ] = None,

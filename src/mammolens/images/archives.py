@@ -34,6 +34,9 @@ MAX_DEPTH = 3
 MAX_ARCHIVES = 1000
 """Archives within one archive that are opened."""
 
+MAX_UNPACKED, _EXPANSION = 2**30, 20
+"""Bytes of archives that are unpacked to look into one that holds them, or so many times its size, if that is more."""
+
 _EXPECTED = "Expected PNG, JPEG, TIFF, PGM, BMP, WebP or DICOM files, or ZIP archives of them."
 _END = 22  # bytes of the end record, without its comment
 _LONGEST = 60  # characters of a name, where a file is unpacked
@@ -149,9 +152,10 @@ def _file_or_archive(path: Path) -> list[Input]:
 
 def _unpacked(outer: Input) -> list[Input]:
     """Return the images in an archive and in archives within it; never nothing."""
-    opened = count()
+    opened, unpacked = count(), 0
 
     def inside(one: Input) -> list[Input]:
+        nonlocal unpacked
         if len(one.members) >= MAX_DEPTH:
             return [replace(one, problem=f"lies in {MAX_DEPTH} archives. Unpack it yourself.")]
         if next(opened) > MAX_ARCHIVES:
@@ -159,6 +163,10 @@ def _unpacked(outer: Input) -> list[Input]:
             return [replace(one, problem=many)]
         try:
             archive = one.opened()
+            unpacked += _size(archive) if one.members else 0
+            if unpacked > max(MAX_UNPACKED, _EXPANSION * outer.file.stat().st_size):
+                large = f"the archives in {outer.name} unpack to far more than it has. Unpack it yourself."
+                return [replace(one, problem=large)]
             listed = archive.infolist()
             _check_end(archive)
         except Exception as error:  # noqa: BLE001 - zipfile has no one error for what makes no sense
@@ -171,6 +179,10 @@ def _unpacked(outer: Input) -> list[Input]:
         return [replace(one, problem=f"the archive holds no image ({others}). {_EXPECTED}")]
 
     return inside(outer)
+
+
+def _size(archive: zipfile.ZipFile) -> int:
+    return archive.fp.seek(0, os.SEEK_END) if archive.fp else 0
 
 
 def _check_end(archive: zipfile.ZipFile) -> None:
