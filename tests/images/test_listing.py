@@ -113,8 +113,8 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
 def test_folders_that_are_too_deep_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, **{"a.png": picture()})
     monkeypatch.chdir(tmp_path)
-    for _ in range(1200):
-        os.mkdir("d")  # noqa: PTH102 - a path of all of them is too long for some systems
+    for _ in range(110):
+        os.mkdir("d")  # noqa: PTH102
         os.chdir("d")
     found = list_folder(tmp_path)
     assert [path.name for path in found.images] == ["a.png"]
