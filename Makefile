@@ -76,10 +76,16 @@ browser:
 	@test -e build/axe/node_modules/axe-core/axe.min.js || npm install --prefix build/axe --no-save --ignore-scripts --no-audit --no-fund axe-core@4.10.3 >/dev/null 2>&1 || echo "no axe-core here, and npm could not get it: the accessibility tests will skip"
 	@command -v strace >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends strace; } >/dev/null 2>&1 || echo "no strace here, and none could be installed: what leaves the machine is not tested"
 
-# What PyTorch for Linux with CUDA needs beside it is not locked: it names each of these by exact version.
+# PyTorch comes first, by itself: pip prefers what an index tells the hash of, and would pass over a build for the CPU
+# that lies on this machine. What PyTorch for Linux with CUDA needs beside it is not locked: it names exact versions.
 $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("mammolens needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
+	@mkdir -p build/torch
+	@awk '/^torch==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > build/torch/torch.lock
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest build/torch "$$(sed -n 's/^\(torch==[^ ]*\) .*/\1/p' build/torch/torch.lock)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --no-index --find-links build/torch --requirement build/torch/torch.lock
+	@rm -r build/torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,dev]'
 	@touch $@

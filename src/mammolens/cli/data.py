@@ -199,9 +199,11 @@ def deidentify(
     copied = [one.copied for one in outcomes if isinstance(one.copied, Copied)]
     for failure in (one.copied for one in outcomes if isinstance(one.copied, str)):
         warn(failure)
-    for written in copied:
-        if written.has_text:
-            warn(f"{written.path}: there seems to be text in it. Look at it, or see --blacken.")
-    screen.print(f"{len(copied)} of {count} pictures are in {out}, without names", markup=False)
+    texts = [one for one in copied if one.has_text]
+    for written in texts:
+        done = "it is black beside the breast now; look at what touches it" if written.blackened else "look at it"
+        warn(f"{written.path}: there seems to be text in it: {done}{'' if blacken else ', or see --blacken'}.")
+    seen = f"; text seems to be in {len(texts)} of them" if texts else ""
+    screen.print(f"{len(copied)} of {count} pictures are in {out}, with headers that name nobody{seen}", markup=False)
     if len(copied) < count:
         raise typer.Exit(1)

@@ -34,12 +34,14 @@ class Copied:
     Attributes:
         path: where it is.
         patient: who its patient was and who it is now, where the header says.
-        has_text: whether there seems to be text beside the breast, in the copy.
+        has_text: whether there seemed to be text in the picture, beside the breast, or its header said so.
+        blackened: whether all that is beside the breast is black in the copy; what touches the breast is not.
     """
 
     path: Path
     patient: tuple[str, str] | None
     has_text: bool
+    blackened: bool
 
 
 def copy_bare(source: Path, target: Path, names: Pseudonyms, *, blacken: bool = False) -> Copied:
@@ -61,7 +63,7 @@ def copy_bare(source: Path, target: Path, names: Pseudonyms, *, blacken: bool = 
     path = target.with_name(f"{target.name}{made.suffix}")
     with written_whole(path) as temporary:
         temporary.write_bytes(made.content)
-    return Copied(path, made.patient, made.has_text)
+    return Copied(path, made.patient, made.has_text, made.blackened)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class _Made:
     suffix: Literal[".dcm", ".png"]
     patient: tuple[str, str] | None
     has_text: bool
+    blackened: bool
 
 
 def _made(source: Path, *, names: Pseudonyms, stem: str, blacken: bool) -> _Made:
@@ -91,12 +94,14 @@ def _dicom(source: Path, names: Pseudonyms, stem: str, *, blacken: bool) -> _Mad
             stored = stored.copy()
             stored[gone] = stored[darkest(image.pixels)]
         bare, file = bare_dataset(dataset, stored, names, stem), BytesIO()
+        found = found or bare.get("BurnedInAnnotation") == "YES"
+        if found:  # what touches the breast, or was not seen, may be there still
+            bare.BurnedInAnnotation = "YES"
         bare.save_as(file, enforce_file_format=True)
         _check_same(source, image, image_of(dcmread(BytesIO(file.getbuffer())), source), gone)
     patient = patient_of(image.header or Header())
-    flagged = bare.get("BurnedInAnnotation") == "YES" and not gone.any()
     who = (patient, names.patient(patient)) if patient else None
-    return _Made(file.getvalue(), ".dcm", who, found or flagged)
+    return _Made(file.getvalue(), ".dcm", who, found, bool(gone.any()))
 
 
 def _raster(source: Path, *, blacken: bool) -> _Made:
@@ -109,7 +114,7 @@ def _raster(source: Path, *, blacken: bool) -> _Made:
             picture.paste(black, mask=Pillow.fromarray(gone))
         picture.save(file, format="PNG")
         _check_same(source, image, image_of(Pillow.open(BytesIO(file.getbuffer())), source), gone)
-    return _Made(file.getvalue(), ".png", None, found)
+    return _Made(file.getvalue(), ".png", None, found, bool(gone.any()))
 
 
 def _before_windows(stored: Integers) -> Pixels:
@@ -120,12 +125,11 @@ def _before_windows(stored: Integers) -> Pixels:
 
 
 def _gone(image: Image, *others: Pixels, blacken: bool) -> tuple[Mask, bool]:
-    """Return what is to be black, and whether text is left: seen in the picture, or as others show it."""
+    """Return what is to be black, and whether there seems to be text: in the picture, or as others show it."""
     beside = beside_breast(image.pixels)
     where = beside if beside.any() else np.ones_like(beside)
     found = any(has_text(pixels, where) for pixels in (image.pixels, *others))
-    gone = beside & (blacken and found)
-    return gone, found and not gone.any()
+    return beside & (blacken and found), found
 
 
 def _bare_picture(source: Path) -> Pillow.Image:
