@@ -10,7 +10,7 @@
 # make bench   speed, as ratios within one run
 # make install the environment in .venv, as requirements.lock has it: versions and SHA-256
 # make lock    requirements.lock anew from pyproject.toml; MOVE=--upgrade moves to newer versions
-# make audit   the locked versions against the database of known holes, where its service can be reached
+# make audit   the locked versions against the database of known vulnerabilities, where its service can be reached
 # make sbom    build/sbom.json: what the environment is made of, in CycloneDX
 
 PYTHON ?= python3

@@ -1,4 +1,4 @@
-"""The locked versions against a database of known holes: `make audit`.
+"""The locked versions against a database of known vulnerabilities: `make audit`.
 
 pip-audit says "No known vulnerabilities found" of packages that it could not look up, too; this
 tells the two apart.
@@ -25,8 +25,8 @@ def verdict(dependencies: list[dict[str, Any]]) -> tuple[int, list[str]]:
     skipped = [one["name"] for one in dependencies if "skip_reason" in one]
     looked_up = len(dependencies) - len(skipped)
     if not looked_up:
-        return 0, ["Not audited: no database of known holes answered."]
-    said = [*holes, f"{looked_up} packages looked up, {len(holes)} known holes."]
+        return 0, ["Not audited: no database of known vulnerabilities answered."]
+    said = [*holes, f"{looked_up} packages looked up, {len(holes)} known vulnerabilities."]
     if skipped:
         said.append(f"Not looked up: {', '.join(skipped)}.")
     return int(bool(holes)), said

@@ -92,12 +92,12 @@ def test_a_known_hole_fails_the_audit() -> None:
     assert code == 1
     assert said == [
         "pillow 12.0.0: PYSEC-1 (CVE-2026-1), mended in 13.0.0",
-        "1 packages looked up, 1 known holes.",
+        "1 packages looked up, 1 known vulnerabilities.",
         "Not looked up: torch.",
     ]
 
 
 def test_an_audit_without_an_answer_does_not_call_itself_one() -> None:
-    assert verdict([CLEAN]) == (0, ["1 packages looked up, 0 known holes."])
+    assert verdict([CLEAN]) == (0, ["1 packages looked up, 0 known vulnerabilities."])
     for nothing in ([], [UNKNOWN]):
-        assert verdict(nothing) == (0, ["Not audited: no database of known holes answered."])
+        assert verdict(nothing) == (0, ["Not audited: no database of known vulnerabilities answered."])
