@@ -99,6 +99,7 @@ def test_the_examinations_report_says_of_each_breast_what_the_page_says(
 ) -> None:
     offered: dict[str, Callable[[], str]] = {}
     monkeypatch.setattr("streamlit.download_button", lambda label, content, *_, **__: offered.update({label: content}))
+    monkeypatch.setattr("mammolens.app.downloads._kept", lambda content, *_: content)  # which needs a server
     label = "Report of this examination (HTML, prints on A4)"
     with_files(page, ("DOE_L_CC.png", phantom()))
     assert label not in offered, "of one picture, there is that of the picture"
