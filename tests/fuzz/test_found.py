@@ -3,6 +3,7 @@
 import gzip
 import struct
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
@@ -17,6 +18,7 @@ from test_tiff import tiff
 from mammolens.data.csv_table import read_header, read_rows
 from mammolens.data.manifest import Manifest
 from mammolens.errors import BundleError, DataError, ImageError, RecipeError, RunError
+from mammolens.images.archives import find_inputs, image_in
 from mammolens.images.reading import read_image
 from mammolens.judging.predictions import PREDICTIONS, read_predictions
 from mammolens.learning.keras_files import open_keras
@@ -70,6 +72,15 @@ def test_a_header_cannot_command_the_terminal_that_an_error_is_shown_on(tmp_path
         read_image(path)
     assert str(raised.value).isprintable()
     assert "image.dcm" in str(raised.value)
+
+
+def test_an_error_calls_a_file_in_an_archive_by_its_name_there_whatever_that_holds(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("M\x1b[2J.png", b"\x89PNG\r\n\x1a\n of nothing")
+    (found,) = find_inputs([tmp_path / "a.zip"])
+    with pytest.raises(ImageError) as raised:
+        image_in(found, found.name)
+    assert str(raised.value).startswith(f"{tmp_path}/a.zip/M\\x1b[2J.png: ")
 
 
 def test_boxes_in_boxes_without_end_are_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mammolens.errors import ImageError
+from mammolens.errors import ImageError, visible
 from mammolens.files import scratch
 from mammolens.images.image import MAX_BYTES, Image
 from mammolens.images.listing import Role, is_litter, list_folder, role_of, why_foreign
@@ -382,4 +382,5 @@ def on_disk(picture: "str | os.PathLike[str] | Input") -> Iterator[Path]:
         try:
             yield path
         except ImageError as error:
-            raise ImageError(str(error).replace(str(path), str(picture.name))) from error
+            told = str(error).replace(visible(str(path)), visible(str(picture.name)))
+            raise ImageError(told) from error
