@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import time
 import uuid
@@ -14,7 +15,6 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from glob import escape
 from pathlib import Path
-from typing import IO
 
 from mammolens.errors import DataError, reason
 
@@ -25,6 +25,7 @@ _TEMPORARY = re.compile(rf"\..+\.{_PART}[a-z0-9_]{{8}}(\.\w+)?")
 
 
 _SCRATCH, _HELD = "mammolens-", ".held"
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # on some network disks
 
 
 @contextmanager
@@ -227,7 +228,7 @@ def scratch() -> Iterator[Path]:
     folder = made.with_name(made.name[1:])
     try:
         with (made / _HELD).open("w") as held:
-            _is_ours(held)
+            lock(held.fileno())
             made.rename(folder)  # only now does it have a name that is swept: whoever holds it is alive
             yield folder
     finally:
@@ -243,21 +244,31 @@ def sweep_scratch() -> None:
             status = folder.lstat()
             if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
                 with (folder / _HELD).open("r+") as held:
-                    if _is_ours(held):
+                    if lock(held.fileno()):
                         shutil.rmtree(folder, ignore_errors=True)
 
 
 _sweep_scratch_once = cache(sweep_scratch)
 
 
-def _is_ours(held: IO[str]) -> bool:
-    """Lock a file for as long as it is open; tell whether nobody else has. Where there are no locks, somebody has."""
-    try:
-        import fcntl  # noqa: PLC0415 - Windows has none
+def lock(file: int) -> bool | None:
+    """Lock an open file until it is closed, however that comes about; tell whether nobody else had.
 
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
+    Returns:
+        None where the system, or the disk, has no such locks.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl  # noqa: PLC0415 - Windows has none
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return None
     return True
 
 

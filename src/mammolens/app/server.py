@@ -1,6 +1,5 @@
 """Starts the page: Streamlit in this process, on one port, without telemetry."""
 
-import logging
 import socket
 import sys
 import warnings
@@ -58,7 +57,6 @@ def serve(model: str | None, port: int, address: str, rule: Rule = None) -> int:
     sweep_scratch()
     # A library's remark on a file may quote what is in it, and the screen is a log.
     warnings.simplefilter("ignore")
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     options = _OPTIONS | {"server.port": port, "server.address": address}
     screen = Console(soft_wrap=True)
     for line in (f"mammolens is at {_url(address, port)}", *_said_of(rule)):

@@ -185,7 +185,7 @@ def deidentify(
     from mammolens.parallel import tracked
 
     for own in (key, table):
-        batch.check_apart(own, out)
+        batch.check_outside(own, out)
     check_apart({"--key": key, "--table": table})
     check_new_file(table, TABLES)
     names = pseudonyms.forgotten() if key is None else pseudonyms.kept(key)

@@ -13,7 +13,7 @@ from mammolens.deidentification.pictures import Copied, copy_bare
 from mammolens.deidentification.pseudonyms import Pseudonyms
 from mammolens.errors import DataError, ImageError, reason
 from mammolens.files import check_new_folder, written_whole
-from mammolens.images.archives import Input, find_inputs
+from mammolens.images.archives import Input, find_inputs, on_disk
 from mammolens.parallel import map_in_order
 
 _COLUMNS = ("file", "copy", "patient_id", "pseudonym")
@@ -85,11 +85,8 @@ def _is_plain(part: str) -> bool:
 
 def _outcome(task: _Task, names: Pseudonyms, *, blacken: bool) -> Outcome:
     try:
-        with task.file.on_disk() as path:
-            try:
-                return Outcome(task.file.name, copy_bare(path, task.target, names, blacken=blacken))
-            except ImageError as error:
-                return Outcome(task.file.name, reason(error).replace(str(path), str(task.file.name)))
+        with on_disk(task.file) as path:
+            return Outcome(task.file.name, copy_bare(path, task.target, names, blacken=blacken))
     except ImageError as error:
         return Outcome(task.file.name, reason(error))
 
@@ -110,7 +107,7 @@ def write_table(outcomes: Sequence[Outcome], path: Path) -> None:
             write_row(file, (str(name), str(copied.path), *(copied.patient or ("", ""))))
 
 
-def check_apart(path: Path | None, out: Path) -> None:
+def check_outside(path: Path | None, out: Path) -> None:
     """Refuse a key or table within the folder of copies, with which it would travel.
 
     Raises:

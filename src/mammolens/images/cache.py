@@ -95,7 +95,7 @@ def prepared_pixels(paths: Sequence[Path], preprocess: Preprocess, *, progress: 
     folder = cache_folder() / "pixels" / _key(preprocess)
     with ThreadPoolExecutor(cores()) as pool:
         hashed = list(pool.map(_hash_or_reason, paths))
-    places = read_shards(folder, {digest for digest, _ in hashed})
+    places = _read_shards(folder, {digest for digest, _ in hashed})
     wanted = {
         digest: path
         for path, (digest, error) in zip(paths, hashed, strict=True)
@@ -105,7 +105,7 @@ def prepared_pixels(paths: Sequence[Path], preprocess: Preprocess, *, progress: 
     if wanted:
         check_writable(folder)
         failed = _fill(folder, wanted, preprocess, progress=progress)
-        places |= read_shards(folder, wanted.keys())
+        places |= _read_shards(folder, wanted.keys())
     errors = tuple(error or failed.get(digest) for digest, error in hashed)
     digests = tuple(digest for digest, _ in hashed)
     return CachedPixels(errors, digests, preprocess.shape, tuple(map(places.get, digests)))
@@ -135,7 +135,7 @@ def _hash_or_reason(path: Path) -> tuple[str, str | None]:
         return "", f"{path}: cannot be opened ({error.strerror})."
 
 
-def read_shards(folder: Path, keys: Collection[str]) -> dict[str, Place]:
+def _read_shards(folder: Path, keys: Collection[str]) -> dict[str, Place]:
     """Return for each key that is there the shard that holds its array, and the row there.
 
     Shards are memory-mapped, once their checksum was found right: that takes a second for some
@@ -172,7 +172,7 @@ def _discard(listing: Path) -> None:
                 path.unlink()
 
 
-def write_shards(folder: Path, made: Iterable[tuple[str, NDArray[Any]]], size: int) -> None:
+def _write_shards(folder: Path, made: Iterable[tuple[str, NDArray[Any]]], size: int) -> None:
     """Write keys and their arrays, of one shape, in shards of `size` as they come."""
     sweep(folder, _DAY)
     coming = iter(made)
@@ -199,5 +199,5 @@ def _fill(folder: Path, wanted: dict[str, Path], preprocess: Preprocess, *, prog
             else:
                 yield digest, prepared.pixels
 
-    write_shards(folder, readable(), _SHARD)
+    _write_shards(folder, readable(), _SHARD)
     return failed

@@ -7,12 +7,10 @@ takes back from a process that ends, however it ends.
 
 import base64
 import dataclasses
-import errno
 import hashlib
 import json
 import os
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -23,7 +21,7 @@ import numpy as np
 
 from mammolens import __version__
 from mammolens.errors import DataError, MammolensError
-from mammolens.files import content_hash, sweep_beside, sweep_in, unwritten
+from mammolens.files import content_hash, lock, sweep_beside, sweep_in, unwritten
 from mammolens.images.archives import Input, Named
 from mammolens.images.breast import Pixels
 from mammolens.model.bundle import BundleRecord
@@ -35,7 +33,6 @@ _PLAIN = [field.name for field in dataclasses.fields(Prediction) if field.name n
 
 _KINDS: dict[str, Callable[[str], object]] = {"laterality": Laterality, "view": View, "reason": Reason}
 _TOLD: dict[str, type] = {"settings": dict, "heatmaps": str, "reports": str}
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # on some network disks
 
 Settings = Mapping[str, object]
 Key = tuple[object, ...]
@@ -334,7 +331,7 @@ def _locked(path: Path, out: Path) -> int:
             file = os.open(path, flags, 0o644)
         except OSError as error:
             raise DataError(unwritten(out, error)) from error
-        if not _is_locked(file):
+        if lock(file) is False:
             os.close(file)
             raise DataError(
                 f"{out}: is being written by another process{_writer(path)}. Wait until it has ended, or name another "
@@ -344,22 +341,6 @@ def _locked(path: Path, out: Path) -> int:
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
         os.close(file)  # whoever had it deleted it meanwhile
-
-
-def _is_locked(file: int) -> bool:
-    """Lock a file until it is closed; tell whether that went well."""
-    if sys.platform == "win32":  # which has no such locks: two processes are not told apart
-        return True
-    import fcntl  # noqa: PLC0415 - likewise
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
 
 
 def _writer(path: Path) -> str:
