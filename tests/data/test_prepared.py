@@ -6,6 +6,7 @@ import pytest
 
 from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
+from mammolens.errors import DataError
 from mammolens.images.cache import prepared_pixels
 from mammolens.images.preprocess import Preprocess
 from mammolens.records import Split
@@ -49,3 +50,10 @@ def test_other_splits_of_the_same_images_keep_the_pixels(prepared: PreparedSet) 
     assert again.manifest.paths == [prepared.manifest.paths[index] for index in (4, 3, 1)]
     assert len(again.of_split(Split.VALID)) == 3
     np.testing.assert_array_equal(shown(again), prepared.pixels.take([4, 3, 1]))
+
+
+def test_where_no_image_can_be_read_the_reason_of_one_is_told(phantom_manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    broken = Manifest((replace(phantom_manifest.mammograms[0], path=tmp_path / "broken.png"),))
+    with pytest.raises(DataError, match=r"none of 1 images can be read. The first: .*broken\.png: "):
+        PreparedSet.of(broken, SETTINGS)

@@ -5,15 +5,16 @@ import json
 import pickle
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from typing_extensions import TypeAliasType
 
 from mammolens.images.image import Header, Image, Unwindowed, Window
 from mammolens.images.preprocess import Preprocess
 from mammolens.records import ImageWarning, Laterality, View
-from mammolens.workers.messages import pack, receive
+from mammolens.workers.messages import fits, pack, receive
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -119,3 +120,14 @@ def test_nothing_is_pickled_anywhere() -> None:
         if unsafe.search(text := path.read_text(encoding="utf-8"))
     }
     assert not found
+
+
+def test_a_named_type_is_what_it_stands_for() -> None:
+    """As NumPy has it from 2.5 on: ``type NDArray[Scalar] = ndarray[..., dtype[Scalar]]``."""
+    scalar = TypeVar("scalar", bound=np.generic)
+    named = TypeAliasType("named", np.ndarray[Any, np.dtype[scalar]], type_params=(scalar,))
+    array = np.zeros((2, 3), np.uint16)
+    assert fits(array, named[np.uint16])
+    assert fits((array, None), tuple[named[np.uint16], named[np.bool_] | None])
+    assert not fits(array, named[np.float32])
+    assert not fits([[0]], named[np.uint16])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mammolens.data.manifest import Manifest
+from mammolens.errors import DataError
 from mammolens.images.cache import CachedPixels, prepared_pixels
 from mammolens.images.preprocess import Preprocess
 from mammolens.records import Split
@@ -25,11 +26,17 @@ class PreparedSet:
 
     @classmethod
     def of(cls, manifest: Manifest, preprocess: Preprocess, *, progress: bool = False) -> "PreparedSet":
-        """Prepare all images, or find them in the cache; leave out those that cannot be read."""
+        """Prepare all images, or find them in the cache; leave out those that cannot be read.
+
+        Raises:
+            DataError: there are images, and none of them can be read.
+        """
         pixels = prepared_pixels(manifest.paths, preprocess, progress=progress)
         reasons = zip(manifest.paths, pixels.errors, strict=True)
         left_out = {str(path): error for path, error in reasons if error is not None}
         readable = [index for index, error in enumerate(pixels.errors) if error is None]
+        if left_out and not readable:
+            raise DataError(f"none of {len(left_out)} images can be read. The first: {next(iter(left_out.values()))}")
         return cls(manifest, pixels, left_out).subset(readable)
 
     def __len__(self) -> int:

@@ -157,6 +157,8 @@ def _checked(kind: Any, fields: dict[str, Any]) -> Any:
 def fits(value: Any, hint: Any) -> bool:
     """Tell whether a value that was received is of the type that a hint names; of arrays, the kind of their numbers."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
+    if hasattr(kind, "__value__"):  # a name for a type: from NumPy 2.5 on, NDArray is one
+        return fits(value, kind.__value__[inner] if inner else kind.__value__)
     if kind in (Union, UnionType):
         return any(fits(value, one) for one in inner)
     if kind is tuple and inner:
