@@ -180,25 +180,27 @@ def test_a_batch_depends_on_seed_epoch_and_step_alone(data: PreparedSet) -> None
     assert not np.array_equal(made(0, 1)[0], made(1, 1)[0])
 
 
-def test_a_batch_is_made_while_the_one_before_is_learnt_from(
-    data: PreparedSet, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("cores", "ahead"), [(1, 1), (2, 1), (4, 3), (64, 4)])
+def test_batches_are_made_while_those_before_are_learnt_from(
+    data: PreparedSet, monkeypatch: pytest.MonkeyPatch, cores: int, ahead: int
 ) -> None:
-    batches, asked, ready = Batches(data, 4, seed=0), [], threading.Event()
+    monkeypatch.setattr("mammolens.learning.batches.cores", lambda: cores)
+    batches, asked, ready = Batches(data, 2, seed=0), [], threading.Event()
     take = CachedPixels.take
 
     def noted(pixels: CachedPixels, indices: Any) -> np.ndarray:
         asked.append(threading.current_thread() is threading.main_thread())
-        if len(asked) == 2:
+        if len(asked) == 1 + ahead:
             ready.set()
         return take(pixels, indices)
 
     monkeypatch.setattr(CachedPixels, "take", noted)
     batches[0]
-    assert ready.wait(60), "nobody asked for the second"
-    assert sorted(asked) == [False, True]
-    batches[1]
-    batches[2]
-    assert sorted(asked) == [False, False, True], "each is made once"
+    assert ready.wait(60), "nobody asked for those to come"
+    assert sorted(asked) == [False] * ahead + [True]
+    for index in range(1, 5):
+        batches[index]
+    assert sorted(asked) == [False] * 4 + [True], "each is made once"
 
 
 def images(count: int = 64) -> np.ndarray:

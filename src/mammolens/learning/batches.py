@@ -18,17 +18,19 @@ from mammolens.images.breast import Pixels
 from mammolens.images.cache import prepare
 from mammolens.images.preprocess import Prepared, Preprocess
 from mammolens.model.recipe import Augment
-from mammolens.parallel import map_in_order, tracked
+from mammolens.parallel import cores, map_in_order, tracked
 
 Inputs = Any  # pixels, or (pixels, labels, cells)
+
+_AHEAD = 8  # batches that are made at a time, at most: a GPU learns from one in less time than it takes to make it
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
     """Batches of (pixels, labels): float32 (images, height, width, 1) and (images, 1).
 
     With a seed the images are shuffled anew for each epoch and augmented: a function of that seed,
-    the epoch and the step alone. Without one they come in order, unchanged. A batch is made while
-    the one before is learnt from.
+    the epoch and the step alone. Without one they come in order, unchanged. Batches are made while
+    those before are learnt from, a few of them at a time where there are cores for it.
 
     Args:
         data: the images.
@@ -63,7 +65,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         self._also, self._also_images, self._batch_size = np.array(sorted(also), np.intp), also_images, batch_size
         self._augment, self._boxes, self._seed = augment or Augment(), boxes, seed
         self._share = _equal_shares(data.subset(self._own.tolist()).manifest) if by_patient else None
-        self._ahead = ThreadPoolExecutor(1)
+        self._threads = max(1, min(_AHEAD, cores() - 1))
+        self._ahead = ThreadPoolExecutor(self._threads)
         self._coming: dict[int, Future[tuple[Any, ...]]] = {}
         self.start(0)
 
@@ -72,8 +75,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         coming = self._coming.pop(index, None)
-        if index + 1 < len(self) and index + 1 not in self._coming:
-            self._coming[index + 1] = self._ahead.submit(self.made, index + 1)
+        for later in range(index + 1, min(index + 1 + self._threads, len(self))):
+            if later not in self._coming:
+                self._coming[later] = self._ahead.submit(self.made, later)
         return self.made(index) if coming is None else coming.result()
 
     def made(self, index: int) -> tuple[Any, ...]:
