@@ -7,7 +7,7 @@
 # make fuzz    hostile files of every format that is read, guided by coverage; half an hour
 # make load    20 sessions at the page for five minutes, and a batch of 10,000 files: nothing lost, memory flat; ten minutes
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
-# make bench   speed, as ratios within one run
+# make bench   speed, side by side with others and with the machine's limits, into docs/performance.md; half an hour
 # make install the environment in .venv, as requirements.lock has it: versions and SHA-256
 # make lock    requirements.lock anew from pyproject.toml; MOVE=--upgrade moves to newer versions
 # make audit   the locked versions against the database of known vulnerabilities, where its service can be reached
@@ -16,6 +16,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TENSORFLOW := build/tensorflow/.installed
+BENCHMARKS := starting baseline reading serving answering training reports many
 
 .PHONY: demo test accurate check bench kills fuzz load same install lock audit sbom browser clean
 .DEFAULT_GOAL := demo
@@ -43,11 +45,16 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# TensorFlow, for comparison, has an environment of its own; where it cannot be installed, its rows are left out.
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks.reading
-	$(BIN)/python -m benchmarks.doctor
-	$(BIN)/python -m benchmarks.serving
-	$(BIN)/python -m benchmarks.training
+	@$(MAKE) --no-print-directory $(TENSORFLOW) || echo "TensorFlow cannot be installed here: what is held against it is left out"
+	for one in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$one || exit; done
+	$(BIN)/python -m benchmarks.performance
+
+$(TENSORFLOW):
+	$(PYTHON) -m venv build/tensorflow
+	build/tensorflow/bin/python -m pip install --quiet --disable-pip-version-check tensorflow-cpu==2.21.0 keras==3.15.1 pillow==13.0.0 scipy==1.17.1
+	@touch $@
 
 kills: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/learning/kills.py
@@ -60,7 +67,7 @@ fuzz: $(INSTALLED)
 
 load: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/app/load.py --sessions 20 --minutes 5
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.batches
+	$(BIN)/python -m benchmarks.many
 
 # KEPT=/tmp/same keeps what was before for the next time; PARTS="data train" compares these alone.
 same: $(INSTALLED)

@@ -1,0 +1,56 @@
+"""What reports of a whole data set take: the doctor's, and that of an evaluation.
+
+    python -m benchmarks.reports
+
+In fresh processes. The evaluation's is made of a table of scores, so that it is the report that is measured, and not
+the network: every figure with its interval by bootstrap, every page and picture of curves.
+"""
+
+import csv
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measuring import Row, keep, mammolens, ran
+from benchmarks.pictures import mammograms
+from mammolens.data.sources import read_source
+
+REPEATS = 3
+
+
+def main(scratch: Path) -> None:
+    """Measure, and keep the rows."""
+    data, what = mammograms(scratch)
+    images, generator = read_source(str(data)).labelled(), np.random.default_rng(0)
+    table = scratch / "scores.csv"
+    with table.open("w", encoding="utf-8", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["path", "probability"])
+        scores = np.clip(generator.normal(0.4 + 0.2 * images.labels, 0.2), 0, 1)
+        rows.writerows(zip(images.paths, scores.round(6), strict=True))
+    evaluate = mammolens("evaluate", "--predictions", table, "--data", data, "--split", "all", "--out")
+    reported = [ran([*evaluate, scratch / f"report{number}"]) for number in range(REPEATS)]
+    examined = [
+        ran(mammolens("doctor", data, "--out", scratch / f"doctor{number}"), memory=True) for number in range(REPEATS)
+    ]
+    keep(
+        "reports",
+        [
+            Row(f"full report of {what}, from a table of scores", [done.seconds for done in reported], "–", [], 15),
+            Row(f"doctor on {what}", [done.seconds for done in examined], "–", [], 30),
+            Row(
+                f"doctor on {what}, memory of all processes",
+                [done.peak for done in examined],
+                "–",
+                [],
+                500,
+                "MB",
+            ),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        main(Path(temporary))
