@@ -21,6 +21,7 @@ brightened stays above 0.97 (docs/experiments.md).
 """
 
 _TABLES = 32  # of keys
+_PART = 1024  # descriptors that are numbers with a point at a time: as such they take four times the memory
 _CROWD = 64  # images under one key: beyond this they are compared with their neighbours only
 
 
@@ -42,17 +43,21 @@ def duplicate_groups(digests: Sequence[str], descriptors: NDArray[np.int8]) -> l
 
 def _alike(descriptors: NDArray[np.int8]) -> Iterator[NDArray[np.intp]]:
     """Yield pairs of indices, (pairs, 2), of images under one key that are alike."""
-    # Of unit length; a picture without structure is like nothing, not like every other.
-    values = descriptors.astype(np.float32)
-    lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    unit = np.where(lengths < values.shape[1] ** 0.5, 0, values / np.maximum(lengths, 1e-6))
-    bits = int(np.clip(np.log2(len(unit)) + 2, 8, 20))
+    values = descriptors.shape[1]
+    parts = [slice(begin, begin + _PART) for begin in range(0, len(descriptors), _PART)]
+    lengths = np.concatenate([np.linalg.norm(descriptors[part].astype(np.float32), axis=1) for part in parts])
+    # A picture without structure is like nothing, not like every other.
+    scales = np.where(lengths < values**0.5, 0, 1 / np.maximum(lengths, 1e-6))[:, np.newaxis]
+    bits = int(np.clip(np.log2(len(descriptors)) + 2, 8, 20))
     generator = np.random.default_rng(0)
-    for _ in range(_TABLES):
-        directions = generator.standard_normal((unit.shape[1], bits), dtype=np.float32)
-        keys = (unit @ directions > 0) @ (1 << np.arange(bits))
-        order = np.argsort(keys, kind="stable")
-        for members in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
-            for begin in range(0, len(members) if len(members) > 1 else 0, _CROWD):
-                some = members[begin : begin + _CROWD]
-                yield some[np.argwhere(np.triu(unit[some] @ unit[some].T, 1) >= ALIKE)]
+    directions = np.hstack([generator.standard_normal((values, bits), dtype=np.float32) for _ in range(_TABLES)])
+    above = (descriptors[part].astype(np.float32) @ directions > 0 for part in parts)
+    keys = np.concatenate([part.reshape(-1, _TABLES, bits) @ (1 << np.arange(bits)) for part in above])
+    for table in keys.T:
+        order = np.argsort(table, kind="stable")
+        begins = np.flatnonzero(np.diff(table[order], prepend=-1, append=-1))
+        for first in np.flatnonzero(np.diff(begins) > 1):
+            for begin in range(begins[first], begins[first + 1], _CROWD):
+                some = order[begin : min(begin + _CROWD, begins[first + 1])]
+                unit = descriptors[some] * scales[some]
+                yield some[np.argwhere(np.triu(unit @ unit.T, 1) >= ALIKE)]

@@ -1,7 +1,6 @@
 """A trained network → a bundle: what serving needs, fitted on validation, checked against Keras."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +14,7 @@ from mammolens.data.prepared import PreparedSet
 from mammolens.data.sources import read_source
 from mammolens.errors import BundleError, DataError, ImageError, RunError
 from mammolens.images.breast import Pixels
-from mammolens.images.image import Image
 from mammolens.images.preprocess import Preprocess, as_float
-from mammolens.images.reading import read_image
 from mammolens.learning.keras_files import check_not_saved_model, open_keras
 from mammolens.learning.onnx_model import OUTPUTS, Served, as_served, parity, scores_by
 from mammolens.learning.runs import MANIFEST, Run, open_run
@@ -27,16 +24,18 @@ from mammolens.model.age import fit_with_age
 from mammolens.model.bundle import Bundle, BundleRecord, Learnt, Outputs, TrainingData, write_bundle
 from mammolens.model.calibration import Calibration, fit_calibration
 from mammolens.model.decisions import FIXED, by_level, fit_rules, unmeasured
-from mammolens.model.gate import MIN_IMAGES, Gate, Likeness, Measured, fit_gate, likeness, measured
+from mammolens.model.gate import MIN_IMAGES, Gate, Measured, fit_gate, is_admitted, measured_file
 from mammolens.model.provenance import Provenance, provenance
 from mammolens.model.recipe import Recipe
-from mammolens.parallel import cores
+from mammolens.parallel import map_in_order
 from mammolens.phantoms.drawing import draw_patient, draw_view
 from mammolens.records import LABEL_NAMES, Level, Split, View
+from mammolens.workers.crew import apart
 
 NO_LICENCE = "none stated: the terms of the training data apply"
 
 Answer = TypeVar("Answer")
+Other = TypeVar("Other")
 
 _COMPARED = 32  # images
 _GATE_IMAGES = 1000
@@ -167,7 +166,7 @@ def _gate(training: Manifest, valid: Manifest) -> Gate | None:
 def _measured(images: Manifest) -> list[Measured]:
     """Measure images for the gate, a thousand to two at most; those that cannot be read are left out."""
     step = max(1, len(images) // _GATE_IMAGES)
-    return [one for one in _of_each(images.paths[::step], measured, None) if one is not None]
+    return [one for one in _of_each(images.paths[::step], measured_file, None) if one is not None]
 
 
 def admitted(paths: Sequence[Path], gate: Gate | None) -> list[bool]:
@@ -175,20 +174,21 @@ def admitted(paths: Sequence[Path], gate: Gate | None) -> list[bool]:
 
     One that went away after its pixels were cached is judged by them.
     """
-    return _of_each(paths, lambda image: likeness(image, gate) is not Likeness.NO_MAMMOGRAM, otherwise=True)
+    return _of_each(paths, is_admitted, otherwise=True, gate=gate)
 
 
-def _of_each(paths: Sequence[Path], function: Callable[[Image], Answer], otherwise: Answer) -> list[Answer]:
-    """Return a function of each picture, or `otherwise` where it cannot be read."""
+def _of_each(
+    paths: Sequence[Path], function: Callable[..., Answer], otherwise: Other, **arguments: object
+) -> list[Answer | Other]:
+    """Return a function of each file, worked out apart, or `otherwise` where it cannot be read."""
 
-    def answer(path: Path) -> Answer:
+    def answer(path: Path) -> Answer | Other:
         try:
-            return function(read_image(path))
+            return apart(function, path, **arguments)
         except ImageError:
             return otherwise
 
-    with ThreadPoolExecutor(cores()) as pool:  # not processes: each would first import Keras
-        return list(pool.map(answer, paths))
+    return list(map_in_order(answer, paths))
 
 
 def _drawn(preprocess: Preprocess) -> Pixels:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from mammolens.errors import DataError
 from mammolens.images.appearance import WHOLE_STATISTICS, statistics, whole_statistics
 from mammolens.images.breast import Anatomy, anatomy
 from mammolens.images.image import Image
+from mammolens.images.reading import read_image
 
 Vector = NDArray[np.float64]
 
@@ -145,6 +147,15 @@ def measured(image: Image) -> Measured:
     return Measured(whole_statistics(seen), is_mammogram(seen))
 
 
+def measured_file(path: Path) -> Measured:
+    """Measure a training image in its file.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    return measured(read_image(path))
+
+
 def fit_gate(images: Sequence[Measured], unseen: Sequence[Measured] = ()) -> Gate:
     """Fit a gate on training images.
 
@@ -189,6 +200,15 @@ def likeness(image: Image, gate: Gate | None, seen: Anatomy | None = None) -> Li
     if gate is None:
         return Likeness.LIKE_TRAINING
     return gate.likeness(anatomy(image.pixels) if seen is None else seen)
+
+
+def is_admitted(path: Path, gate: Gate | None) -> bool:
+    """Tell whether a model with this gate would decide about an image in its file.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    return likeness(read_image(path), gate) is not Likeness.NO_MAMMOGRAM
 
 
 def _standardised(described: NDArray[np.float32]) -> Vector:
