@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks import performance
 from benchmarks.measuring import KEPT, Row, alternate, keep, ran, spread
 
 
@@ -43,6 +44,20 @@ def test_rows_are_kept_with_the_machine(tmp_path: Path, monkeypatch: pytest.Monk
     assert [Row(**one) for one in told["rows"]] == [row]
     assert told["machine"]["cores"] >= 1
     assert told["machine"]["libraries"]["numpy"]
+
+
+def test_the_page_is_made_of_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    performance.PAGE.parent.mkdir()
+    keep("starting", [Row("help", [0.12, 0.1, 0.11], "nothing", [], 0.2)])
+    keep("baseline", [Row("an epoch", [10.0, 11.0], "Keras", [16.0, 15.5], 2, note="most of it convolutions")])
+    performance.main()
+    page = performance.PAGE.read_text(encoding="utf-8")
+    assert "| help | 110 ms (100–120, n = 3) | nothing | – | – | ≤ 0.2 s | yes |" in page
+    assert "| an epoch | 10.5 s (10.0–11.0, n = 2) | Keras | 15.8 s (15.5–16.0, n = 2) | 1.50 | ≥ 2 | no |" in page
+    assert "- an epoch: most of it convolutions." in page
+    assert "Not measured in this run: Preparing pictures," in page
+    assert "## What did not help" in page
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")

@@ -25,12 +25,12 @@ _PART = 1024  # descriptors that are numbers with a point at a time: as such the
 _CROWD = 64  # images under one key: beyond this they are compared with their neighbours only
 
 
-def duplicate_groups(digests: Sequence[str], descriptors: NDArray[np.int8]) -> list[list[int]]:
+def duplicate_groups(digests: Sequence[str], descriptors: Sequence[NDArray[np.int8]]) -> list[list[int]]:
     """Return groups of two or more indices of images that show the same exposure.
 
     Args:
         digests: content hash of each file.
-        descriptors: (images, values); see `Facts`.
+        descriptors: (values,) of each; see `Facts`. They are copied some at a time, so that memory stays theirs.
     """
     count = len(digests)
     _, first, member = np.unique(np.asarray(digests), return_index=True, return_inverse=True)
@@ -41,23 +41,30 @@ def duplicate_groups(digests: Sequence[str], descriptors: NDArray[np.int8]) -> l
     return sorted(groups)
 
 
-def _alike(descriptors: NDArray[np.int8]) -> Iterator[NDArray[np.intp]]:
+def _alike(descriptors: Sequence[NDArray[np.int8]]) -> Iterator[NDArray[np.intp]]:
     """Yield pairs of indices, (pairs, 2), of images under one key that are alike."""
-    values = descriptors.shape[1]
-    parts = [slice(begin, begin + _PART) for begin in range(0, len(descriptors), _PART)]
-    lengths = np.concatenate([np.linalg.norm(descriptors[part].astype(np.float32), axis=1) for part in parts])
-    # A picture without structure is like nothing, not like every other.
-    scales = np.where(lengths < values**0.5, 0, 1 / np.maximum(lengths, 1e-6))[:, np.newaxis]
-    bits = int(np.clip(np.log2(len(descriptors)) + 2, 8, 20))
+    count, values = len(descriptors), len(descriptors[0])
+    bits = int(np.clip(np.log2(count) + 2, 8, 20))
     generator = np.random.default_rng(0)
     directions = np.hstack([generator.standard_normal((values, bits), dtype=np.float32) for _ in range(_TABLES)])
-    above = (descriptors[part].astype(np.float32) @ directions > 0 for part in parts)
-    keys = np.concatenate([part.reshape(-1, _TABLES, bits) @ (1 << np.arange(bits)) for part in above])
+    keys = np.empty((count, _TABLES), dtype=np.int64)
+    for begin in range(0, count, _PART):
+        above = _unit(descriptors[begin : begin + _PART]) @ directions > 0
+        keys[begin : begin + _PART] = above.reshape(-1, _TABLES, bits) @ (1 << np.arange(bits))
     for table in keys.T:
         order = np.argsort(table, kind="stable")
         begins = np.flatnonzero(np.diff(table[order], prepend=-1, append=-1))
         for first in np.flatnonzero(np.diff(begins) > 1):
-            for begin in range(begins[first], begins[first + 1], _CROWD):
-                some = order[begin : min(begin + _CROWD, begins[first + 1])]
-                unit = descriptors[some] * scales[some]
+            members = order[begins[first] : begins[first + 1]]
+            for begin in range(0, len(members), _CROWD):
+                some = members[begin : begin + _CROWD]
+                unit = _unit([descriptors[index] for index in some])
                 yield some[np.argwhere(np.triu(unit @ unit.T, 1) >= ALIKE)]
+
+
+def _unit(descriptors: Sequence[NDArray[np.int8]]) -> NDArray[np.float32]:
+    """Return them of unit length; a picture without structure is like nothing, not like every other."""
+    values = np.stack(descriptors).astype(np.float32)
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    values /= np.where(lengths < values.shape[1] ** 0.5, np.inf, lengths)
+    return values

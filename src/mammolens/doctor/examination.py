@@ -105,8 +105,7 @@ def _duplicates(pairs: Pairs) -> list[Finding]:
     pairs = [(mammogram, facts) for mammogram, facts in pairs if not _is_blank(facts)]
     if not pairs:
         return []
-    descriptors = np.stack([facts.descriptor for _, facts in pairs])
-    indices = duplicate_groups([facts.digest for _, facts in pairs], descriptors)
+    indices = duplicate_groups([facts.digest for _, facts in pairs], [facts.descriptor for _, facts in pairs])
     groups = [[pairs[index][0] for index in group] for group in indices]
     contrary = [group for group in groups if len({m.label for m in group}) > 1]
     across = [group for group in groups if len({m.split for m in group}) > 1]
