@@ -26,16 +26,19 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> Measure:
 
     The Mann-Whitney form (Hanley & McNeil 1982, Radiology 143:29).
     """
-    counts = _counts_by_score(labels, scores)
-    tumors = np.asarray(labels, dtype=np.float64)
+    tumors, score = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     placements = np.empty_like(tumors)
     placements[tumors == 1], placements[tumors != 1] = _placements(labels, scores)
+    ill, others = np.flatnonzero(tumors == 1), np.flatnonzero(tumors != 1)
+    ranked = others[np.argsort(score[others])]
+    lower, not_higher = (np.searchsorted(score[ranked], score[ill], side) for side in ("left", "right"))
 
     def measure(weights: Array) -> Array:
-        positive, negative = counts(weights)
-        others = negative.sum(axis=1)
-        below = others[:, None] - np.cumsum(negative, axis=1) + negative / 2
-        return divide((positive * below).sum(axis=1), positive.sum(axis=1) * others)
+        below = np.zeros((len(weights), len(ranked) + 1))
+        np.cumsum(weights[:, ranked], axis=1, out=below[:, 1:])
+        drawn = weights[:, ill]
+        twice = (drawn * (below[:, lower] + below[:, not_higher])).sum(axis=1)
+        return divide(twice / 2, drawn.sum(axis=1) * below[:, -1])
 
     return Ranking(measure, tumors, placements)
 
