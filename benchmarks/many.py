@@ -33,7 +33,7 @@ assert len(made) == len(paths) and not any(made.errors)
 
 def doctor(data: Path, scratch: Path) -> Ran:
     """Look through a data set for everything that is wrong with it."""
-    return ran(mammolens("doctor", data, "--out", scratch / "doctor"), memory=True)
+    return ran(mammolens("doctor", data, "--out", scratch / "doctor"), memory=True, ends=(0, 1))
 
 
 def prepare(data: Path, scratch: Path) -> Ran:

@@ -124,8 +124,14 @@ class Ran:
     out: str
 
 
-def ran(command: Sequence[str | Path], *, memory: bool = False, **environment: str) -> Ran:
-    """Run a program to its end, with `environment` beside what is set; look at its `memory` four times a second.
+def ran(command: Sequence[str | Path], *, memory: bool = False, ends: Sequence[int] = (0,), **environment: str) -> Ran:
+    """Run a program to its end.
+
+    Args:
+        command: the program and its arguments.
+        memory: look at its memory, four times a second.
+        ends: exit codes of success.
+        environment: variables, beside those that are set.
 
     Raises:
         RuntimeError: it failed; with what it said.
@@ -141,7 +147,7 @@ def ran(command: Sequence[str | Path], *, memory: bool = False, **environment: s
         seconds = time.perf_counter() - started
     out = said.read_text(encoding="utf-8")
     said.unlink()
-    if process.returncode:
+    if process.returncode not in ends:
         raise RuntimeError(f"{command} failed:\n{out}")
     return Ran(seconds, peak, out)
 

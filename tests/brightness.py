@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from mammolens.images.preprocess import Preprocess
+from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import Bundle, BundleRecord, Outputs, write_bundle
 from mammolens.model.calibration import Calibration
 from mammolens.model.decisions import OperatingPoint
-from mammolens.records import Level
 
 HEIGHT, WIDTH = 48, 32
 

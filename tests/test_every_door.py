@@ -20,8 +20,9 @@ from mammolens.data.manifest import Manifest
 from mammolens.images.archives import find_inputs
 from mammolens.judging.judge import EvaluationSet, judge
 from mammolens.judging.schema import Model
+from mammolens.levels import Level, ServedLevel
 from mammolens.model.decisions import Conformal
-from mammolens.records import LABEL_NAMES, Level, Mammogram, Reason, ServedLevel
+from mammolens.records import LABEL_NAMES, Mammogram, Reason
 from mammolens.reports.case import blocks, percent, point_name, table_row
 from mammolens.reports.pages import TERMS
 from mammolens.serving.predictor import Predictor

@@ -22,9 +22,9 @@ import mammolens
 from conftest import QUICK, Typed
 from mammolens import library
 from mammolens.errors import BundleError, DataError, MissingExtra, RecipeError, RunError
+from mammolens.levels import ServedLevel
 from mammolens.model.bundle import Outputs
 from mammolens.model.recipe import read_recipe
-from mammolens.records import ServedLevel
 from mammolens.reports.answers import COLUMNS, Predictions
 from mammolens.serving.predictor import Predictor
 

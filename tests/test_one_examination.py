@@ -17,8 +17,9 @@ import brightness
 from mammolens import library
 from mammolens.cli import app
 from mammolens.errors import DataError
+from mammolens.levels import ServedLevel
 from mammolens.phantoms.drawing import draw_patient, draw_view
-from mammolens.records import ImageWarning, Laterality, Prediction, ServedLevel, View
+from mammolens.records import ImageWarning, Laterality, Prediction, View
 from mammolens.reports.answers import columns_of, row_of
 from mammolens.serving.exams import STANDARD, joined
 from mammolens.serving.predictor import Predictor

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mammolens.images.archives import Picture
     from mammolens.judging.schema import Report
     from mammolens.learning.runs import Run
-    from mammolens.records import Identifier, ServedLevel
+    from mammolens.levels import Identifier, ServedLevel
     from mammolens.reports.answers import Predictions
     from mammolens.serving.predictor import Predictor
 

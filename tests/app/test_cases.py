@@ -20,9 +20,10 @@ from mammolens.app.viewer import LONGEST
 from mammolens.data.identity import side_and_view
 from mammolens.errors import MammolensError
 from mammolens.images.image import Window
+from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate
 from mammolens.model.decisions import FIXED
-from mammolens.records import Laterality, Level, Prediction
+from mammolens.records import Laterality, Prediction
 from mammolens.reports.case import Case, blocks, interval, share
 from mammolens.serving.overlay import LOOKED
 from mammolens.serving.predictor import Predictor

@@ -35,9 +35,10 @@ from typer.testing import CliRunner
 
 from mammolens.app.verdicts import estimated, verdicts
 from mammolens.cli import app as command_line
+from mammolens.levels import Level
 from mammolens.model.bundle import Bundle, write_bundle
 from mammolens.numerals import whole_percent
-from mammolens.records import Level, Prediction
+from mammolens.records import Prediction
 from mammolens.reports.case import blocks, interval
 
 SYNTHETIC = "This model learnt from drawn, synthetic mammograms only."

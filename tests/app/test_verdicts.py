@@ -25,10 +25,10 @@ from streamlit.testing.v1 import AppTest
 import mammolens
 from mammolens.app.cases import examinations
 from mammolens.app.uploads import EXAMPLES
+from mammolens.levels import Level, ServedLevel
 from mammolens.model.bundle import Bundle, write_bundle
 from mammolens.model.decisions import at_prevalence
 from mammolens.numerals import one_in, whole_percent
-from mammolens.records import Level, ServedLevel
 from mammolens.reports.case import share
 from mammolens.reports.pages import TERMS
 from mammolens.serving.exams import joined

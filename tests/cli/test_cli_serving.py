@@ -17,8 +17,9 @@ import brightness
 from conftest import Typed
 from mammolens.judging.predictions import read_predictions
 from mammolens.learning.runs import Run
+from mammolens.levels import Level
 from mammolens.model.bundle import Outputs, open_bundle
-from mammolens.records import LABEL_NAMES, Level
+from mammolens.records import LABEL_NAMES
 from mammolens.reports.answers import COLUMNS
 
 

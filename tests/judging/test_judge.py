@@ -12,10 +12,11 @@ from mammolens.judging.comparison import compare, subgroups
 from mammolens.judging.judge import EvaluationSet, judge, judge_scores
 from mammolens.judging.predictions import write_predictions
 from mammolens.judging.schema import Model, Report
+from mammolens.levels import Level
 from mammolens.measures.shortcuts import image_table
 from mammolens.model.age import WithAge
 from mammolens.model.decisions import FIXED, Rules, fit_conformal, unmeasured
-from mammolens.records import Level, Mammogram, Prediction, Split
+from mammolens.records import Mammogram, Prediction, Split
 
 # Two test patients with two images each; patient "a" was trained on too.
 LABELS = {"a1": 1, "a2": 1, "b1": 0, "b2": 0, "c1": None, "d1": 1, "t1": 1, "t2": 0}

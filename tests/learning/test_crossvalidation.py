@@ -11,8 +11,9 @@ from mammolens.data.manifest import Manifest
 from mammolens.data.sources import read_source
 from mammolens.errors import DataError, RecipeError
 from mammolens.learning.crossvalidation import CrossValidation, cross_validate
+from mammolens.levels import Level
 from mammolens.model.recipe import Recipe, read_recipe
-from mammolens.records import Level, Split
+from mammolens.records import Split
 
 CHANGES = [
     "preprocess.height=64",

@@ -25,12 +25,13 @@ from mammolens.learning.networks.folded import Network
 from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.learning.runs import RECIPE, Run
 from mammolens.learning.training import train
+from mammolens.levels import Level
 from mammolens.model.age import fit_with_age
 from mammolens.model.bundle import Bundle
 from mammolens.model.decisions import BALANCED, FIXED, SENSITIVITY_90, SPECIFICITY_90
 from mammolens.model.gate import MIN_IMAGES
 from mammolens.model.recipe import Recipe, read_recipe
-from mammolens.records import Laterality, Level, Mammogram, Split
+from mammolens.records import Laterality, Mammogram, Split
 from mammolens.serving.predictor import Predictor
 
 CARD = Card("mine", "CC0-1.0")

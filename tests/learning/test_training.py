@@ -22,11 +22,12 @@ from mammolens.judging.schema import Report
 from mammolens.learning.callbacks import EpochLines
 from mammolens.learning.runs import Run, open_run
 from mammolens.learning.training import check_trainable, train, with_others
+from mammolens.levels import Level
 from mammolens.measures.metrics import log_loss
 from mammolens.model.bundle import open_bundle
 from mammolens.model.provenance import provenance
 from mammolens.model.recipe import Recipe, read_recipe
-from mammolens.records import Level, Split
+from mammolens.records import Split
 from mammolens.serving.predictor import Predictor
 
 

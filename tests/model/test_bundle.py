@@ -12,6 +12,7 @@ import brightness
 from mammolens.errors import BundleError, DataError
 from mammolens.images.preprocess import Preprocess
 from mammolens.learning.runs import Run
+from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import (
     Bundle,
@@ -24,7 +25,6 @@ from mammolens.model.bundle import (
 )
 from mammolens.model.calibration import Calibration
 from mammolens.model.decisions import OperatingPoint
-from mammolens.records import Level
 from mammolens.serving.predictor import Predictor
 
 MODEL = b"a graph of known operators " * 9

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from brightness import bundle, flat
+from mammolens.levels import Level, ServedLevel
 from mammolens.model.bundle import open_bundle
 from mammolens.model.decisions import ALPHA, Conformal, fit_conformal
-from mammolens.records import Level, ServedLevel
 from mammolens.serving.predictor import Predictor
 
 Array = NDArray[np.float64]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mammolens.data.manifest import Manifest
+from mammolens.levels import Level, ServedLevel
 from mammolens.measures.intervals import Estimate
 from mammolens.model.decisions import (
     BALANCED,
@@ -26,7 +27,7 @@ from mammolens.model.decisions import (
     predictive_value,
     unmeasured,
 )
-from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Reason, ServedLevel
+from mammolens.records import LABEL_NAMES, Mammogram, Prediction, Reason
 
 SIX_DIGITS = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
 CLASSES = st.tuples(st.lists(SIX_DIGITS, min_size=1, max_size=25), st.lists(SIX_DIGITS, min_size=1, max_size=25))

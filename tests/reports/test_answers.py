@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from mammolens.errors import DataError
-from mammolens.records import ImageWarning, Laterality, Prediction, Reason, ServedLevel, View
+from mammolens.levels import ServedLevel
+from mammolens.records import ImageWarning, Laterality, Prediction, Reason, View
 from mammolens.reports.answers import (
     BREASTS,
     COLUMNS,

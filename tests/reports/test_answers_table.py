@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mammolens.records import ImageWarning, Laterality, Prediction, Reason, ServedLevel, Special, View
+from mammolens.levels import ServedLevel
+from mammolens.records import ImageWarning, Laterality, Prediction, Reason, Special, View
 from mammolens.reports.answers import MOST_ROWS
 from mammolens.reports.answers_table import answers_table
 

@@ -15,8 +15,9 @@ from test_model_card import HOSTILE, as_written, bare, decision, full, in_json
 from mammolens.data.manifest import Manifest
 from mammolens.judging.judge import EvaluationSet, judge
 from mammolens.judging.schema import Model, Report
+from mammolens.levels import Level
 from mammolens.model.decisions import FIXED, Rules, unmeasured
-from mammolens.records import Level, Mammogram, Prediction, Split
+from mammolens.records import Mammogram, Prediction, Split
 from mammolens.reports import evaluation
 from mammolens.reports.evaluation import evaluation_page, write_report
 from mammolens.reports.figures import draw

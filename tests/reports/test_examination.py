@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from html_page import Page
 
+from mammolens.levels import Identifier, Level, ServedLevel
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import BundleRecord, find_bundle, open_bundle
-from mammolens.records import Identifier, ImageWarning, Laterality, Level, Prediction, Reason, ServedLevel, View
+from mammolens.records import ImageWarning, Laterality, Prediction, Reason, View
 from mammolens.reports.case import count_at, standing
 from mammolens.reports.examination import Print, examination_page, hung
 from mammolens.serving.exams import STANDARD, joined

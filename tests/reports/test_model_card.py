@@ -16,10 +16,11 @@ from mammolens.judging.schema import (
     Robustness,
     Subgroup,
 )
+from mammolens.levels import Level
 from mammolens.measures.curves import CalibrationReport, Curve, DecisionCurve, ReliabilityBin
 from mammolens.measures.intervals import Estimate
 from mammolens.measures.localisation import Localisation
-from mammolens.records import LABEL_NAMES, Level, Split
+from mammolens.records import LABEL_NAMES, Split
 from mammolens.reports.evaluation import model_card
 
 NOT_DEFINED = Estimate(math.nan, math.nan, math.nan)

@@ -16,10 +16,11 @@ from test_evaluation import PICTURES
 from test_model_card import full
 
 from mammolens.doctor.findings import Diagnosis, Severity, finding
+from mammolens.levels import ServedLevel
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import find_bundle, open_bundle
 from mammolens.model.decisions import decided
-from mammolens.records import ImageWarning, Laterality, Prediction, ServedLevel, View
+from mammolens.records import ImageWarning, Laterality, Prediction, View
 from mammolens.reports.case import Case, case_page
 from mammolens.reports.doctor import write_report as write_doctor
 from mammolens.reports.evaluation import write_report as write_evaluation

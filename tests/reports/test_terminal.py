@@ -5,8 +5,8 @@ from rich.console import Console, RenderableType
 from test_evaluation import judged
 
 from mammolens.doctor.findings import Diagnosis, Severity, finding
+from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate
-from mammolens.records import Level
 from mammolens.reports.terminal import decisions_tables, findings_table, folds_table, measures_table
 
 

@@ -14,8 +14,9 @@ import brightness
 from conftest import Typed
 from mammolens.errors import DataError
 from mammolens.images.archives import image_in
+from mammolens.levels import ServedLevel
 from mammolens.model.bundle import Bundle
-from mammolens.records import Laterality, ServedLevel, View
+from mammolens.records import Laterality, View
 from mammolens.reports.case import Case
 from mammolens.reports.examination import examination_page
 from mammolens.serving.exam_reports import examination_report

@@ -10,10 +10,11 @@ from PIL import Image
 from test_dicom import mammogram, save
 
 from brightness import bundle, flat, point
+from mammolens.levels import Level, ServedLevel
 from mammolens.model.bundle import open_bundle, packaged_bundles
 from mammolens.model.decisions import Rules, aggregated
 from mammolens.phantoms.drawing import draw_patient, draw_view
-from mammolens.records import ImageWarning, Laterality, Level, Prediction, Reason, ServedLevel, View
+from mammolens.records import ImageWarning, Laterality, Prediction, Reason, View
 from mammolens.serving.exams import joined
 from mammolens.serving.predictor import Predictor
 

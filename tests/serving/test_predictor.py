@@ -15,9 +15,10 @@ from mammolens.images.archives import Input, Picture, find_inputs, named
 from mammolens.images.cache import prepared_pixels
 from mammolens.images.preprocess import as_float
 from mammolens.learning.runs import Run
+from mammolens.levels import ServedLevel
 from mammolens.model.bundle import Outputs
 from mammolens.model.calibration import Calibration
-from mammolens.records import ImageWarning, Reason, ServedLevel, Split
+from mammolens.records import ImageWarning, Reason, Split
 from mammolens.serving.pictures import seen_or_reason
 from mammolens.serving.predictor import Predictor
 

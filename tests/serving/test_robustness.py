@@ -16,12 +16,13 @@ from mammolens.errors import BundleError, DataError
 from mammolens.images.breast import find_breast, thumbnail
 from mammolens.images.reading import read_image
 from mammolens.judging.schema import Robustness
+from mammolens.levels import Level
 from mammolens.measures.intervals import estimate, patient_weights
 from mammolens.measures.localisation import breast_mask, rank_correlation
 from mammolens.measures.metrics import called, roc_auc
 from mammolens.model.bundle import write_bundle
 from mammolens.phantoms.drawing import draw_patient, draw_view
-from mammolens.records import Level, Mammogram, View
+from mammolens.records import Mammogram, View
 from mammolens.serving.predictor import Predictor
 from mammolens.serving.robustness import (
     PERTURBATIONS,

@@ -14,10 +14,11 @@ from mammolens.errors import ImageError, reason
 from mammolens.images.archives import Input, Named, image_in
 from mammolens.images.breast import Breast, Pixels, anatomy
 from mammolens.images.image import Image, Window
+from mammolens.levels import ServedLevel
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import Rules
 from mammolens.model.decisions import decided as decided_at
-from mammolens.records import Laterality, Prediction, ServedLevel, View
+from mammolens.records import Laterality, Prediction, View
 from mammolens.reports.case import Case, case_page
 from mammolens.serving.exams import joined
 from mammolens.serving.overlay import caption, overlay

@@ -40,8 +40,9 @@ from mammolens.app.viewer import packed, viewer
 from mammolens.errors import ImageError, MammolensError
 from mammolens.images.archives import Input
 from mammolens.judging.schema import SCREENING_PREVALENCE
+from mammolens.levels import Level
 from mammolens.model.bundle import BundleRecord
-from mammolens.records import Level, Prediction
+from mammolens.records import Prediction
 from mammolens.reports.case import Case, blocks, entry, point_name, share, table_row
 from mammolens.reports.pages import source as address_of
 from mammolens.serving.overlay import caption

@@ -6,10 +6,11 @@ from typing import Any
 
 from mammolens import numerals
 from mammolens.app.cases import Examination
+from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import predictive_value
-from mammolens.records import ImageWarning, Level, Prediction
+from mammolens.records import ImageWarning, Prediction
 from mammolens.reports.case import Case, blocks, count_at, percent, point_name, share, standing, tone, warnings
 from mammolens.reports.pages import TERMS, template
 

@@ -28,8 +28,8 @@ from mammolens.cli.options import (
 from mammolens.cli.serving import introduce, predict
 from mammolens.errors import BundleError
 from mammolens.files import check_new_file, check_new_folder, check_writable
+from mammolens.levels import Level
 from mammolens.library import require_training
-from mammolens.records import Level
 
 if TYPE_CHECKING:
     from mammolens.data.manifest import Manifest

@@ -10,9 +10,10 @@ import typer
 from mammolens.cli.options import Model, Point, Quiet, place, screen, warn
 from mammolens.errors import DataError, require
 from mammolens.files import check_apart, check_new_file, check_writable
-from mammolens.records import Identifier, Prediction, ServedLevel
+from mammolens.levels import Identifier, ServedLevel
 
 if TYPE_CHECKING:
+    from mammolens.records import Prediction
     from mammolens.serving.predictor import Predictor
 
 
@@ -141,7 +142,7 @@ def predict(
 class _Tally:
     """What is said of answers once all have passed, and the first of them."""
 
-    first: list[Prediction] = field(default_factory=list)
+    first: "list[Prediction]" = field(default_factory=list)
     rows: int = 0
     pictures: int = 0
     failed: int = 0
@@ -149,7 +150,7 @@ class _Tally:
     ageless: int = 0
     drawn: int = 0
 
-    def add(self, answer: Prediction) -> None:
+    def add(self, answer: "Prediction") -> None:
         from mammolens.reports.answers import MOST_ROWS
 
         self.first += [answer] if self.rows < MOST_ROWS else []

@@ -12,13 +12,13 @@ from scipy.stats import norm
 from mammolens.errors import DataError
 from mammolens.judging.predictions import ScoredImages, read_predictions
 from mammolens.judging.schema import AgeFigures, Subgroup
+from mammolens.levels import Level
 from mammolens.measures import metrics
 from mammolens.measures.intervals import RESAMPLES, Estimate, Figures, PatientWeights, estimate, patient_weights
 from mammolens.measures.metrics import Array
 from mammolens.measures.shortcuts import can_be_judged, metadata_auc
 from mammolens.model.age import WithAge, ages_of, usable_age
 from mammolens.model.decisions import Subjects, by_level
-from mammolens.records import Level
 
 
 class Difference(Figures):

@@ -23,6 +23,7 @@ from mammolens.judging import schema
 from mammolens.judging.comparison import age_figures, references, subgroups
 from mammolens.judging.predictions import ScoredImages, scored_images
 from mammolens.judging.schema import Model, Report
+from mammolens.levels import Level
 from mammolens.measures import curves, metrics
 from mammolens.measures.intervals import Estimate, PatientWeights, estimate, patient_weights
 from mammolens.measures.localisation import Localisation
@@ -31,7 +32,7 @@ from mammolens.measures.shortcuts import image_table
 from mammolens.model.age import WithAge
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import FIXED, Rules, Subjects, by_level, decide, unmeasured
-from mammolens.records import LABEL_NAMES, Level, Mammogram, Prediction, Split
+from mammolens.records import LABEL_NAMES, Mammogram, Prediction, Split
 
 MISTAKES = 12
 """Most confident mistakes that a report names."""

@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field
 
 from mammolens import __version__
+from mammolens.levels import Level
 from mammolens.measures.curves import CalibrationReport, Curve, DecisionCurve
 from mammolens.measures.intervals import RESAMPLES, Estimate, Figures
 from mammolens.measures.localisation import Localisation
 from mammolens.model.bundle import Learnt
 from mammolens.model.provenance import Provenance
-from mammolens.records import Level, Split
+from mammolens.records import Split
 
 SCREENING_PREVALENCE = 0.005
 """About 5 cancers in 1,000 screening mammograms (Lehman et al. 2017, Radiology 283:49)."""

@@ -20,12 +20,13 @@ from mammolens.learning.fitting import fit
 from mammolens.learning.networks.builders import check_network
 from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.learning.training import check_others, check_trainable, with_others
+from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate, Measure, estimate, patient_weights
 from mammolens.measures.metrics import roc_auc
 from mammolens.model.calibration import logit, sigmoid
 from mammolens.model.decisions import by_level
 from mammolens.model.recipe import Recipe, read_recipe
-from mammolens.records import Level, Split
+from mammolens.records import Split
 
 SCORES, REPORT = "scores.csv", "crossvalidation.json"
 

@@ -18,6 +18,7 @@ from mammolens.images.preprocess import Preprocess, as_float
 from mammolens.learning.keras_files import check_not_saved_model, open_keras
 from mammolens.learning.onnx_model import OUTPUTS, Served, as_served, parity, scores_by
 from mammolens.learning.runs import MANIFEST, Run, open_run
+from mammolens.levels import Level
 from mammolens.measures import metrics
 from mammolens.measures.intervals import Estimate, estimate, patient_weights
 from mammolens.model.age import fit_with_age
@@ -29,7 +30,7 @@ from mammolens.model.provenance import Provenance, provenance
 from mammolens.model.recipe import Recipe
 from mammolens.parallel import map_in_order
 from mammolens.phantoms.drawing import draw_patient, draw_view
-from mammolens.records import LABEL_NAMES, Level, Split, View
+from mammolens.records import LABEL_NAMES, Split, View
 from mammolens.workers.crew import apart
 
 NO_LICENCE = "none stated: the terms of the training data apply"

@@ -19,13 +19,14 @@ from mammolens import __version__
 from mammolens.errors import BundleError
 from mammolens.files import folder_written_whole, write_text
 from mammolens.images.preprocess import VERSION, Preprocess
+from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate
 from mammolens.model.age import WithAge
 from mammolens.model.calibration import Calibration
 from mammolens.model.decisions import Conformal, OperatingPoints, Rules
 from mammolens.model.gate import Gate
 from mammolens.model.provenance import Provenance
-from mammolens.records import LABEL_NAMES, Level
+from mammolens.records import LABEL_NAMES
 
 MODEL, RECORD = "model.onnx", "bundle.json"
 

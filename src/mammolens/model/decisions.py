@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from mammolens.data.manifest import Manifest
+from mammolens.levels import Level, ServedLevel
 from mammolens.measures import metrics
 from mammolens.measures.curves import decision_measures
 from mammolens.measures.intervals import Estimate, estimate, patient_weights
 from mammolens.model.calibration import DIGITS, Probability, logit, sigmoid
-from mammolens.records import LABEL_NAMES, Level, Prediction, Reason, ServedLevel
+from mammolens.records import LABEL_NAMES, Prediction, Reason
 
 BALANCED = "balanced"
 SENSITIVITY_90, SPECIFICITY_90 = "sensitivity-90", "specificity-90"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from mammolens.data.csv_table import write_row
 from mammolens.files import check_new_file, written_whole
-from mammolens.records import Laterality, Prediction, ServedLevel
+from mammolens.levels import ServedLevel
+from mammolens.records import Laterality, Prediction
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mammolens import numerals
-from mammolens.records import Laterality, Prediction, ServedLevel
+from mammolens.levels import ServedLevel
+from mammolens.records import Laterality, Prediction
 from mammolens.reports.answers import MOST_ROWS, text_of
 
 _NAME, _ANSWER = 12, 24  # characters that they have, however narrow the screen

@@ -7,9 +7,9 @@ from typing import Any
 
 from mammolens.files import write_text
 from mammolens.judging.schema import Report
+from mammolens.levels import Level
 from mammolens.model.bundle import Learnt
 from mammolens.model.decisions import FIXED
-from mammolens.records import Level
 from mammolens.reports.figures import draw, inline, save_figure
 from mammolens.reports.pages import TERMS, Cited, data, measure, template
 

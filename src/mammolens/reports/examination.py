@@ -6,9 +6,10 @@ from datetime import datetime
 
 from mammolens import __version__
 from mammolens.judging.schema import SCREENING_PREVALENCE
+from mammolens.levels import Identifier, Level
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import predictive_value
-from mammolens.records import Identifier, ImageWarning, Laterality, Level, Prediction, View
+from mammolens.records import ImageWarning, Laterality, Prediction, View
 from mammolens.reports.answers import text_of
 from mammolens.reports.case import (
     blocks,

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from mammolens import numerals
 from mammolens.files import check_new_file, written_whole
 from mammolens.judging.schema import LevelReport, Report
+from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate
-from mammolens.records import LABEL_NAMES, Level
+from mammolens.records import LABEL_NAMES
 
 Points = tuple[Sequence[float], Sequence[float]]
 """x and y of a curve."""

@@ -12,8 +12,9 @@ from mammolens.data.splits import leakage
 from mammolens.doctor.findings import MEANINGS, Diagnosis, Severity
 from mammolens.judging.comparison import Comparison
 from mammolens.judging.schema import Report
+from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate
-from mammolens.records import Level, Split
+from mammolens.records import Split
 from mammolens.reports.pages import FORMS, counted, measure
 
 _ROOMY = 100  # columns of the screen from which an interval stands beside its figure, not below it

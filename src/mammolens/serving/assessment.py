@@ -19,6 +19,7 @@ from mammolens.images.reading import read_image
 from mammolens.judging.judge import EvaluationSet, common_folder, judge, model_of
 from mammolens.judging.predictions import scored_images, scores_from, write_predictions
 from mammolens.judging.schema import Model, Report
+from mammolens.levels import Level
 from mammolens.measures.localisation import (
     Localisation,
     breast_mask,
@@ -30,7 +31,7 @@ from mammolens.measures.localisation import (
 )
 from mammolens.model.bundle import write_bundle
 from mammolens.model.decisions import Rules, fit_rules, unmeasured
-from mammolens.records import Level, Mammogram, Prediction, Split
+from mammolens.records import Mammogram, Prediction, Split
 from mammolens.reports.evaluation import write_report
 from mammolens.serving.overlay import overlay
 from mammolens.serving.predictor import Predictor

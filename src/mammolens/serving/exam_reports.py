@@ -12,8 +12,9 @@ from mammolens.errors import DataError, ImageError
 from mammolens.files import check_new_folder, sweep_in, write_text
 from mammolens.images.archives import Picture, image_in
 from mammolens.images.breast import Pixels, anatomy
+from mammolens.levels import Identifier, ServedLevel
 from mammolens.model.bundle import BundleRecord
-from mammolens.records import Identifier, Prediction, ServedLevel
+from mammolens.records import Prediction
 from mammolens.reports.case import Case, jpeg
 from mammolens.reports.examination import Print, examination_page
 from mammolens.serving.journal import Journal

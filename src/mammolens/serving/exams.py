@@ -5,9 +5,10 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from mammolens.data.identity import exam_keys
 from mammolens.data.matching import some
+from mammolens.levels import ServedLevel
 from mammolens.model.age import WithAge
 from mammolens.model.decisions import Rules, aggregated, decided
-from mammolens.records import ImageWarning, Laterality, Prediction, ServedLevel, View, Warned
+from mammolens.records import ImageWarning, Laterality, Prediction, View, Warned
 
 STANDARD = tuple((side, view) for side in Laterality for view in (View.CC, View.MLO))
 """The four views of an examination."""

@@ -22,11 +22,12 @@ from mammolens.files import check_writable
 from mammolens.images.archives import Named, Picture, named, pictures_in
 from mammolens.images.breast import Pixels
 from mammolens.images.preprocess import as_float
+from mammolens.levels import Identifier, Level, ServedLevel
 from mammolens.model.age import usable_age
 from mammolens.model.bundle import Bundle, find_bundle, open_bundle
 from mammolens.model.decisions import decided
 from mammolens.parallel import FEW, cores, map_in_order, tracked
-from mammolens.records import Identifier, Level, Mammogram, Prediction, ServedLevel
+from mammolens.records import Mammogram, Prediction
 from mammolens.reports.answers import Predictions
 from mammolens.serving.exam_reports import Reports, reported
 from mammolens.serving.exams import joined
