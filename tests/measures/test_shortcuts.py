@@ -110,10 +110,10 @@ def test_copies_among_thousands_are_found_and_nothing_else() -> None:
     noisy = originals[[5, 70, 2999]] + generator.normal(0, 3, (3, 256))
     descriptors = np.clip(np.concatenate([originals, noisy]), -127, 127).astype(np.int8)
     digests = [str(index) for index in range(len(descriptors))]
-    assert duplicate_groups(digests, descriptors) == [[5, 3000], [70, 3001], [2999, 3002]]
+    assert duplicate_groups(digests, list(descriptors)) == [[5, 3000], [70, 3001], [2999, 3002]]
 
 
 def test_equal_files_are_copies_whatever_they_show() -> None:
     nothing = np.zeros((4, 256), np.int8)
-    assert duplicate_groups(["a", "b", "a", "a"], nothing) == [[0, 2, 3]]
-    assert duplicate_groups(["a"], nothing[:1]) == []
+    assert duplicate_groups(["a", "b", "a", "a"], list(nothing)) == [[0, 2, 3]]
+    assert duplicate_groups(["a"], list(nothing[:1])) == []
