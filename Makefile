@@ -5,7 +5,7 @@
 # make check   lint, format, types, and that imports run downwards
 # make kills   trainings and batches that are killed at random moments, or meet damaged files; three quarters of an hour
 # make fuzz    hostile files of every format that is read, guided by coverage; half an hour
-# make load    20 sessions at the page for five minutes, and a batch of 10,000 files: nothing lost, memory flat; ten minutes
+# make load    20 sessions at the page for five minutes, and batches of up to 10,000 files: nothing lost, memory flat; a quarter of an hour
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
 # make bench   speed, side by side with others and with the machine's limits, into docs/performance.md; half an hour
 # make install the environment in .venv, as requirements.lock has it: versions and SHA-256

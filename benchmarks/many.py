@@ -60,7 +60,8 @@ def rows(name: str, runs: dict[int, Ran]) -> list[Row]:
     early = (before.seconds - first.seconds) / (fewer - few)
     late = (last.seconds - before.seconds) / (most - fewer)
     seconds = ", ".join(f"{done.seconds:.1f} s for {size:,}" for size, done in runs.items())
-    peaks = ", ".join(f"{done.peak:.0f} MB for {size:,}" for size, done in runs.items())
+    grown = 1000 * (last.peak - first.peak) / (most - few)
+    peaks = ", ".join(f"{done.peak:.0f} MB for {size:,}" for size, done in runs.items()) + f": {grown:.1f} KB an image"
     work, against = f"{name}, an image of the last {most - fewer:,} of {most:,}", f"of the {fewer - few:,} before"
     return [
         Row(work, [late], against, [early], 0.9, note=seconds),

@@ -83,6 +83,8 @@ def main() -> NoReturn:
     try:
         app()
     except SystemExit as end:
+        if (interrupt := interrupt_behind(end)) is not None:  # while options were read: Typer says nothing of it
+            raise interrupt from None
         code = end.code
     except MammolensError as error:
         complaint = reason(error)
