@@ -68,10 +68,8 @@ def main() -> None:
         for name in SECTIONS
     }
     told = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file}
-    if not told:
-        raise SystemExit(f"nothing was measured yet: {KEPT} is empty. Run: make bench")
-    machine = next(iter(told.values()))["machine"]
-    parts = [_ABOVE, f"**Machine.** {measured_on(machine)}"]
+    machine = next((one["machine"] for one in told.values()), None)
+    parts = [_ABOVE] if machine is None else [_ABOVE, f"**Machine.** {measured_on(machine)}"]
     for name, one in told.items():
         other = [] if one["machine"] == machine else [f"On another machine: {measured_on(one['machine'])}"]
         parts += [section(SECTIONS[name], one), *other]
