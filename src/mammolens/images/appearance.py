@@ -12,7 +12,6 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from scipy import ndimage
 
 from mammolens.images.breast import Anatomy, Mask, Pixels, dilated, eroded, local_variance
 
@@ -102,9 +101,18 @@ def whole_statistics(seen: Anatomy) -> NDArray[np.float32]:
 
 @cache
 def _blurs(side: int) -> NDArray[np.float32]:
-    """Return what blurs along one direction, a matrix a size: a third of the time of filters, one after the other."""
-    unit = np.eye(side, dtype=np.float32)
-    return np.stack([ndimage.gaussian_filter1d(unit, size, axis=0) for size in _BLURS])
+    """Return Gaussians that blur along one direction, mirrored at the ends, as a matrix a size.
+
+    A third of the time of filters, one after the other; scipy.ndimage.gaussian_filter1d of a unit matrix.
+    """
+    blurs, rows = np.zeros((len(_BLURS), side, side)), np.arange(side)[:, None]
+    for blur, size in zip(blurs, _BLURS, strict=True):
+        steps = np.arange(-4 * size, 4 * size + 1)
+        weights = np.exp(-(steps**2) / (2 * size**2))
+        places = rows + steps
+        places = np.where(places < 0, -1 - places, np.minimum(places, 2 * side - 1 - places))
+        np.add.at(blur, (rows, places), weights / weights.sum())
+    return blurs.astype(np.float32)
 
 
 def _clear(seen: Anatomy) -> tuple[Pixels, Mask, float]:

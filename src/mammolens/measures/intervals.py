@@ -14,9 +14,9 @@ from statistics import NormalDist
 from typing import Annotated
 
 import numpy as np
+import scipy  # which loads its parts where they are asked for
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict
-from scipy.special import betaincinv
 
 Array = NDArray[np.float64]
 Bounds = tuple[float, float]
@@ -172,8 +172,8 @@ def share_bounds(share: float, number: float) -> Bounds:
     if math.isnan(share):
         return UNKNOWN
     seen = share * number
-    low = betaincinv(seen, number - seen + 1, _TAIL) if seen > 0 else 0.0
-    high = betaincinv(seen + 1, number - seen, 1 - _TAIL) if share < 1 else 1.0
+    low = scipy.special.betaincinv(seen, number - seen + 1, _TAIL) if seen > 0 else 0.0
+    high = scipy.special.betaincinv(seen + 1, number - seen, 1 - _TAIL) if share < 1 else 1.0
     return min(float(low), share), max(float(high), share)
 
 
@@ -235,8 +235,8 @@ def _quantiles(share: float, number: float, place: int, *, is_high: bool) -> Arr
         rank = np.random.default_rng(0).permutation(rank)
     seen, missing = share * number, (1 - share) * number
     if is_high:
-        return np.ones_like(rank) if share >= 1 else betaincinv(seen + 1, missing, rank)
-    return np.zeros_like(rank) if share <= 0 else betaincinv(seen, missing + 1, rank)
+        return np.ones_like(rank) if share >= 1 else scipy.special.betaincinv(seen + 1, missing, rank)
+    return np.zeros_like(rank) if share <= 0 else scipy.special.betaincinv(seen, missing + 1, rank)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ float32 (rows, columns) in [0, 1] over the whole picture, coarser than it.
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # which loads its parts where they are asked for
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
-from scipy import ndimage, stats
 
 from mammolens.errors import DataError
 from mammolens.images.breast import Mask, Pixels, anatomy
@@ -83,9 +83,9 @@ def pointing_hit(score_map: Pixels, boxes: Sequence[Box], shape: tuple[int, int]
     """
     if score_map.min() == score_map.max():
         return False
-    pieces, _ = ndimage.label(score_map == score_map.max())
+    pieces, _ = scipy.ndimage.label(score_map == score_map.max())
     largest = int(np.bincount(pieces.ravel())[1:].argmax()) + 1
-    centre = ndimage.center_of_mass(pieces == largest)
+    centre = scipy.ndimage.center_of_mass(pieces == largest)
     y, x = ((place + 0.5) * side / cells for place, side, cells in zip(centre, shape, score_map.shape, strict=True))
     return bool(_inside(np.array(x), np.array(y), boxes))
 
@@ -184,7 +184,7 @@ def _spearman(one: Pixels, other: Pixels, mask: Mask) -> float:
     rows, columns = ((np.arange(n) + 0.5) / n for n in one.shape)
     row, column = (rows * mask.shape[0]).astype(int), (columns * mask.shape[1]).astype(int)
     chosen = mask[np.ix_(row, column)]
-    ranks = stats.rankdata(np.stack([one[chosen], other[chosen]]), axis=1)
+    ranks = scipy.stats.rankdata(np.stack([one[chosen], other[chosen]]), axis=1)
     flat = np.ptp(ranks, axis=1) == 0
     if flat.any():
         return float(flat.all())

@@ -29,7 +29,6 @@ from mammolens.model.decisions import decided
 from mammolens.parallel import FEW, cores, map_in_order, tracked
 from mammolens.records import Mammogram, Prediction
 from mammolens.reports.answers import Predictions
-from mammolens.serving.exam_reports import Reports, reported
 from mammolens.serving.exams import joined
 from mammolens.serving.journal import Journal, answered
 from mammolens.serving.overlay import write_overlays
@@ -186,7 +185,11 @@ class Predictor:
         if isinstance(pictures, str | PathLike):
             pictures = [pictures]
         level = ServedLevel.named(level)
-        reports = Reports.checked(report, identify, level, kept)
+        reports = None
+        if report is not None or identify:
+            from mammolens.serving.exam_reports import Reports, reported  # noqa: PLC0415 - with templates: few ask
+
+            reports = Reports.checked(report, identify, level, kept)
         chosen = _checked(point or self.operating_point, self.bundle)
         if with_age and self.bundle.record.with_age is None:
             raise BundleError(
