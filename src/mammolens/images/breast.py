@@ -312,18 +312,19 @@ def _pieces(mask: Mask) -> NDArray[np.intp]:
     above = (rows - 1) * width
     first = np.searchsorted(rows * width + ends, above + starts, side="right").tolist()
     behind = np.searchsorted(rows * width + starts, above + ends).tolist()
-    joined = list(range(len(rows)))
+    joined: list[int] = []  # each run with an earlier one of its piece, or with itself
 
     def earliest(run: int) -> int:
         while joined[run] != run:
-            joined[run] = run = joined[joined[run]]
+            run = joined[run]
         return run
 
-    for run in range(len(rows)):
-        for touching in range(first[run], behind[run]):
-            one, other = earliest(touching), earliest(run)
-            joined[max(one, other)] = min(one, other)
-    _, numbers = np.unique([earliest(run) for run in range(len(rows))], return_inverse=True)
+    for run, touching in enumerate(map(range, first, behind)):
+        met = {earliest(one) for one in touching}
+        joined.append(min(met, default=run))
+        for one in met:
+            joined[one] = joined[run]
+    _, numbers = np.unique(list(map(earliest, range(len(rows)))), return_inverse=True)
     pieces = np.zeros(mask.shape, dtype=np.intp)
     pieces[mask] = np.repeat(numbers + 1, ends - starts)
     return pieces

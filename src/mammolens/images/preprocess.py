@@ -38,6 +38,7 @@ such films.
 _LEVELS = 65535
 _MARGIN = 0.02  # breathing space around the breast's box, as a share of the picture
 _RIM = 5  # thumbnail pixels inside the mask that contrast is not judged on
+_BLOCK = 2**15  # pixels that are worked on at a time
 _SKIN = 2  # thumbnail pixels kept outside the mask, for skin and nipple
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -191,16 +192,12 @@ class Preprocess(BaseModel):
         crop = _crop_box(breast, shape) if self.crop else (0, 0, width, height)
         left, top, right, bottom = crop
         cropped = pixels[top:bottom, left:right]
-        if self.percentiles:
-            inside = full_size(_interior(breast.mask), pixels.shape)[top:bottom, left:right]
-            cropped = _stretch_contrast(cropped, inside, self.percentiles)
-        if self.crop:
-            grown = dilated(breast.mask, _SKIN)
-            outside = ~full_size(grown, pixels.shape)[top:bottom, left:right]
-            cropped = np.where(outside, np.float32(0), cropped)
+        rows, columns = (_places(*sides) for sides in zip(breast.mask.shape, shape, strict=True))
+        rows, columns = rows[top:bottom], columns[left:right]
+        limits = _limits(cropped, _interior(breast.mask), rows, columns, self.percentiles) if self.percentiles else None
+        around = ~dilated(breast.mask, _SKIN)[:, columns] if self.crop else None
         flipped = self.orient and breast.chest_wall_right
-        if flipped:
-            cropped = cropped[:, ::-1]
+        cropped = _cleaned(cropped, limits, None if around is None else (around, rows), flipped=flipped)
         canvas, content = self._place(cropped)
         geometry = Geometry(shape, self.shape, crop, flipped, content)
         return Prepared(_to_levels(canvas), geometry, warnings)
@@ -253,13 +250,54 @@ def _interior(mask: Mask) -> Mask:
 
 def full_size(mask: Mask, shape: tuple[int, ...]) -> Mask:
     """Return a thumbnail's mask for a picture of `shape`, (height, width)."""
-    picture = Pillow.fromarray(mask).resize((shape[1], shape[0]), Pillow.Resampling.NEAREST)
-    return np.asarray(picture, dtype=bool)
+    rows, columns = (_places(*sides) for sides in zip(mask.shape, shape, strict=True))
+    return mask[:, columns][rows]
 
 
-def _stretch_contrast(pixels: Pixels, inside: Mask, percentiles: tuple[float, float]) -> Pixels:
-    # A quarter million pixels tell percentiles as well as thirty million.
-    step = max(1, int(np.sqrt(inside.size / 250_000)))
-    sample = pixels[::step, ::step][inside[::step, ::step]]
+def _places(side: int, count: int) -> NDArray[np.int32]:
+    """Return which of a thumbnail's `side` pixels each of a picture's `count` lies in, along one direction."""
+    line = Pillow.fromarray(np.arange(side, dtype=np.int32)[np.newaxis])
+    places: NDArray[np.int32] = np.asarray(line.resize((count, 1), Pillow.Resampling.NEAREST))[0]
+    return places
+
+
+def _limits(
+    pixels: Pixels,
+    inside: Mask,
+    rows: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    percentiles: tuple[float, float],
+) -> tuple[float, float]:
+    """Return what becomes black and white; a quarter million pixels tell as well as thirty million."""
+    step = max(1, int(np.sqrt(pixels.size / 250_000)))
+    sample = pixels[::step, ::step][inside[np.ix_(rows[::step], columns[::step])]]
     low, high = np.percentile(sample if sample.size else pixels, percentiles)
-    return np.asarray((pixels - low) / max(float(high - low), 1e-6), dtype=np.float32)
+    return low, high
+
+
+def _cleaned(
+    pixels: Pixels,
+    limits: tuple[float, float] | None,
+    around: tuple[Mask, NDArray[np.int32]] | None,
+    *,
+    flipped: bool,
+) -> Pixels:
+    """Stretch contrast, blacken what lies around the breast, and mirror: a few rows at a time, as caches hold them.
+
+    Args:
+        pixels: (height, width).
+        limits: what becomes black and white, or None.
+        around: what lies around, (rows of a thumbnail, width), and which of these each row is in; or None.
+        flipped: whether left and right change places.
+    """
+    cleaned = np.empty(pixels.shape, dtype=np.float32)
+    turned = cleaned[:, ::-1] if flipped else cleaned
+    height = max(1, _BLOCK // pixels.shape[1])
+    for top in range(0, len(pixels), height):
+        block = pixels[top : top + height]
+        if limits is not None:
+            block = (block - limits[0]) / max(float(limits[1] - limits[0]), 1e-6)
+        if around is not None:
+            block = np.where(around[0][around[1][top : top + height]], np.float32(0), block)
+        turned[top : top + height] = block
+    return cleaned

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from os import PathLike
 from pathlib import Path
-from threading import Timer
+from threading import Semaphore, Timer
 
 import numpy as np
 import onnxruntime
@@ -40,6 +40,9 @@ MEMORY = 4 * 2**30
 
 SECONDS = 120
 """How long a network may take for one picture."""
+
+AT_ONCE = 8
+"""Pictures of a batch that a network looks at side by side at most: they share `MEMORY`."""
 
 _SILENT = 4  # what goes wrong is raised
 
@@ -154,9 +157,9 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Return an iterator of one `Prediction` a picture, in order: for more than memory holds.
 
-        Pictures are decoded and prepared by several processes ahead of the network; memory stays
-        bounded. The network sees one picture at a time, so that an answer does not depend on its
-        company. At the level of breasts or examinations, all pictures are looked at before the first
+        Several threads each have a picture decoded and prepared by a process of their own, and show it to
+        the network; memory stays bounded. It sees each picture by itself, so that an answer does not depend on
+        its company. At the level of breasts or examinations, all pictures are looked at before the first
         answer, which holds those for its pictures.
 
         A picture that does not look like a mammogram gets no decision and has no say in that of
@@ -228,14 +231,16 @@ class Predictor:
     ) -> Iterator[Prediction]:
         record = self.bundle.record
         rules = record.rules()
-        see = partial(seen_or_reason, preprocess=record.preprocess, gate=record.gate)
-        shown = tracked(map_in_order(see, given), "Predicting", len(given), visible=progress)
-        # Where other processes decode meanwhile, they are left half of the cores.
         ready = self if len(given) <= FEW else replace(self, _session=self._beside_others)
-        for (name, _), picture in zip(given, shown, strict=True):
-            answer = ready._scored(name, picture, rows.get(name), ungated=ungated)  # noqa: SLF001
-            second = self._with_age(answer) if with_age else None
-            yield replace(decided(answer, ServedLevel.IMAGE, point, rules), probability_with_age=second)
+
+        def answer(one: Named) -> Prediction:
+            picture = seen_or_reason(one, record.preprocess, record.gate)
+            with self._turn:
+                scored = ready._scored(one.name, picture, rows.get(one.name), ungated=ungated)  # noqa: SLF001
+            second = self._with_age(scored) if with_age else None
+            return replace(decided(scored, ServedLevel.IMAGE, point, rules), probability_with_age=second)
+
+        yield from tracked(map_in_order(answer, given), "Predicting", len(given), visible=progress)
 
     def _with_age(self, answer: Prediction) -> float | None:
         """Return the second answer, where there is a first and age is known."""
@@ -270,7 +275,12 @@ class Predictor:
 
     @cached_property
     def _beside_others(self) -> onnxruntime.InferenceSession:
-        return _opened(self.bundle, max(1, cores() // 2))
+        # Each thread of a batch runs the network itself. Where there are more threads than turns, the rest helps.
+        return _opened(self.bundle, max(1, cores() - AT_ONCE + 1))
+
+    @cached_property
+    def _turn(self) -> Semaphore:
+        return Semaphore(AT_ONCE)
 
     def _scored(self, name: Path, picture: Seen | str, row: Mammogram | None, *, ungated: bool) -> Prediction:
         """Return what the network says of one picture, and whose it is; nothing is decided yet."""

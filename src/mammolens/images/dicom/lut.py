@@ -26,6 +26,9 @@ _RESCALING = ("RescaleSlope", "RescaleIntercept")
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 _FUNCTIONS = ("LINEAR", "LINEAREXACT", "SIGMOID")
 
+_BLOCK = 2**15
+"""Pixels that are looked up at a time."""
+
 _CLOSE = 64
 """Values nearer than this part of all there can be are alike, after lossy compression."""
 
@@ -116,16 +119,25 @@ def _looking(dataset: "Dataset", stored: Integers, levels: _Values, looks: _Valu
         looks = 1 - looks
     if not np.isfinite(looks).all():
         raise DamageError("the rescaling or the window is out of all proportion")
-    places = np.subtract(stored, least, dtype=np.intp)
     if (ends := padding_of(dataset)) is None:
-        return looks.astype(np.float32).take(places, mode="clip")
+        return _taken(looks, stored, least)
     away = distance(levels, ends)
-    pixels = np.where(away, looks, 0).astype(np.float32).take(places, mode="clip")
+    pixels = _taken(np.where(away, looks, 0), stored, least)
     if beyond(dataset):
         pixels[distance(stored, ends) == 0] = 0
     stands_out = looks[away <= span // _CLOSE].max(initial=0) > _DARK
     if stands_out and is_lossy(dataset):
         pixels[smeared(stored, ends, span)] = 0
+    return pixels
+
+
+def _taken(looks: _Values, stored: Integers, least: int) -> NDArray[np.float32]:
+    """Look stored values up, the first of `looks` being of `least`: a few rows at a time, as caches hold them."""
+    shades, pixels = looks.astype(np.float32), np.empty(stored.shape, dtype=np.float32)
+    height = max(1, _BLOCK // stored.shape[1])
+    for top in range(0, len(stored), height):
+        places = np.subtract(stored[top : top + height], least, dtype=np.intp)
+        shades.take(places, out=pixels[top : top + height], mode="clip")
     return pixels
 
 
