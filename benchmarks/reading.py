@@ -1,53 +1,99 @@
-"""How fast pixels come: drawing phantoms, decoding and preparing, and reading them from the cache.
+"""Preparing pictures (decoded, polarity, crop, cache), beside decoding them and nothing else, on all cores.
 
-Times differ between machines; the ratios within one run are what to compare.
+    python -m benchmarks.reading [--full]
+
+Decoding alone is what a script would do: Pillow's grey of a JPEG, pydicom's array of a DICOM file, in a pool of
+processes that are there already. Ours is a fresh process with an empty cache: it starts its workers, finds the breast,
+stretches contrast and writes what it prepared.
 """
 
-import os
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+import numpy as np
+import pydicom
+from PIL import Image as Pillow
 
-from mammolens.data.sources.phantom import write_phantoms
-from mammolens.images.cache import prepare, prepared_pixels
-from mammolens.images.preprocess import Preprocess
+from benchmarks.full_size import ENCODINGS, SIZES, full_size
+from benchmarks.measuring import Row, alternate, keep, ran
+from benchmarks.pictures import mammograms
 from mammolens.parallel import cores
 
-PATIENTS = 100
+REPEATS = 3
+DICOMS, ALL_DICOMS = 60, 500
+ENLARGED = len(ENCODINGS) * len(SIZES) * 2
+
+PREPARED = """
+import os, sys, time
+from pathlib import Path
+from mammolens.images.cache import prepared_pixels
+from mammolens.images.preprocess import Preprocess
+paths = [Path(line) for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()]
+began = time.perf_counter()
+pixels = prepared_pixels(paths, getattr(Preprocess, sys.argv[2])())
+print(time.perf_counter() - began)
+sys.exit(any(pixels.errors))
+"""
 
 
-def rate(work: Callable[[], object], images: int) -> float:
-    """Images a second."""
-    started = time.perf_counter()
-    work()
-    return images / (time.perf_counter() - started)
+def decoded(path: Path) -> int:
+    """Decode one picture, and return how many pixels it has."""
+    if path.suffix == ".dcm":
+        return int(pydicom.dcmread(path).pixel_array.size)
+    with Pillow.open(path) as picture:
+        return int(np.asarray(picture.convert("L")).size)
 
 
-def measure(folder: Path) -> None:
-    """Print a table of images a second for each way to get pixels."""
-    rows: list[tuple[str, float]] = []
-    data, count = folder / "phantoms", PATIENTS * 4
-    drawing = rate(lambda: write_phantoms(data, PATIENTS), count)
-    rows.append((f"draw phantoms at 640 px, {cores()} processes", drawing))
-    paths = sorted(data.rglob("*.jpg"))
-    for name, settings in (("plain", Preprocess.plain()), ("breast", Preprocess.breast())):
-        one = rate(lambda s=settings: [prepare(path, s) for path in paths[:100]], 100)  # type: ignore[misc]
-        first = rate(lambda s=settings: prepared_pixels(paths, s), count)  # type: ignore[misc]
-        again = rate(lambda s=settings: prepared_pixels(paths, s).take(range(count)), count)  # type: ignore[misc]
-        rows.append((f"{name}: decode and prepare, 1 process", one))
-        rows.append((f"{name}: the same into the cache, {cores()} processes", first))
-        rows.append((f"{name}: from the cache, {again / one:.0f} times one process", again))
-    table = Table("what", "images a second")
-    for name, value in rows:
-        table.add_row(name, f"{value:.0f}")
-    Console().print(table)
+@contextmanager
+def decoders() -> Iterator[Callable[[Sequence[Path]], float]]:
+    """Yield what decodes pictures on all cores, in processes that are warm: seconds."""
+    with ProcessPoolExecutor(cores(), get_context("spawn")) as pool:
+
+        def seconds(paths: Sequence[Path]) -> float:
+            began = time.perf_counter()
+            for _ in pool.map(decoded, paths, chunksize=max(1, min(16, len(paths) // 8))):
+                pass
+            return time.perf_counter() - began
+
+        yield seconds
+
+
+def prepared(listing: Path, preset: str, scratch: Path) -> float:
+    """Return seconds that a fresh process takes to prepare what is listed, with an empty cache."""
+    with tempfile.TemporaryDirectory(dir=scratch) as cache:
+        return float(ran([sys.executable, "-c", PREPARED, listing, preset], MAMMOLENS_CACHE=cache).out)
+
+
+def main(scratch: Path, *, full: bool) -> None:
+    """Measure in turn, and keep."""
+    folder, what = mammograms(scratch)
+    jpegs = sorted(folder.rglob("*.jpg"))
+    dicoms = full_size(jpegs[:ENLARGED], scratch, ALL_DICOMS if full else DICOMS)
+    kinds = list(ENCODINGS)
+    sets = {f"{what} of 640 × 640, JPEG": jpegs, f"{len(dicoms)} full-size DICOM files of 12 bits": dicoms}
+    sets |= {f"of these, {kind}": dicoms[place :: len(kinds)] for place, kind in enumerate(kinds)}
+    rows = []
+    with decoders() as decode:
+        decode(jpegs[:100]), decode(dicoms[: len(kinds)])
+        for name, paths in sets.items():
+            listing = scratch / "listing.txt"
+            listing.write_text("\n".join(map(str, paths)), encoding="utf-8")
+            presets = ("plain", "breast") if paths is jpegs else ("breast",)
+            ways = {preset: partial(prepared, listing, preset, scratch) for preset in presets}
+            took = alternate({**ways, "decoding": partial(decode, paths)}, REPEATS)
+            for preset in presets:
+                how = "the whole picture" if preset == "plain" else "the breast"
+                rows.append(Row(f"{name}: {how} prepared", took[preset], "decoding alone", took["decoding"], 0.8))
+    keep("reading", rows)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        os.environ["MAMMOLENS_CACHE"] = f"{scratch}/cache"
-        measure(Path(scratch))
+    with tempfile.TemporaryDirectory() as temporary:
+        main(Path(temporary), full="--full" in sys.argv)

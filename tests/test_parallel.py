@@ -36,6 +36,13 @@ def test_many_items_are_spread_over_threads_and_few_are_not() -> None:
     assert set(map_in_order(thread, range(5))) == {threading.get_ident()}
 
 
+def test_the_rest_of_a_few_is_spread_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_STARTING", 0)
+    assert list(map_in_order(square, range(5))) == [0, 1, 4, 9, 16]
+    here = [one == threading.get_ident() for one in map_in_order(thread, range(5))]
+    assert here == [True, True, False, False, False]
+
+
 def test_an_error_reaches_the_caller() -> None:
     with pytest.raises(ValueError, match="sixty"):
         list(map_in_order(refuse, range(100)))

@@ -3,7 +3,9 @@
 What is heavy, or is done to strangers' files, each thread has done by a process: see `workers.crew`.
 """
 
+import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +20,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FEW = 24
-"""So many items or fewer are worked on one after the other: to start several processes would cost more."""
+"""So many items or fewer are worked on one after the other, unless it shows that to start processes would pay."""
+
+_STARTING = 1.0
+"""Seconds that must be saved for that; processes take half of it, on a machine that does nothing else."""
 
 _AHEAD = 8  # items a thread that may be under way or waiting to be taken
 
@@ -34,10 +39,22 @@ def map_in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> I
     """Yield ``function(item)`` for each of `items`, in their order, from several threads.
 
     Each thread has a process for what `function` has done `apart`. At most a few items a thread are ahead of what was
-    taken, so memory stays bounded however many items there are. A few items stay in this thread.
+    taken, so memory stays bounded however many items there are. A few items stay in this thread, unless each takes
+    long, as large files do.
     """
     count = min(cores(), len(items))
-    yield from map(function, items) if count == 1 or len(items) <= FEW else _spread(function, items, count)
+    if count > 1 and len(items) > FEW:
+        yield from _spread(function, items, count)
+        return
+    quickest = math.inf  # the first may have waited for what was starting
+    for done, item in enumerate(items):
+        if done > 1 and quickest * (len(items) - done) * (1 - 1 / count) > _STARTING:
+            yield from _spread(function, items[done:], count)
+            return
+        began = time.perf_counter()
+        result = function(item)
+        quickest = min(quickest, time.perf_counter() - began)
+        yield result
 
 
 def _spread(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:

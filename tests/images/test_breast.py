@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mammolens.data.manifest import Manifest
-from mammolens.images.breast import find_breast, polarity, thumbnail
+from mammolens.images.breast import _pieces, find_breast, polarity, thumbnail
 from mammolens.images.reading import read_image
 from mammolens.records import Laterality
 
@@ -161,3 +162,22 @@ def test_a_thumbnail_keeps_its_shape_and_spans_its_range() -> None:
     small = thumbnail(picture, 128)
     assert small.shape == (128, 64)
     assert (small.min(), small.max()) == (0, 1)
+
+
+def _comb(side: int) -> np.ndarray:
+    comb = np.zeros((side, side), dtype=bool)
+    comb[:, ::2] = comb[-1] = True
+    return comb
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.5, 0.6, 0.9, 1])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (40, 30), (256, 200)])
+def test_pieces_are_those_of_scipy(shape: tuple[int, int], share: float) -> None:
+    mask = np.random.default_rng(0).random(shape) < share
+    np.testing.assert_array_equal(_pieces(mask), ndimage.label(mask)[0])
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_pieces_that_meet_late_are_one(turns: int) -> None:
+    comb = np.rot90(_comb(64), turns)
+    np.testing.assert_array_equal(_pieces(comb), ndimage.label(comb)[0])

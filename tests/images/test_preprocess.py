@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from pydantic import ValidationError
 
 from brightness import centre
 from mammolens.data.manifest import Manifest
-from mammolens.images.preprocess import Geometry, Preprocess, as_float
+from mammolens.images.preprocess import Geometry, Preprocess, as_float, full_size
 from mammolens.images.reading import read_image
 from mammolens.records import Box
 
@@ -199,3 +200,10 @@ def test_outside_the_crop_nothing_is_hot(geometry: Geometry) -> None:
     inside[int(top) : int(bottom) + 2, int(left) : int(right) + 2] = True
     assert not whole[~inside].any()
     assert whole[int((top + bottom) / 2), int((left + right) / 2)] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 300), (640, 640), (1001, 777), (3328, 2560)])
+def test_a_mask_at_full_size_is_that_of_the_nearest_pixels(shape: tuple[int, int]) -> None:
+    mask = np.random.default_rng(0).random((256, 197)) < 0.5
+    nearest = Pillow.fromarray(mask).resize(shape[::-1], Pillow.Resampling.NEAREST)
+    np.testing.assert_array_equal(full_size(mask, shape), np.asarray(nearest))

@@ -12,6 +12,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits, load_sample_image
 
 from mammolens.errors import DataError
+from mammolens.images import appearance
 from mammolens.images.appearance import STATISTICS, WHOLE_STATISTICS, statistics, whole_statistics
 from mammolens.images.breast import Pixels, anatomy, find_breast, thumbnail
 from mammolens.images.image import Image as Read
@@ -386,3 +387,10 @@ def test_the_models_that_ship_know_what_they_learnt_from(others: list[Pixels], r
 def test_pieces_of_real_breasts_are_turned_away(rsna_breast: Path) -> None:
     paths = sorted((rsna_breast / "test").rglob("*.jpg"))[::20]
     assert np.mean([passes(piece_of(read_image(path).pixels)) for path in paths]) < 0.1
+
+
+@pytest.mark.parametrize("side", [96, 128])
+def test_blurs_are_those_of_scipy(side: int) -> None:
+    unit = np.eye(side, dtype=np.float32)
+    filtered = [ndimage.gaussian_filter1d(unit, size, axis=0) for size in appearance._BLURS]
+    np.testing.assert_array_equal(appearance._blurs(side), filtered)
