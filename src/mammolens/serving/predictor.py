@@ -232,10 +232,11 @@ class Predictor:
         record = self.bundle.record
         rules = record.rules()
         ready = self if len(given) <= FEW else replace(self, _session=self._beside_others)
+        turn = self._turn
 
         def answer(one: Named) -> Prediction:
             picture = seen_or_reason(one, record.preprocess, record.gate)
-            with self._turn:
+            with turn:
                 scored = ready._scored(one.name, picture, rows.get(one.name), ungated=ungated)  # noqa: SLF001
             second = self._with_age(scored) if with_age else None
             return replace(decided(scored, ServedLevel.IMAGE, point, rules), probability_with_age=second)
