@@ -70,8 +70,11 @@ def train(
     (listed, *others), left_out = _listed(data, *(also or []))
     print_splits(listed, data)
 
+    from mammolens.learning.fitting import gpu
     from mammolens.learning.training import train as train_network
 
+    if name := gpu():
+        screen.print(f"Learns on the GPU, {name}.", markup=False)
     with _to_be_continued("train", folder):
         run = train_network(
             listed,

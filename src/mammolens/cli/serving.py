@@ -232,7 +232,9 @@ def app(
 
 
 def introduce(predictor: "Predictor") -> None:
-    """Say what answers, where that limits what an answer is worth."""
+    """Say what answers, where that limits what an answer is worth, and where it does so."""
+    if predictor.on_gpu:
+        screen.print("Answers by the GPU: they may differ from the processor's in the last digits.")
     data = predictor.bundle.record.training_data
     if data is None:
         warn("this model is not calibrated: its probabilities are raw scores")

@@ -22,10 +22,11 @@ from mammolens.images.preprocess import VERSION
 from mammolens.learning import callbacks
 from mammolens.learning.batches import Batches, canvas_boxes
 from mammolens.learning.networks.box_loss import with_box_loss
-from mammolens.learning.networks.builders import build, build_folded
-from mammolens.learning.networks.folded import Network, take_statistics, unfold
+from mammolens.learning.networks.builders import build, build_learner, hand_back
+from mammolens.learning.networks.folded import Network, take_statistics
 from mammolens.learning.networks.heads import LOGITS, rest_on_both
 from mammolens.learning.runs import CHECKPOINT, HISTORY, Arrays, Epoch, State, latest_state, save_state
+from mammolens.memory import keep_freed_memory
 from mammolens.model.recipe import Recipe
 from mammolens.records import Split
 
@@ -66,6 +67,7 @@ def fit(
     Raises:
         DataError: the recipe takes images of such data sets, and there are none.
     """
+    keep_freed_memory()
     keras.utils.clear_session(free_memory=False)  # layers' names, too, depend on nothing before
     keras.utils.set_random_seed(recipe.seed)
     network = build(recipe)
@@ -88,11 +90,9 @@ def fit(
         "seed": recipe.seed,
     }
     batches = Batches(training, recipe.batch_size, augment=recipe.augment, boxes=boxes[0], **drawn)
-    body = network
-    if recipe.normalisation == "folded":
-        if recipe.initial_weights == "imagenet" and state is None:
-            take_statistics(network, _pixels_of(batches, _STATISTICS))
-        body = build_folded(network, recipe)
+    if recipe.normalisation == "folded" and recipe.initial_weights == "imagenet" and state is None:
+        take_statistics(network, _pixels_of(batches, _STATISTICS))
+    body = build_learner(network, recipe)
     learner = with_box_loss(body, recipe)
     compile_learner(learner, recipe)
     lesson = _Lesson(
@@ -100,8 +100,7 @@ def fit(
     )
     state = _epochs(lesson, state or State(key, threads, 0.0, (), _arrays(learner)), folder, progress=progress)
     learner.set_weights(state.arrays["best"])
-    if body is not network:
-        unfold(body, network)
+    hand_back(body, network, recipe)
     rest_on_both(network, _pixels_of(Batches(training, _INFERENCE_BATCH, also=beside), _COMPARED))
     return Learnt(network, state.epochs, state.seconds, callbacks.best_epoch(state.epochs, recipe), threads)
 
@@ -238,6 +237,17 @@ def with_threads(wanted: int | None) -> int:
         return 0
     import torch  # noqa: PLC0415 - of one backend alone
 
+    if torch.cuda.is_available():  # as a processor would, as far as may be: in 32 bits where that is said
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
     if wanted:
         torch.set_num_threads(wanted)
     return int(torch.get_num_threads())
+
+
+def gpu() -> str | None:
+    """Return the name of the GPU that learns, if one does: Keras on PyTorch takes the first that is there."""
+    if keras.backend.backend() != "torch" or not str(keras.Variable(0.0).value.device).startswith("cuda"):
+        return None
+    import torch  # noqa: PLC0415 - likewise
+
+    return str(torch.cuda.get_device_name())

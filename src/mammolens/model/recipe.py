@@ -82,7 +82,7 @@ class Recipe(BaseModel):
         schedule: ``plateau`` lowers the rate when validation loss stalls; ``one_cycle`` raises it
             over `warm_up` and lowers it to zero along a cosine.
         warm_up: share of all steps.
-        normalisation: ``batch`` learns as networks usually do. ``folded`` is about twice as fast, and
+        normalisation: ``batch`` learns as networks usually do. ``folded`` is a quarter faster, and
             for pretrained networks: batch statistics are those of training images, taken once;
             scales and shifts learn, depthwise kernels stay; convolutions compute in bfloat16.
         frozen_stages: how many stages of a pretrained network, from the first, stay as they are;

@@ -46,6 +46,11 @@ AT_ONCE = 8
 
 _SILENT = 4  # what goes wrong is raised
 
+_GPU, _PROCESSOR = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+_ON_GPU = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "gpu_mem_limit": str(MEMORY)}
+"""In 32 bits, as on the processor, and by an algorithm that is chosen at once and alike each time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
@@ -76,6 +81,11 @@ class Predictor:
         session = _opened(bundle, cores())
         _check_ends(bundle, session)
         return cls(bundle, chosen, session)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU runs the network."""
+        return _GPU in self._session.get_providers()
 
     def threshold(self, level: ServedLevel = ServedLevel.IMAGE) -> float:
         """Return the probability from which an answer is tumor, in [0, 1]."""
@@ -344,8 +354,10 @@ def _opened(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Threads that wait by spinning would take the cores from those who decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Of onnxruntime-gpu. Where its libraries, or a GPU, are missing, ONNX Runtime itself takes the next.
+    gpu = [(_GPU, _ON_GPU)] if _GPU in onnxruntime.get_available_providers() else []
     try:
-        return onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(bundle.model, options, providers=[*gpu, _PROCESSOR])
     except Exception as error:  # ONNX Runtime's errors have no common type
         raise BundleError(f"{bundle.folder}: its network cannot be opened ({reason(error)}).") from error
 

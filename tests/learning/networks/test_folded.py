@@ -14,7 +14,7 @@ from torch.nn.functional import conv2d, hardtanh, pad
 
 from mammolens.learning.networks import efficientnet_lite as lite
 from mammolens.learning.networks import folded as room
-from mammolens.learning.networks.builders import build, build_folded
+from mammolens.learning.networks.builders import build, build_learner
 from mammolens.learning.networks.efficientnet_lite import STAGES, efficientnet_lite, layers_by_stage
 from mammolens.learning.networks.folded import FoldedConvolution, Network, fold, same_padding, take_statistics, unfold
 from mammolens.learning.networks.folded_torch import Depthwise
@@ -69,7 +69,7 @@ def convolutions(network: Network) -> Iterator[FoldedConvolution]:
 
 
 def folded_of(network: Network) -> Network:
-    learner = efficientnet_lite(0, 64, 48, folded=True)
+    learner = efficientnet_lite(0, 64, 48, as_one="folded")
     fold(network, learner)
     return learner
 
@@ -267,7 +267,7 @@ def test_what_was_learnt_goes_back_into_the_ordinary_network(known: Network) -> 
 @pytest.mark.usefixtures("exact")
 def test_folding_takes_the_head_along() -> None:
     network = build(small("pooling=attention_and_peak"))
-    learner = build_folded(network, small("pooling=attention_and_peak"))
+    learner = build_learner(network, small("pooling=attention_and_peak"))
     pixels = noise(3, 64, 32, 1)
     np.testing.assert_allclose(array(learner(pixels)), array(network(pixels, training=False)), rtol=0, atol=1e-5)
     assert not {id(weight) for weight in learner.weights} & {id(weight) for weight in network.weights}
@@ -275,7 +275,7 @@ def test_folding_takes_the_head_along() -> None:
 
 def test_frozen_stages_scales_and_depthwise_kernels_learn_nothing_and_all_else_does() -> None:
     recipe = small("frozen_stages=3")
-    learner = build_folded(build(recipe), recipe)
+    learner = build_learner(build(recipe), recipe)
     frozen = {layer.name for stage in STAGES[:3] for layer in layers_by_stage(learner)[stage]}
     before = {weight.path: array(weight) for weight in learner.weights}
     learner.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
@@ -315,7 +315,7 @@ def test_what_is_left_opens_as_layers_of_keras_alone(tmp_path: Path) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     recipe, pixels = small(), noise(2, 64, 32, 1)
     network = build(recipe)
-    unfold(build_folded(network, recipe), network)
+    unfold(build_learner(network, recipe), network)
     save_network(network, tmp_path / "breast.h5")
     opened = keras.saving.load_model(tmp_path / "breast.h5", compile=False)
     assert all(type(layer).__module__.startswith("keras.") for layer in opened.layers)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from mammolens.errors import RecipeError
 from mammolens.learning.networks.efficientnet_lite import SCALES, STAGES, efficientnet_lite, layers_by_stage
-from mammolens.learning.networks.folded import Network, Tensor, fold
+from mammolens.learning.networks.folded import Network, Tensor, fold, unfold
 from mammolens.learning.networks.heads import ANSWER, score_map_network
 from mammolens.learning.networks.saved import open_saved
 from mammolens.model.recipe import Augment, Recipe
@@ -39,32 +39,55 @@ def baseline_cnn(
             x = layers.Activation("relu")(x)
         x = layers.MaxPooling2D(2)(x)
         x = layers.Dropout(convolution_dropout)(x)
-    x = layers.Flatten()(x)
-    x = layers.Dense(128, kernel_initializer="he_normal")(x)
-    x = layers.BatchNormalization()(x)
-    x = layers.Activation("relu")(x)
-    x = layers.Dropout(dense_dropout)(x)
-    probability = layers.Dense(1, activation="sigmoid", name="probability")(x)
-    return keras.Model(image, probability, name="baseline_cnn")
+    return keras.Model(image, _dense(layers.Flatten()(x), dense_dropout), name="baseline_cnn")
 
 
 def _baseline(recipe: Recipe) -> Network:
     return baseline_cnn(*recipe.preprocess.shape, recipe.convolution_dropout, recipe.dense_dropout)
 
 
-def _lite(variant: int, recipe: Recipe, *, folded: bool = False) -> Network:
+def _baseline_as_one(network: Network, recipe: Recipe) -> Network:
+    """Return the same of layers that compute a convolution and what follows it as one, to be given its weights."""
+    from mammolens.learning.networks.normalised import NormalisedConvolution, precision  # noqa: PLC0415 - of PyTorch
+
+    convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv2D)]
+    places: dict[str, Any] = {"data_format": "channels_first", "dtype": precision()}
+    image = keras.Input(network.input_shape[1:], name="image")
+    x = layers.Permute((3, 1, 2), dtype=precision())(image)
+    for number, layer in enumerate(convolutions):
+        one = NormalisedConvolution(
+            layer.filters, 3, 1, 0.99, activation="relu", name=layer.name, dtype=places["dtype"]
+        )
+        x = one(x)
+        if number % 2:
+            x = layers.MaxPooling2D(2, **places)(x)
+            x = layers.Dropout(recipe.convolution_dropout, dtype=places["dtype"])(x)
+    x = layers.Flatten()(layers.Permute((2, 3, 1))(x))
+    x = _dense(x, recipe.dense_dropout)
+    return keras.Model(image, x, name=network.name)
+
+
+def _dense(x: Tensor, dropout: float) -> Tensor:
+    x = layers.Dense(128, kernel_initializer="he_normal")(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.Activation("relu")(x)
+    x = layers.Dropout(dropout)(x)
+    return layers.Dense(1, activation="sigmoid", name="probability")(x)
+
+
+def _lite(variant: int, recipe: Recipe, as_one: Literal["folded", "normalised"] | None = None) -> Network:
     imagenet: Literal["imagenet"] | None = "imagenet" if recipe.initial_weights == "imagenet" else None
     shape, drop = recipe.preprocess.shape, recipe.drop_connect
     body = efficientnet_lite(
-        variant, *shape, weights=imagenet, drop_connect=drop, batch_norm_momentum=0.97, folded=folded
+        variant, *shape, weights=imagenet, drop_connect=drop, batch_norm_momentum=0.97, as_one=as_one
     )
     return score_map_network(body, recipe.pooling, recipe.dense_dropout)
 
 
-_FOLDED = {f"efficientnet_lite{variant}": variant for variant in SCALES}
+_LITE = {f"efficientnet_lite{variant}": variant for variant in SCALES}
 NETWORKS: dict[str, Callable[[Recipe], Network]] = {
     "baseline_cnn": _baseline,
-    **{name: partial(_lite, variant) for name, variant in _FOLDED.items()},
+    **{name: partial(_lite, variant) for name, variant in _LITE.items()},
 }
 
 
@@ -123,18 +146,39 @@ def build(recipe: Recipe) -> Network:
         _take_over(network, Path(recipe.initial_weights))
     if recipe.frozen_stages and not layers_by_stage(network)[STAGES[0]]:
         raise RecipeError(f"frozen_stages: '{recipe.network}' has no stages; set frozen_stages=0.")
-    if recipe.normalisation == "folded" and recipe.network not in _FOLDED:
+    if recipe.normalisation == "folded" and recipe.network not in _LITE:
         raise RecipeError(f"normalisation: '{recipe.network}' cannot be folded; set normalisation=batch.")
     _freeze(network, recipe)
     return network
 
 
-def build_folded(network: Network, recipe: Recipe) -> Network:
-    """Build what learns in place of the recipe's network, knowing what it knows (`learning.folded`)."""
-    learner = _lite(_FOLDED[recipe.network], recipe, folded=True)
+def build_learner(network: Network, recipe: Recipe) -> Network:
+    """Build what learns in place of the recipe's network, knowing what it knows, or return that itself.
+
+    It computes convolutions and normalisations as one: see `folded` and `normalised`.
+    """
+    if recipe.normalisation == "folded":
+        learner, tell = _lite(_LITE[recipe.network], recipe, "folded"), fold
+    elif recipe.network in NETWORKS and keras.backend.backend() == "torch":
+        from mammolens.learning.networks.normalised import normalise as tell  # noqa: PLC0415 - of one backend alone
+
+        variant = _LITE.get(recipe.network)
+        learner = _baseline_as_one(network, recipe) if variant is None else _lite(variant, recipe, "normalised")
+    else:
+        return network
     _freeze(learner, recipe)
-    fold(network, learner)
+    tell(network, learner)
     return learner
+
+
+def hand_back(learner: Network, network: Network, recipe: Recipe) -> None:
+    """Give the recipe's network what was learnt in its place."""
+    if recipe.normalisation == "folded":
+        unfold(learner, network)
+    elif learner is not network:
+        from mammolens.learning.networks.normalised import hand_back as normalised  # noqa: PLC0415 - likewise
+
+        normalised(learner, network)
 
 
 def _freeze(network: Network, recipe: Recipe) -> None:

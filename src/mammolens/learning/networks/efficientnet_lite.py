@@ -8,6 +8,7 @@ https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -49,7 +50,7 @@ def efficientnet_lite(  # noqa: PLR0913 - as Keras names them
     drop_connect: float = 0.0,
     batch_norm_momentum: float = 0.99,
     data_format: DataFormat | None = None,
-    folded: bool = False,
+    as_one: Literal["folded", "normalised"] | None = None,
 ) -> keras.Model:
     """Return the convolutional part of EfficientNet-Lite, without pooling and classifier.
 
@@ -68,7 +69,9 @@ def efficientnet_lite(  # noqa: PLR0913 - as Keras names them
         batch_norm_momentum: share of the moving mean and variance that a step keeps.
         data_format: of the inner layers; of itself what is fastest on Keras' backend. Weights fit
             both.
-        folded: build it of `FoldedConvolution`s, to be given their weights by `folded.fold`.
+        as_one: build it of `FoldedConvolution`s, to be given their weights by `folded.fold`, or, on PyTorch, of
+            `NormalisedConvolution`s, to be given theirs by `normalised.normalise`: of layers that compute a
+            convolution and what follows it as one.
 
     Raises:
         RecipeError: there is no such variant.
@@ -80,7 +83,7 @@ def efficientnet_lite(  # noqa: PLR0913 - as Keras names them
         # With PyTorch below, Keras copies channels-last images twice for each convolution. A view of
         # them with channels first is not copied, and keeps the memory order that PyTorch is fast on.
         data_format = "channels_first" if keras.backend.backend() == "torch" else "channels_last"
-    build = _Layers(data_format, batch_norm_momentum, folded)
+    build = _Layers(data_format, batch_norm_momentum, as_one)
     image = keras.Input((height, width, 1), name="image")
     x = layers.Rescaling(255 / 128, -127 / 128, name="normalise")(image)
     if build.axis == 1:
@@ -92,7 +95,7 @@ def efficientnet_lite(  # noqa: PLR0913 - as Keras names them
     if build.axis == 1:
         x = layers.Permute((2, 3, 1), name="channels_last", dtype=build.dtype)(x)
     network = keras.Model(image, x, name=f"efficientnet_lite{variant}")
-    if weights is not None and not folded:
+    if weights is not None and as_one is None:
         _bring_over(network, _imagenet(variant))
     return network
 
@@ -153,12 +156,16 @@ class _Layers:
 
     data_format: DataFormat
     momentum: float
-    folded: bool = False
+    as_one: Literal["folded", "normalised"] | None = None
 
-    @property
+    @cached_property
     def dtype(self) -> str | None:
         """What layers compute in; None is Keras' own."""
-        return PRECISION if self.folded else None
+        if self.as_one == "normalised":
+            from mammolens.learning.networks.normalised import precision  # noqa: PLC0415 - of one backend alone
+
+            return precision()
+        return PRECISION if self.as_one else None
 
     @property
     def axis(self) -> int:
@@ -181,9 +188,16 @@ class _Layers:
         self, x: Tensor, name: str, filters: int | None, kernel: int = 1, stride: int = 1, *, activated: bool = True
     ) -> Tensor:
         """Convolve, each channel alone where there are no `filters`, normalise and activate."""
-        if self.folded:
+        if self.as_one == "folded":
             folded = FoldedConvolution(filters, kernel, stride, self.data_format, activated=activated, name=name)
             return folded(x)
+        if self.as_one == "normalised":
+            from mammolens.learning.networks.normalised import NormalisedConvolution  # noqa: PLC0415 - likewise
+
+            activation: Literal["relu6"] | None = "relu6" if activated else None
+            return NormalisedConvolution(
+                filters, kernel, stride, self.momentum, activation=activation, name=name, dtype=self.dtype
+            )(x)
         initial = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
         options = {"name": name, "strides": stride, "use_bias": False, "data_format": self.data_format}
         options["padding"] = "same" if stride == 1 else "valid"

@@ -30,8 +30,8 @@ def convolve(layer: FoldedConvolution, images: torch.Tensor) -> torch.Tensor:
         )
         return made
     weights = (kernel * strength).to(images.dtype).permute(3, 2, 0, 1)
-    padded, padding = _padded(images, layer.size, layer.stride)
-    convolved = conv2d(padded, weights, shift.to(images.dtype), layer.stride, padding)
+    wide, padding = padded(images, layer.size, layer.stride)
+    convolved = conv2d(wide, weights, shift.to(images.dtype), layer.stride, padding)
     return hardtanh(convolved, 0.0, _HIGHEST, inplace=True) if layer.activated else convolved
 
 
@@ -47,9 +47,9 @@ class Depthwise(torch.autograd.Function):  # type: ignore[misc]  # PyTorch has n
         shift: torch.Tensor,
         stride: int,
     ) -> torch.Tensor:
-        padded, padding = _padded(images, kernels.shape[-1], stride)
+        wide, padding = padded(images, kernels.shape[-1], stride)
         weights = (kernels * strength[:, None, None, None]).to(images.dtype)
-        made = conv2d(padded, weights, shift.to(images.dtype), stride, padding, 1, images.shape[1])
+        made = conv2d(wide, weights, shift.to(images.dtype), stride, padding, 1, images.shape[1])
         made.clamp_(0.0, _HIGHEST)
         context.save_for_backward(kernels, strength, shift, made)
         context.stride, context.places = stride, images.shape[2:]
@@ -65,29 +65,32 @@ class Depthwise(torch.autograd.Function):  # type: ignore[misc]  # PyTorch has n
         rounded = shift.to(made.dtype).to(sums)
         by_strength = ((gradient * made).sum((0, 2, 3), dtype=sums) - by_shift * rounded) / strength
         by_strength = torch.where(strength == 0, 0, by_strength)
-        by_images = _by_images(gradient, kernels, strength, context) if context.needs_input_grad[0] else None
+        by_images = None
+        if context.needs_input_grad[0]:
+            weights = kernels * strength[:, None, None, None]
+            by_images = by_images_of(gradient, weights.to(gradient.dtype), context.stride, context.places)
         return by_images, None, by_strength, by_shift, None
 
 
-def _by_images(gradient: torch.Tensor, kernels: torch.Tensor, strength: torch.Tensor, context: Context) -> torch.Tensor:
-    size, stride, (rows, columns) = kernels.shape[-1], context.stride, context.places
-    channels = gradient.shape[1]
+def by_images_of(gradient: torch.Tensor, kernels: torch.Tensor, stride: int, places: tuple[int, int]) -> torch.Tensor:
+    """Return the gradient by images of so many `places` that a depthwise convolution was made of."""
+    size, (rows, columns), channels = kernels.shape[-1], places, gradient.shape[1]
     if stride > 1:
-        places = [(n - 1) * stride + 1 for n in gradient.shape[2:]]
-        spread = gradient.new_zeros((len(gradient), channels, *places)).to(memory_format=torch.channels_last)
+        apart = [(n - 1) * stride + 1 for n in gradient.shape[2:]]
+        spread = gradient.new_zeros((len(gradient), channels, *apart)).to(memory_format=torch.channels_last)
         spread[:, :, ::stride, ::stride] = gradient
         gradient = spread
     (top, _), (left, _) = (same_padding(n, size, stride) for n in (rows, columns))
     before = size - 1 - left, size - 1 - top
     after = columns + left - gradient.shape[3], rows + top - gradient.shape[2]
-    turned = (kernels * strength[:, None, None, None]).flip(2, 3).to(gradient.dtype)
+    turned = kernels.flip(2, 3)
     if before[0] == after[0] and before[1] == after[1]:
         return conv2d(gradient, turned, None, 1, (before[1], before[0]), 1, channels)
-    padded = pad(gradient, (before[0], after[0], before[1], after[1]))
-    return conv2d(padded, turned, None, 1, 0, 1, channels)
+    wide = pad(gradient, (before[0], after[0], before[1], after[1]))
+    return conv2d(wide, turned, None, 1, 0, 1, channels)
 
 
-def _padded(images: torch.Tensor, size: int, stride: int) -> tuple[torch.Tensor, tuple[int, int]]:
+def padded(images: torch.Tensor, size: int, stride: int) -> tuple[torch.Tensor, tuple[int, int]]:
     """Return images padded, where that is not alike on both sides, and what padding is left to do."""
     (top, bottom), (left, right) = (same_padding(n, size, stride) for n in images.shape[2:])
     if (top, left) == (bottom, right):
