@@ -27,6 +27,7 @@ from mammolens.images.cache import CachedPixels
 from mammolens.learning.networks.builders import ensemble, with_flips
 from mammolens.learning.networks.folded import Network, Tensor, without_gradients
 from mammolens.learning.networks.heads import ATTENTION, LOGITS, has_layer
+from mammolens.learning.networks.onnx_graph import simplify
 from mammolens.model.recipe import Recipe
 
 INPUT, OUTPUTS = "image", ("probability", "score_map")
@@ -91,6 +92,7 @@ def to_onnx(network: Network, *, half: bool = False) -> bytes:
         end.name = renamed[end.name]
         end.type.tensor_type.shape.dim[0].dim_param = "images"
     _share_weights(graph)
+    simplify(model)
     if half:
         _halve(graph)
     onnx.checker.check_model(model)
