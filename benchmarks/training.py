@@ -1,25 +1,24 @@
-"""How fast a step of training is, beside the same network in plain PyTorch.
+"""What a step of training takes, beside the same network in plain PyTorch, and beside its arithmetic alone.
 
     python -m benchmarks.training
 
-EfficientNet-Lite0 at 512 × 320 on synthetic mammograms. Plain PyTorch: float32, channels last, all
-weights learn, on a batch that lies ready. Ours is the whole step of the recipe `accurate`: random
-changes of pictures and boxes, losses of labels and maps, AdamW, the moving average; three stages
-stay as they are. For comparison, too: ours with folded normalisation. Ways are measured in turn,
-the smallest of several rounds counts; ratios within one run are what to compare.
+EfficientNet-Lite0 at 512 × 320 on synthetic mammograms. Plain PyTorch: float32, channels last, all weights learn, on a
+batch that lies ready, in a process as it starts. Ours is the whole step of the recipe `accurate`: random changes of
+pictures and boxes, losses of labels and maps, AdamW, the moving average; three stages stay as they are.
 """
 
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
-from rich.console import Console
-from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measuring import Row, alternate, keep
 from mammolens.data.prepared import PreparedSet
 from mammolens.data.sources import read_source
 from mammolens.data.sources.phantom import write_phantoms
@@ -27,48 +26,63 @@ from mammolens.learning import callbacks
 from mammolens.learning.batches import Batches, CanvasBoxes
 from mammolens.learning.fitting import compile_learner
 from mammolens.learning.networks.box_loss import with_box_loss
-from mammolens.learning.networks.builders import build, build_folded
+from mammolens.learning.networks.builders import build, build_learner
 from mammolens.learning.networks.heads import LOGITS
+from mammolens.memory import keep_freed_memory
 from mammolens.model.recipe import Recipe, read_recipe
 
 PATIENTS = 20
-ROUNDS, STEPS = 3, 6
+REPEATS, STEPS = 5, 3
+
+PLAIN = """
+import sys, time, torch
+from efficientnet_lite_pytorch import EfficientNet
+batch, height, width, steps = map(int, sys.argv[1:])
+network = EfficientNet.from_name("efficientnet-lite0", num_classes=1).to(memory_format=torch.channels_last)
+optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+images = torch.rand(batch, 3, height, width).to(memory_format=torch.channels_last)
+labels = torch.rand(batch, 1).round()
+def step():
+    optimizer.zero_grad()
+    torch.nn.functional.binary_cross_entropy_with_logits(network(images), labels).backward()
+    optimizer.step()
+step()
+print(flush=True)
+for line in sys.stdin:
+    started = time.perf_counter()
+    for _ in range(steps):
+        step()
+    print((time.perf_counter() - started) / steps, flush=True)
+"""
 
 
-def plain(batch: int, height: int, width: int) -> Callable[[], None]:
-    """Return a step of plain PyTorch."""
-    network = EfficientNet.from_name("efficientnet-lite0", num_classes=1).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
-    images = torch.rand(batch, 3, height, width).to(memory_format=torch.channels_last)
-    labels = torch.rand(batch, 1).round()
+@contextmanager
+def plain(recipe: Recipe) -> Iterator[Callable[[], float]]:
+    """Hold a process that steps in plain PyTorch; yield what makes some steps: seconds for one."""
+    sizes = map(str, (recipe.batch_size, *recipe.preprocess.shape, STEPS))
+    command = [sys.executable, "-c", PLAIN, *sizes]
+    with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
 
-    def step() -> None:
-        optimizer.zero_grad()
-        torch.nn.functional.binary_cross_entropy_with_logits(network(images), labels).backward()
-        optimizer.step()
+        def seconds() -> float:
+            print(file=process.stdin, flush=True)
+            return float(next(iter(process.stdout or ())))
 
-    return step
+        next(iter(process.stdout or ()))
+        yield seconds
+        process.communicate()  # and so ends what it reads
 
 
 def ours(recipe: Recipe, data: PreparedSet) -> Callable[[], None]:
     """Return a step of the package's training, batch after batch."""
     network = build(recipe)
-    body = build_folded(network, recipe) if recipe.normalisation == "folded" else network
-    learner = with_box_loss(body, recipe)
+    learner = with_box_loss(build_learner(network, recipe), recipe)
     compile_learner(learner, recipe)
     places = network.get_layer(LOGITS).output.shape[1:3]
     also = range(len(data) // 2, len(data))
     rectangles = tuple(((100, 200, 140, 240),) if index in also else () for index in range(len(data)))
     boxes = CanvasBoxes(recipe.preprocess.shape, places, rectangles)
-    batches = Batches(
-        data,
-        recipe.batch_size,
-        augment=recipe.augment,
-        boxes=boxes,
-        also=also,
-        also_images=recipe.also_images,
-        seed=0,
-    )
+    drawn = {"also": also, "also_images": recipe.also_images, "seed": 0}
+    batches = Batches(data, recipe.batch_size, augment=recipe.augment, boxes=boxes, **drawn)  # type: ignore[arg-type]
     average = callbacks.MovingAverage(recipe.moving_average)
     average.set_model(learner)
     taken = 0
@@ -83,37 +97,79 @@ def ours(recipe: Recipe, data: PreparedSet) -> Callable[[], None]:
     return step
 
 
+def several(step: Callable[[], None]) -> float:
+    """Return the seconds that one of some steps takes."""
+    started = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    return (time.perf_counter() - started) / STEPS
+
+
+def speeds() -> dict[str, float]:
+    """Return the most numbers multiplied and added in a second, here and now: 1e9 operations, by kind and precision."""
+    told = {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        square = torch.rand(2048, 2048, dtype=dtype)
+        images = torch.rand(16, 128, 32, 32, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        kernel = torch.rand(128, 128, 3, 3, dtype=dtype)
+        work: dict[str, tuple[float, Callable[[], object]]] = {
+            "matrix products": (2 * 2048**3, lambda square=square: square @ square),  # type: ignore[misc]
+            "convolutions": (
+                2 * 9 * 128 * 128 * 16 * 32 * 32,
+                lambda images=images, kernel=kernel: torch.conv2d(images, kernel, padding=1),  # type: ignore[misc]
+            ),
+        }
+        for kind, (operations, run) in work.items():
+            run()
+            took = alternate({kind: lambda run=run: float(not run()) and None}, 5)[kind]  # type: ignore[misc]
+            told[f"{kind}, {name}"] = operations / min(took) / 1e9
+    return told
+
+
+def profile(step: Callable[[], None]) -> str:
+    """Say which operations take most of a step."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        step()
+    took = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    most = sorted(took, key=lambda name: -took[name])[:8]
+    return ", ".join(f"{name.removeprefix('aten::')} {100 * took[name] / sum(took.values()):.0f} %" for name in most)
+
+
 def main() -> None:
-    """Measure and print."""
+    """Measure in turn, and keep the rows."""
     recipe = read_recipe("accurate", ["initial_weights=imagenet"])
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder), PATIENTS)
         data = PreparedSet.of(read_source(folder).labelled(), recipe.preprocess)
-    ways = {
-        "plain PyTorch, float32": plain(recipe.batch_size, *recipe.preprocess.shape),
-        "mammolens, as the recipe has it": ours(recipe, data),
-        "mammolens, folded": ours(recipe.model_copy(update={"normalisation": "folded"}), data),
-        "mammolens, folded, nothing frozen": ours(
-            recipe.model_copy(update={"normalisation": "folded", "frozen_stages": 0}), data
-        ),
-    }
-    best = dict.fromkeys(ways, np.inf)
-    for step in ways.values():
+    keep_freed_memory()
+    step = ours(recipe, data)
+    folded = ours(recipe.model_copy(update={"normalisation": "folded"}), data)
+    with FlopCounterMode(display=False) as counter:
         step()
-    for _ in range(ROUNDS):
-        for way, step in ways.items():
-            started = time.perf_counter()
-            for _ in range(STEPS):
-                step()
-            best[way] = min(best[way], (time.perf_counter() - started) / STEPS / recipe.batch_size)
-    table = Table("a step of training", "ms an image", "times as fast")
-    first = next(iter(best.values()))
-    for way, seconds in best.items():
-        table.add_row(way, f"{1000 * seconds:.0f}", f"{first / seconds:.1f}")
-    Console().print(
-        f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {recipe.batch_size} images a step"
+    folded()
+    fast = speeds()
+    with plain(recipe) as other:
+        took = alternate({"ours": lambda: several(step), "folded": lambda: several(folded), "plain": other}, REPEATS)
+    work = f"a step of `accurate`, {recipe.batch_size} images, random changes included"
+    against = "plain PyTorch: same network, all of it, float32, channels last, pixels in memory, no random changes"
+    fastest = fast["convolutions, bfloat16"] * 1e9
+    measured = "; ".join(f"{name} {value:.0f} GFLOP/s" for name, value in fast.items())
+    arithmetic = [counter.get_total_flops() / fastest]
+    keep(
+        "training",
+        [
+            Row(work, took["ours"], against, took["plain"], 4.0, note=f"where it goes: {profile(step)}"),
+            Row('the same with `normalisation = "folded"`', took["folded"], against, took["plain"], None),
+            Row(
+                work,
+                took["ours"],
+                f"its {arithmetic[0] * fastest / 1e9:.0f} GFLOP alone, at the speed of a large convolution in bfloat16",
+                arithmetic,
+                None,
+                note=f"measured: {measured}",
+            ),
+        ],
     )
-    Console().print(table)
 
 
 if __name__ == "__main__":
