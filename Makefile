@@ -17,6 +17,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TENSORFLOW := build/tensorflow/.installed
+OPENVINO := build/openvino/openvino
 BENCHMARKS := starting baseline reading serving answering training reports many
 
 .PHONY: demo test accurate check bench kills fuzz load same install lock audit sbom browser clean
@@ -45,9 +46,10 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# TensorFlow, for comparison, has an environment of its own; where it cannot be installed, its rows are left out.
+# TensorFlow and OpenVINO, for comparison, have places of their own; where one cannot be installed, its rows are left out.
 bench: $(INSTALLED)
 	@$(MAKE) --no-print-directory $(TENSORFLOW) || echo "TensorFlow cannot be installed here: what is held against it is left out"
+	@$(MAKE) --no-print-directory $(OPENVINO) || echo "OpenVINO cannot be installed here: what is held against it is left out"
 	for one in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$one || exit; done
 	$(BIN)/python -m benchmarks.performance
 
@@ -55,6 +57,9 @@ $(TENSORFLOW):
 	$(PYTHON) -m venv build/tensorflow
 	build/tensorflow/bin/python -m pip install --quiet --disable-pip-version-check tensorflow-cpu==2.21.0 keras==3.15.1 pillow==13.0.0 scipy==1.17.1
 	@touch $@
+
+$(OPENVINO):
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/openvino openvino==2026.4.1
 
 kills: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/learning/kills.py
