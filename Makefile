@@ -8,6 +8,7 @@
 # make load    20 sessions at the page for five minutes, and batches of up to 10,000 files: nothing lost, memory flat; a quarter of an hour
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
 # make bench   speed, side by side with others and with the machine's limits, into docs/performance.md; half an hour
+# make newest  each door once on every Python >= 3.11 here, with lowest and newest versions; EXTRAS=train,app trains, too
 # make install the environment in .venv, as requirements.lock has it: versions and SHA-256
 # make lock    requirements.lock anew from pyproject.toml; MOVE=--upgrade moves to newer versions
 # make audit   the locked versions against the database of known vulnerabilities, where its service can be reached
@@ -20,7 +21,7 @@ TENSORFLOW := build/tensorflow/.installed
 OPENVINO := build/openvino/openvino
 BENCHMARKS := starting baseline reading serving answering training reports many
 
-.PHONY: demo test accurate check bench kills fuzz load same install lock audit sbom browser clean
+.PHONY: demo test accurate check bench kills fuzz load same newest install lock audit sbom browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -78,6 +79,12 @@ load: $(INSTALLED)
 same: $(INSTALLED)
 	@test -n "$(BEFORE)" || { echo "name the version to compare with: make same BEFORE=main"; exit 2; }
 	$(BIN)/python tests/same_answers.py $(BEFORE) $(if $(KEPT),--kept $(KEPT)) $(if $(PARTS),--only $(PARTS))
+
+# The lock is not asked. With EXTRAS=train,app uv takes PyTorch's build with CUDA, gigabytes for each.
+newest:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+	PATH="$(CURDIR)/.venv-lock/bin:$$PATH" UV_SYSTEM_CERTS=1 $(PYTHON) tests/versions.py $(if $(EXTRAS),--extras $(EXTRAS)) $(if $(PYTHONS),--pythons $(PYTHONS))
 
 install: $(INSTALLED)
 
