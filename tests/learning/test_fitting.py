@@ -6,8 +6,10 @@ import pytest
 
 from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
+from mammolens.learning import fitting
 from mammolens.learning.callbacks import EpochLines
 from mammolens.learning.fitting import Learnt, fit
+from mammolens.learning.networks import builders
 from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.records import Split
 
@@ -120,4 +122,17 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(
     first, *others = few.mammograms
     changed = Manifest((replace(first, label=0 if first.label else 1), *others))
     fresh, after = (fitted(changed, recipe, tmp_path / name) for name in ("fresh", "run"))
+    assert_equal(after, fresh)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_checkpoint_of_the_ordinary_network_is_not_gone_on_from_by_what_learns_in_its_place(
+    few: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_recipe("quick", ["preprocess.height=16", "preprocess.width=16", "epochs=2"])
+    with monkeypatch.context() as earlier:
+        earlier.setattr(builders, "learns_normalised", lambda _: False)
+        earlier.setattr(fitting, "learns_normalised", lambda _: False)
+        interrupt(few, recipe, tmp_path / "run", 5, earlier)
+    fresh, after = (fitted(few, recipe, tmp_path / name) for name in ("fresh", "run"))
     assert_equal(after, fresh)

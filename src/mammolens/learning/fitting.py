@@ -22,7 +22,7 @@ from mammolens.images.preprocess import VERSION
 from mammolens.learning import callbacks
 from mammolens.learning.batches import Batches, canvas_boxes
 from mammolens.learning.networks.box_loss import with_box_loss
-from mammolens.learning.networks.builders import build, build_learner, hand_back
+from mammolens.learning.networks.builders import build, build_learner, hand_back, learns_normalised
 from mammolens.learning.networks.folded import Network, take_statistics
 from mammolens.learning.networks.heads import LOGITS, rest_on_both
 from mammolens.learning.runs import CHECKPOINT, HISTORY, Arrays, Epoch, State, latest_state, save_state
@@ -225,6 +225,8 @@ def _key(network: Network, data: PreparedSet, recipe: Recipe, also: Collection[P
         for digest, m in zip(data.pixels.digests, data.manifest, strict=True)
     ]
     told = (keras.__version__, keras.backend.backend(), VERSION, recipe.to_toml(), images)
+    if learns_normalised(recipe):  # a state of before there were such layers is one of another training
+        told = (*told, "normalised")
     digest = hashlib.sha256(repr(told).encode())
     for weight in network.get_weights():
         digest.update(weight.tobytes())

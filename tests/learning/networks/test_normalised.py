@@ -103,3 +103,20 @@ def test_what_was_learnt_in_16_bits_goes_back_into_the_ordinary_network(
     assert (after - before).abs().max() > 0.01
     assert (after - ours).abs().max() < 0.05
     assert not {id(weight) for weight in learner.weights} & {id(weight) for weight in network.weights}
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_bias_before_a_normalisation_changes_no_answer_before_or_after_learning() -> None:
+    network = build(BASELINE)  # such as one that another run was trained as: noise alone moves its biases
+    generator = np.random.default_rng(0)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            layer.bias.assign(generator.uniform(-1, 1, layer.bias.shape))
+    before = network(images(), training=False).detach()
+    learner = build_learner(network, BASELINE)
+    torch.testing.assert_close(learner(images(), training=False).detach(), before, rtol=0, atol=1e-5)
+    learner(images(), training=True)
+    hand_back(learner, network, BASELINE)
+    after, ours = (one(images(), training=False).detach() for one in (network, learner))
+    torch.testing.assert_close(after, ours, rtol=0, atol=1e-5)
+    assert (after - before).abs().max() > 1e-4

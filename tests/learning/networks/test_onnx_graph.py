@@ -84,3 +84,66 @@ def test_what_is_no_padding_with_zeros_or_no_normalisation_stays(changed: dict[s
     simplify(tried)
     assert kinds(tried)[left] == 1
     np.testing.assert_allclose(answered(tried), before, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("other", ["mean", "shift_half"])
+def test_convolutions_of_one_kernel_and_scale_keep_means_and_shifts_of_their_own(other: str) -> None:
+    tried, made = model(), helper.make_node
+    own = {"mean": "mean", "scale": "scale", "shift_half": "shift_half", other: "another"}
+    tried.graph.initializer.append(weight("another", 1, CHANNELS, 1, 1))
+    del tried.graph.node[-1]
+    tried.graph.node.extend([
+        made("Conv", ["wide", "kernel"], ["convolved_2"], pads=[0, 0, 0, 0], strides=[2, 2], kernel_shape=[3, 3]),
+        made("Sub", ["convolved_2", own["mean"]], ["centred_2"]),
+        made("Mul", ["centred_2", own["scale"]], ["scaled_2"]),
+        made("Cast", [own["shift_half"]], ["cast_2"], to=TensorProto.FLOAT),
+        made("Add", ["scaled_2", "cast_2"], ["shifted_2"]),
+        made("Sub", ["shifted", "shifted_2"], ["answer"]),
+    ])  # fmt: skip
+    before = answered(tried)
+    simplify(tried)
+    assert kinds(tried)["Add"] == 0
+    np.testing.assert_allclose(answered(tried), before, rtol=0, atol=1e-5)
+    assert np.abs(before).max() > 0.1
+
+
+def test_what_is_asked_for_between_a_convolution_and_its_normalisation_is_answered() -> None:
+    tried = model()
+    tried.graph.output.append(helper.make_tensor_value_info("scaled", TensorProto.FLOAT, ["images", CHANNELS, 4, 5]))
+    before = answered(tried)
+    simplify(tried)
+    np.testing.assert_allclose(answered(tried), before, rtol=0, atol=1e-5)
+
+
+def test_one_number_for_all_channels_is_no_normalisation() -> None:
+    tried = model()
+    for known in [known for known in tried.graph.initializer if known.name in {"mean", "scale", "shift_half"}]:
+        tried.graph.initializer.remove(known)
+        tried.graph.initializer.append(weight(known.name, 1, 1, 1, 1, half=known.name == "shift_half"))
+    before = answered(tried)
+    simplify(tried)
+    np.testing.assert_allclose(answered(tried), before, rtol=0, atol=1e-5)
+
+
+def test_padding_by_less_than_nothing_stays() -> None:
+    tried = model()
+    tried.graph.initializer.remove(next(known for known in tried.graph.initializer if known.name == "widths"))
+    widths = np.array([0, 0, 2, -1, 0, 0, 0, 4])
+    tried.graph.initializer.append(numpy_helper.from_array(widths, "widths"))
+    before = answered(tried)
+    simplify(tried)
+    assert kinds(tried)["Pad"] == 1
+    np.testing.assert_allclose(answered(tried), before, rtol=0, atol=1e-5)
+
+
+def test_a_cast_is_told_by_what_it_casts_to() -> None:
+    tried = model()
+    cast = helper.make_node("Cast", ["shifted"], ["rounded"], saturate=1, to=TensorProto.INT32)
+    cast.attribute.sort(key=lambda each: each.name)
+    tried.graph.node.insert(len(tried.graph.node) - 1, cast)
+    tried.graph.node.insert(len(tried.graph.node) - 1, helper.make_node("Cast", ["rounded"], ["f"], to=1))
+    tried.graph.node[-1].input[0] = "f"
+    before = answered(tried)
+    simplify(tried)
+    np.testing.assert_allclose(answered(tried), before, rtol=0, atol=1e-5)
+    assert not (before % 1).any()

@@ -159,7 +159,7 @@ def build_learner(network: Network, recipe: Recipe) -> Network:
     """
     if recipe.normalisation == "folded":
         learner, tell = _lite(_LITE[recipe.network], recipe, "folded"), fold
-    elif recipe.network in NETWORKS and keras.backend.backend() == "torch":
+    elif learns_normalised(recipe):
         from mammolens.learning.networks.normalised import normalise as tell  # noqa: PLC0415 - of one backend alone
 
         variant = _LITE.get(recipe.network)
@@ -169,6 +169,12 @@ def build_learner(network: Network, recipe: Recipe) -> Network:
     _freeze(learner, recipe)
     tell(network, learner)
     return learner
+
+
+def learns_normalised(recipe: Recipe) -> bool:
+    """Tell whether layers learn that compute a convolution and its normalisation, as usual, as one: see `normalised`."""
+    own = recipe.network in NETWORKS and recipe.normalisation == "batch"
+    return own and keras.backend.backend() == "torch"
 
 
 def hand_back(learner: Network, network: Network, recipe: Recipe) -> None:

@@ -106,7 +106,7 @@ class NormalisedConvolution(layers.Layer):  # type: ignore[misc]  # Keras ships 
 
     def _convolved(self, images: torch.Tensor, kernel: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:
         kernel = kernel.to(images.dtype)
-        if self.filters is None and shift is None and not images.is_cuda:
+        if self.filters is None and shift is None and images.device.type == "cpu":
             made: torch.Tensor = Depthwise.apply(images, kernel.permute(2, 3, 0, 1), self.stride)
             return made
         wide, padding = padded(images, self.size, self.stride)
@@ -178,7 +178,16 @@ def _by_kernels(images: torch.Tensor, gradient: torch.Tensor, kernels: torch.Ten
 
 
 def normalise(network: Network, learner: Network) -> None:
-    """Give `learner`, built like `network` of these layers, all that `network` knows."""
+    """Give `learner`, built like `network` of these layers, all that `network` knows.
+
+    A bias before a normalisation, which learners have none of, first goes into the mean that is taken off next:
+    `network` answers as before.
+    """
+    norms = _norms(network)
+    for layer in network.layers:
+        if isinstance(layer, layers.Conv2D) and layer.use_bias and id(layer.output) in norms:
+            norms[id(layer.output)].moving_mean.assign_sub(layer.bias)
+            layer.bias.assign(layer.bias * 0)
     for mine, theirs in _pairs(learner, network):
         mine.assign(theirs)
 
@@ -189,9 +198,14 @@ def hand_back(learner: Network, network: Network) -> None:
         theirs.assign(mine)
 
 
+def _norms(network: Network) -> dict[int, Any]:
+    """Return normalisations by what goes into them."""
+    return {id(layer.input): layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)}
+
+
 def _pairs(learner: Network, network: Network) -> Iterator[tuple[Any, Any]]:
     """Yield the variables of both that stand for the same; a bias before a normalisation, which has no say, stays."""
-    norms = {id(layer.input): layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)}
+    norms = _norms(network)
     left = [layer for layer in network.layers if layer.weights]
     for mine in (layer for layer in learner.layers if isinstance(layer, NormalisedConvolution)):
         convolution = network.get_layer(mine.name)

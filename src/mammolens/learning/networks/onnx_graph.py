@@ -16,7 +16,12 @@ _NORMALISATION = ("Sub", "Mul", "Add")  # mean, scale, shift, each one number a 
 
 
 def simplify(model: onnx.ModelProto) -> None:
-    """Make the graph of `model` simpler, in place. Answers change by the rounding of 32-bit floats alone."""
+    """Make the graph of `model` simpler, in place. Answers change by the rounding of 32-bit floats alone.
+
+    One with graphs within its nodes, loops and branches, stays as it is.
+    """
+    if any(each.g.node or each.graphs for node in model.graph.node for each in node.attribute):
+        return
     _without_casts(model)
     _pad_in_convolutions(model)
     _normalise_in_convolutions(model.graph)
@@ -33,9 +38,8 @@ def _without_casts(model: onnx.ModelProto) -> None:
     same: dict[str, str] = {}
     for node in list(graph.node):
         node.input[:] = [same.get(name, name) for name in node.input]
-        idle = node.op_type == "Identity" or (
-            node.op_type == "Cast" and types.get(node.input[0]) == node.attribute[0].i
-        )
+        to = _attribute(node, "to") if node.op_type == "Cast" else None
+        idle = node.op_type == "Identity" or (to is not None and types.get(node.input[0]) == to.i)
         if idle and node.output[0] not in ends:
             same[node.output[0]] = node.input[0]
             graph.node.remove(node)
@@ -59,6 +63,7 @@ def _pad_in_convolutions(model: onnx.ModelProto) -> None:
         convolutions = [_attribute(user, "pads") for user in users[pad.output[0]] if user.op_type == "Conv"]
         unpadded = [own for own in convolutions if own is not None and not any(own.ints)]
         of_places = len(before) == 4 and not any((*before[:2], *after[:2]))  # noqa: PLR2004 - images, channels, places
+        of_places = of_places and min(*before, *after) >= 0  # less than nothing cuts off
         if of_places and len(unpadded) == len(users[pad.output[0]]):
             for own, convolution in zip(unpadded, users[pad.output[0]], strict=True):
                 own.ints[:] = [*before[2:].tolist(), *after[2:].tolist()]
@@ -77,13 +82,13 @@ def _normalise_in_convolutions(graph: onnx.GraphProto) -> None:
     as it is, in 16 bits, too.
     """
     users, constants = _users(graph), _constants(graph)
-    scaled: dict[tuple[str, str], tuple[str, str]] = {}
+    scaled: dict[tuple[str, ...], tuple[str, str]] = {}
     for node in [node for node in graph.node if node.op_type == "Conv" and len(node.input) == 2]:  # noqa: PLR2004
         chain = _chain(node, users, constants)
         if len(chain) != len(_NORMALISATION):
             continue
-        mean, scale, shift = (constants[one.input[1]].astype(np.float64).ravel() for one in chain)
-        key = (node.input[1], chain[1].input[1])
+        key = (node.input[1], *(one.input[1] for one in chain))
+        mean, scale, shift = (constants[name].astype(np.float64).ravel() for name in key[1:])
         if key not in scaled:
             name = f"{node.input[1]}_{len(scaled)}"
             factor, bias = scale.reshape(-1, 1, 1, 1).astype(np.float32), (shift - mean * scale).astype(np.float32)
@@ -103,12 +108,13 @@ def _chain(
 ) -> list[onnx.NodeProto]:
     """Return the nodes of a normalisation that follow, one after the other, as far as they do."""
     found: list[onnx.NodeProto] = []
+    along = (1, len(constants.get(node.input[1], ())), 1, 1)
     for kind in _NORMALISATION:
         following = users[(found[-1] if found else node).output[0]]
-        if len(following) != 1 or following[0].op_type != kind or following[0].input[1] not in constants:
+        if len(following) != 1 or following[0].op_type != kind:
             break
-        shape = constants[following[0].input[1]].shape
-        if len(shape) != 4 or shape[1] != max(shape) or np.prod(shape) != shape[1]:  # noqa: PLR2004 - (1, channels, 1, 1)
+        number = constants.get(following[0].input[1])
+        if number is None or number.shape != along:
             break
         found.append(following[0])
     return found
@@ -126,6 +132,8 @@ def _users(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
     for node in graph.node:
         for name in node.input:
             users[name].append(node)
+    for end in graph.output:
+        users[end.name].append(onnx.NodeProto())  # who asks the network
     return users
 
 
