@@ -1,10 +1,13 @@
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from mammolens import parallel
-from mammolens.parallel import map_in_order, tracked
+from mammolens.errors import BundleError
+from mammolens.parallel import Turns, map_in_order, tracked
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +69,38 @@ def test_only_a_few_items_are_ahead_of_what_was_taken() -> None:
 
 def test_tracking_yields_what_it_is_given() -> None:
     assert list(tracked(iter("abc"), "Reading", 3, visible=False)) == ["a", "b", "c"]
+
+
+def test_what_fails_beside_others_is_done_again_alone_and_so_is_what_follows() -> None:
+    turns, together, within, begun = Turns(3), threading.Barrier(3), set(), []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if begun.count(number) == 1 and number < 3:
+            together.wait(10)
+            raise BundleError("too little memory for three")
+        within.add(number)
+        alone = len(within) == 1
+        within.remove(number)
+        assert alone
+        return number
+
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(lambda number: turns(partial(work, number)), range(30))) == list(range(30))
+    assert sorted(begun) == sorted([0, 1, 2, *range(30)])
+
+
+@pytest.mark.parametrize(("count", "often"), [(1, 1), (3, 4)])  # three side by side, and one of them alone
+def test_what_fails_alone_is_not_tried_again(count: int, often: int) -> None:
+    turns, together, asked = Turns(3), threading.Barrier(count), []
+
+    def fail(number: int) -> None:
+        asked.append(number)
+        if len(asked) <= count:
+            together.wait(10)
+        raise BundleError(f"broken {number}")
+
+    with ThreadPoolExecutor(count) as threads:
+        waiting = [threads.submit(turns, partial(fail, number)) for number in range(count)]
+        assert [str(each.exception()) for each in waiting] == [f"broken {number}" for number in range(count)]
+    assert len(asked) == often

@@ -9,8 +9,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Event, Lock, Semaphore
 from typing import TYPE_CHECKING, TypeVar
 
+from mammolens.errors import MammolensError
 from mammolens.workers.crew import Crew
 
 if TYPE_CHECKING:
@@ -72,6 +75,49 @@ def _spread(function: Callable[[Item], Result], items: Sequence[Item], count: in
         threads.shutdown(wait=False, cancel_futures=True)
         crew.end()  # which wakes the threads that wait for them
         threads.shutdown()
+
+
+class Turns:
+    """Turns of threads at what takes much of something that they share: so many side by side, at most.
+
+    What fails beside others is done once more, alone, and so is all that follows.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count, self._free = count, Semaphore(count)
+        self._accompanied: list[Event] = []  # of those at work
+        self._lock, self._alone, self._failed = Lock(), Lock(), False
+
+    def __call__(self, function: Callable[[], Result]) -> Result:
+        """Return ``function()``, when it is this thread's turn."""
+        accompanied = Event()
+        with self._free:
+            self._begin(accompanied)
+            try:
+                return function()
+            except MammolensError as error:
+                if not accompanied.is_set():
+                    raise
+                failure = error
+            finally:
+                self._accompanied.remove(accompanied)
+        with self._alone, ExitStack() as held:
+            if self._failed:
+                raise failure
+            for _ in range(self._count):  # until nobody else is at work
+                held.enter_context(self._free)
+            held.pop_all()
+            held.callback(self._free.release)
+            self._count, self._failed = 1, True
+            result = function()
+            self._failed = False
+            return result
+
+    def _begin(self, accompanied: Event) -> None:
+        with self._lock:
+            self._accompanied.append(accompanied)
+            for one in list(self._accompanied) if len(self._accompanied) > 1 else ():
+                one.set()
 
 
 def progress_bar(*, visible: bool = True) -> "Progress":

@@ -225,9 +225,9 @@ def _key(network: Network, data: PreparedSet, recipe: Recipe, also: Collection[P
         for digest, m in zip(data.pixels.digests, data.manifest, strict=True)
     ]
     told = (keras.__version__, keras.backend.backend(), VERSION, recipe.to_toml(), images)
-    if learns_normalised(recipe):  # a state of before there were such layers is one of another training
-        told = (*told, "normalised")
     digest = hashlib.sha256(repr(told).encode())
+    if learns_normalised(recipe):  # a state of before there were such layers is one of another training
+        digest.update(b"normalised")
     for weight in network.get_weights():
         digest.update(weight.tobytes())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from os import PathLike
 from pathlib import Path
-from threading import Semaphore, Timer
+from threading import Timer
 
 import numpy as np
 import onnxruntime
@@ -26,7 +26,7 @@ from mammolens.levels import Identifier, Level, ServedLevel
 from mammolens.model.age import usable_age
 from mammolens.model.bundle import Bundle, find_bundle, open_bundle
 from mammolens.model.decisions import decided
-from mammolens.parallel import FEW, cores, map_in_order, tracked
+from mammolens.parallel import FEW, Turns, cores, map_in_order, tracked
 from mammolens.records import Mammogram, Prediction
 from mammolens.reports.answers import Predictions
 from mammolens.serving.exams import joined
@@ -42,7 +42,7 @@ SECONDS = 120
 """How long a network may take for one picture."""
 
 AT_ONCE = 8
-"""Pictures of a batch that a network looks at side by side at most: they share `MEMORY`."""
+"""Pictures that a network looks at side by side at most: they share `MEMORY`. Where it is too little, one at a time."""
 
 _SILENT = 4  # what goes wrong is raised
 
@@ -246,8 +246,7 @@ class Predictor:
 
         def answer(one: Named) -> Prediction:
             picture = seen_or_reason(one, record.preprocess, record.gate)
-            with turn:
-                scored = ready._scored(one.name, picture, rows.get(one.name), ungated=ungated)  # noqa: SLF001
+            scored = turn(partial(ready._scored, one.name, picture, rows.get(one.name), ungated=ungated))  # noqa: SLF001
             second = self._with_age(scored) if with_age else None
             return replace(decided(scored, ServedLevel.IMAGE, point, rules), probability_with_age=second)
 
@@ -290,8 +289,8 @@ class Predictor:
         return _opened(self.bundle, max(1, cores() - AT_ONCE + 1))
 
     @cached_property
-    def _turn(self) -> Semaphore:
-        return Semaphore(AT_ONCE)
+    def _turn(self) -> Turns:
+        return Turns(AT_ONCE)
 
     def _scored(self, name: Path, picture: Seen | str, row: Mammogram | None, *, ungated: bool) -> Prediction:
         """Return what the network says of one picture, and whose it is; nothing is decided yet."""

@@ -172,7 +172,7 @@ def build_learner(network: Network, recipe: Recipe) -> Network:
 
 
 def learns_normalised(recipe: Recipe) -> bool:
-    """Tell whether layers learn that compute a convolution and its normalisation, as usual, as one: see `normalised`."""
+    """Tell whether layers learn that compute a convolution and its usual normalisation as one: see `normalised`."""
     own = recipe.network in NETWORKS and recipe.normalisation == "batch"
     return own and keras.backend.backend() == "torch"
 
