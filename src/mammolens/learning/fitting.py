@@ -101,6 +101,8 @@ def fit(
     state = _epochs(lesson, state or State(key, threads, 0.0, (), _arrays(learner)), folder, progress=progress)
     learner.set_weights(state.arrays["best"])
     hand_back(body, network, recipe)
+    if learner is body and body is not network:  # plain Keras may go on with what is saved
+        compile_learner(network, recipe)
     rest_on_both(network, _pixels_of(Batches(training, _INFERENCE_BATCH, also=beside), _COMPARED))
     return Learnt(network, state.epochs, state.seconds, callbacks.best_epoch(state.epochs, recipe), threads)
 
