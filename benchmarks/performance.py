@@ -71,7 +71,8 @@ def main() -> None:
     machine = next((one["machine"] for one in told.values()), None)
     parts = [_ABOVE] if machine is None else [_ABOVE, f"**Machine.** {measured_on(machine)}"]
     for name, one in told.items():
-        other = [] if one["machine"] == machine else [f"On another machine: {measured_on(one['machine'])}"]
+        elsewhere = {**one["machine"], "commit": ""} != {**(machine or {}), "commit": ""}
+        other = [f"On another machine: {measured_on(one['machine'])}"] if elsewhere else []
         parts += [section(SECTIONS[name], one), *other]
     missing = [SECTIONS[name] for name in SECTIONS if name not in told]
     parts += [f"Not measured in this run: {', '.join(missing)}.\n"] if missing else []
