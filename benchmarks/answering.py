@@ -8,7 +8,6 @@ mirror images as one batch, and OpenVINO on the very file that ships.
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -19,7 +18,7 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from benchmarks.measuring import Row, alternate, keep
+from benchmarks.measuring import Row, alternate, each_of, keep
 from benchmarks.tensorflow_environment import answering, installed, save_network
 from mammolens.images.preprocess import as_float
 from mammolens.phantoms.drawing import draw_patient, draw_view
@@ -82,14 +81,6 @@ def by_openvino(model: bytes, shown: NDArray[np.float32]) -> Callable[[], object
     return answer
 
 
-def several(answer: Callable[[], object]) -> float:
-    """Return the seconds that one of some answers takes."""
-    started = time.perf_counter()
-    for _ in range(ANSWERS):
-        answer()
-    return (time.perf_counter() - started) / ANSWERS
-
-
 def main() -> None:
     """Answer in turn, and keep the rows."""
     predictor = Predictor.load("accurate")
@@ -103,7 +94,7 @@ def main() -> None:
         answers["OpenVINO on the same ONNX file, float32"] = openvino
     for answer in answers.values():
         answer()
-    ways = {name: partial(several, answer) for name, answer in answers.items()}
+    ways = {name: partial(each_of, ANSWERS, answer) for name, answer in answers.items()}
     targets = {"PyTorch": 2.0, "OpenVINO": 0.9, "Keras": 4.0}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         if installed():

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measuring import Row, alternate, keep
+from benchmarks.measuring import Row, alternate, each_of, keep
 from mammolens.data.prepared import PreparedSet
 from mammolens.data.sources import read_source
 from mammolens.data.sources.phantom import write_phantoms
@@ -98,14 +98,6 @@ def ours(recipe: Recipe, data: PreparedSet) -> Callable[[], None]:
     return step
 
 
-def several(step: Callable[[], None]) -> float:
-    """Return the seconds that one of some steps takes."""
-    started = time.perf_counter()
-    for _ in range(STEPS):
-        step()
-    return (time.perf_counter() - started) / STEPS
-
-
 def operations(recipe: Recipe) -> float:
     """Return the operations of a step's convolutions: forward, and twice as many backward in what learns."""
     count = 0
@@ -162,7 +154,8 @@ def main() -> None:
     folded()
     fast = speeds()
     with plain(recipe) as other:
-        took = alternate({"ours": lambda: several(step), "folded": lambda: several(folded), "plain": other}, REPEATS)
+        own = {"ours": partial(each_of, STEPS, step), "folded": partial(each_of, STEPS, folded)}
+        took = alternate({**own, "plain": other}, REPEATS)
     work = f"a step of `accurate`, {recipe.batch_size} images, random changes included"
     against = "plain PyTorch: same network, all of it, float32, channels last, pixels in memory, no random changes"
     fastest = fast["convolutions, bfloat16"] * 1e9

@@ -1,8 +1,11 @@
 """What is judged, what is answered for, what identifies: words that the command line offers, and that load nothing."""
 
 from enum import StrEnum
+from typing import TypeVar
 
 from mammolens.errors import DataError
+
+Word = TypeVar("Word", bound=StrEnum)
 
 
 class Level(StrEnum):
@@ -27,10 +30,8 @@ class ServedLevel(StrEnum):
         Raises:
             DataError: there is none.
         """
-        if name in tuple(cls):
-            return cls(name)
         remedy = " Say exam: a row an examination, each of one patient." if name == Level.PATIENT else ""
-        raise DataError(f"no level '{name}': expected {', '.join(cls)}.{remedy}")
+        return _named(cls, "level", name, remedy)
 
     @property
     def judged(self) -> Level:
@@ -52,6 +53,10 @@ class Identifier(StrEnum):
         Raises:
             DataError: there is none.
         """
-        if name in tuple(cls):
-            return cls(name)
-        raise DataError(f"no identifier '{name}': expected {', '.join(cls)}.")
+        return _named(cls, "identifier", name)
+
+
+def _named(words: type[Word], what: str, name: str, remedy: str = "") -> Word:
+    if name in tuple(words):
+        return words(name)
+    raise DataError(f"no {what} '{name}': expected {', '.join(words)}.{remedy}")

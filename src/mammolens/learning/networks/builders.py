@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
@@ -51,19 +51,15 @@ def _baseline_as_one(network: Network, recipe: Recipe) -> Network:
     from mammolens.learning.networks.normalised import NormalisedConvolution, precision  # noqa: PLC0415 - of PyTorch
 
     convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv2D)]
-    places: dict[str, Any] = {"data_format": "channels_first", "dtype": precision()}
+    dtype = precision()
     image = keras.Input(network.input_shape[1:], name="image")
-    x = layers.Permute((3, 1, 2), dtype=precision())(image)
+    x = layers.Permute((3, 1, 2), dtype=dtype)(image)
     for number, layer in enumerate(convolutions):
-        one = NormalisedConvolution(
-            layer.filters, 3, 1, 0.99, activation="relu", name=layer.name, dtype=places["dtype"]
-        )
-        x = one(x)
+        x = NormalisedConvolution(layer.filters, 3, 1, 0.99, activation="relu", name=layer.name, dtype=dtype)(x)
         if number % 2:
-            x = layers.MaxPooling2D(2, **places)(x)
-            x = layers.Dropout(recipe.convolution_dropout, dtype=places["dtype"])(x)
-    x = layers.Flatten()(layers.Permute((2, 3, 1))(x))
-    x = _dense(x, recipe.dense_dropout)
+            x = layers.MaxPooling2D(2, data_format="channels_first", dtype=dtype)(x)
+            x = layers.Dropout(recipe.convolution_dropout, dtype=dtype)(x)
+    x = _dense(layers.Flatten()(layers.Permute((2, 3, 1))(x)), recipe.dense_dropout)
     return keras.Model(image, x, name=network.name)
 
 
