@@ -29,10 +29,11 @@ SECTIONS = {
 
 _ABOVE = """# Speed
 
-Made by `make bench`, from what it measured on one machine in one run; nothing here is typed by hand. Each row is the
-same work done two ways in turn (A B, B A, …), fresh processes where that is said; figures are medians, with the
-smallest and the largest of n repeats. *Ratio* is theirs to ours: 2 is twice as fast, or half the memory. Where there
-is nothing to hold it against, the target is the most that it may be. Times differ between machines, ratios less so.
+Made from what the benchmarks measured on one machine (`make bench`), each section in one run of one of them; no figure
+in its tables is typed by hand. Each row is the same work done two ways in turn (A B, B A, …), fresh processes where
+that is said; figures are medians, with the smallest and the largest of n repeats. *Ratio* is theirs to ours: 2 is twice
+as fast, or half the memory. Where there is nothing to hold it against, the target is the most that it may be. Times
+differ between machines, ratios less so.
 """
 
 
