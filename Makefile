@@ -7,7 +7,7 @@
 # make fuzz    hostile files of every format that is read, guided by coverage; half an hour
 # make load    20 sessions at the page for five minutes, and batches of up to 10,000 files: nothing lost, memory flat; a quarter of an hour
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
-# make bench   speed, side by side with others and with the machine's limits, into docs/performance.md; about three quarters of an hour
+# make bench   speed, side by side with others and with the machine's limits, into docs/performance.md; less than half an hour
 # make newest  each door once on every Python >= 3.11 here, with lowest and newest versions; EXTRAS=train,app trains, too
 # make install the environment in .venv, as requirements.lock has it: versions and SHA-256
 # make lock    requirements.lock anew from pyproject.toml; MOVE=--upgrade moves to newer versions

@@ -26,7 +26,7 @@ from benchmarks.measuring import Row, alternate, keep, ran
 from benchmarks.pictures import mammograms
 from mammolens.parallel import cores
 
-REPEATS = 3
+REPEATS = 2
 DICOMS, ALL_DICOMS = 60, 500
 ENLARGED = len(ENCODINGS) * len(SIZES) * 2
 

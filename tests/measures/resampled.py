@@ -16,7 +16,7 @@ SEEDS = st.integers(0, 2**31)
 
 def drawn_weights(seed: int, rows: int = 4) -> Array:
     """Bootstrap counts, the first all ones."""
-    weights = patient_weights([str(index) for index in range(COUNT)], rows, seed).drawn
+    weights = patient_weights([str(index) for index in range(COUNT)], rows, seed).drawn.astype(np.float64)
     weights[0] = 1
     return weights
 

@@ -176,5 +176,5 @@ def test_far_from_the_edge_an_auc_has_the_bootstraps_interval() -> None:
     measure = metrics.roc_auc(labels, labels + generator.normal(size=200))
     weights = weights_of(whose([2] * 100), 400)
     figure = estimate(measure, weights)
-    expected = np.percentile(measure(weights.drawn), [2.5, 97.5])
+    expected = np.percentile(weights.resampled(measure), [2.5, 97.5])
     assert (figure.low, figure.high) == pytest.approx(tuple(expected))

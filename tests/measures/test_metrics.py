@@ -211,9 +211,9 @@ def test_resamples_measured_in_blocks_are_those_measured_at_once() -> None:
     patients = np.arange(weights.shape[1])
     measure = metrics.partial_auc(labels, scores, 0.8)
     low, high = np.percentile(measure(weights), [2.5, 97.5])
-    figure = estimate(measure, PatientWeights(weights, patients))
+    figure = estimate(measure, PatientWeights(weights.astype(np.uint8), patients))
     assert (figure.low, figure.high) == pytest.approx((low, high))
-    assert np.isnan(estimate(measure, PatientWeights(weights[:0], patients)).low)
+    assert np.isnan(estimate(measure, PatientWeights(weights[:0].astype(np.uint8), patients)).low)
 
 
 def test_resamples_that_are_all_alike_give_no_interval() -> None:

@@ -227,7 +227,7 @@ def _subgroup(
         return np.asarray(here(drawn[:, inside]) - there(drawn[:, rest]))
 
     less = estimate(difference, weights)
-    spread = float(np.nanstd(difference(weights.drawn)))
+    spread = float(np.nanstd(weights.resampled(difference)))
     return Subgroup(
         variable=variable,
         value=value,

@@ -259,16 +259,21 @@ class PatientWeights:
     """Whose each image is, and how often it is drawn when patients are resampled.
 
     Attributes:
-        drawn: how often, (resamples, images).
+        drawn: how often, (resamples, images): whole numbers in a byte each, for of many images they are many.
         patients: a number for each patient, (images,).
     """
 
-    drawn: Array
+    drawn: NDArray[np.uint8]
     patients: NDArray[np.intp]
 
     def of(self, chosen: NDArray[np.bool_]) -> "PatientWeights":
         """Return those of the chosen images alone, (images,)."""
         return PatientWeights(self.drawn[:, chosen], self.patients[chosen])
+
+    def resampled(self, measure: Measure) -> Array:
+        """Return a measure in each resample, (resamples,); they are numbers a few at a time."""
+        blocks = np.array_split(self.drawn, len(self.drawn) // _ROWS + 1)
+        return np.concatenate([measure(block.astype(np.float64)) for block in blocks])
 
 
 def patient_weights(patients: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> PatientWeights:
@@ -280,8 +285,10 @@ def patient_weights(patients: Sequence[str], resamples: int = RESAMPLES, seed: i
     _, members = np.unique(np.asarray(patients), return_inverse=True)
     count = int(members.max()) + 1
     generator = np.random.default_rng(seed)
-    draws = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    return PatientWeights(np.asarray(draws[:, members], dtype=np.float64), members)
+    drawn = np.empty((resamples, len(members)), dtype=np.uint8)
+    for row in drawn:
+        row[:] = generator.multinomial(count, np.full(count, 1 / count))[members]
+    return PatientWeights(drawn, members)
 
 
 def estimate(measure: Measure | Share | OfRates, weights: PatientWeights) -> Estimate:
@@ -294,8 +301,7 @@ def estimate(measure: Measure | Share | OfRates, weights: PatientWeights) -> Est
     if isinstance(measure, Share | OfRates):
         return Estimate(measure.value, *measure.bounds(weights.patients))
     value = float(measure(np.ones((1, len(weights.patients))))[0])
-    blocks = np.array_split(weights.drawn, len(weights.drawn) // _ROWS + 1)
-    resampled = np.concatenate([measure(block) for block in blocks]) if np.isfinite(value) else np.empty(0)
+    resampled = weights.resampled(measure) if np.isfinite(value) else np.empty(0)
     resampled = resampled[np.isfinite(resampled)]
     if not len(resampled):
         return Estimate(value, np.nan, np.nan)
