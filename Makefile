@@ -73,7 +73,7 @@ fuzz: $(INSTALLED)
 
 load: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/app/load.py --sessions 20 --minutes 5
-	$(BIN)/python -m benchmarks.many
+	$(BIN)/python -m benchmarks.many 10000
 
 # KEPT=/tmp/same keeps what was before for the next time; PARTS="data train" compares these alone.
 same: $(INSTALLED)

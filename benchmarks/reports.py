@@ -16,7 +16,7 @@ from benchmarks.measuring import Row, keep, mammolens, ran
 from benchmarks.pictures import mammograms
 from mammolens.data.sources import read_source
 
-REPEATS = 3
+REPEATS = 2
 
 
 def main(scratch: Path) -> None:

@@ -25,7 +25,7 @@ from mammolens.images.cache import prepared_pixels
 from mammolens.parallel import FEW, cores
 from mammolens.serving.predictor import Predictor
 
-REPEATS, STARTS = 3, 7
+REPEATS, STARTS = 2, 5
 JPEGS = 500
 LOOKED_AT = 60  # pictures that tell how long the network takes for one
 

@@ -33,7 +33,7 @@ from mammolens.memory import keep_freed_memory
 from mammolens.model.recipe import Recipe, read_recipe
 
 PATIENTS = 20
-REPEATS, STEPS = 3, 3
+REPEATS, STEPS = 3, 2
 
 PLAIN = """
 import sys, time, torch
