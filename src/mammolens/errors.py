@@ -6,6 +6,7 @@
     ├── RecipeError     a recipe has an unknown key or an impossible value
     ├── RunError        a run folder is missing, incomplete or in the way
     ├── BundleError     a bundle is missing, damaged or of another version
+    ├── ClusterError    no cluster answers, or it lost work for good
     └── MissingExtra    an optional dependency is not installed
 
 Only the command line turns one of these into a single line and exit code 1.
@@ -54,6 +55,10 @@ class RunError(MammolensError):
 
 class BundleError(MammolensError):
     """A bundle is missing, damaged or of another version."""
+
+
+class ClusterError(MammolensError):
+    """No cluster answers, it is not fit for this, or it lost work for good."""
 
 
 class MissingExtra(MammolensError):  # noqa: N818 - reads as what it says

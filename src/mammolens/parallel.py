@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Event, Lock, Semaphore
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mammolens.errors import MammolensError
 from mammolens.workers.crew import Crew
@@ -31,8 +31,29 @@ _STARTING = 1.0
 _AHEAD = 8  # items a thread that may be under way or waiting to be taken
 
 
+_share: int | None = None
+
+
+class Each(Protocol):
+    """A way to spread work: ``each(function, items)`` yields ``function(item)`` of each, in order.
+
+    `map_in_order` is one, `map` another, and `cluster.connection.Cluster.each` takes the machines of a cluster.
+    """
+
+    def __call__(self, function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+        """Yield the results."""
+
+
+def share_cores(count: int) -> None:
+    """From now on, this process may use so many cores: others of its machine have been given the rest."""
+    global _share  # noqa: PLW0603 - a process has one share
+    _share = max(1, count)
+
+
 def cores() -> int:
     """Return how many processor cores this process may use."""
+    if _share is not None:
+        return _share
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

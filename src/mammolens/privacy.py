@@ -18,6 +18,8 @@ SETTINGS = {
     # On by default since ONNX Runtime 1.29 (its Privacy.md): an identifier of this machine in the
     # home folder, and events sent to its makers. Read once, when ONNX Runtime is loaded.
     "ORT_DISABLE_TELEMETRY": "1",
+    # A cluster that Ray starts reports to its makers who uses what of it, unless told not to.
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Environment variables and their values."""
 

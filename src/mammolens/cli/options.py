@@ -3,6 +3,8 @@
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +16,11 @@ from mammolens.errors import MammolensError, visible
 from mammolens.files import system_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.segment import Segment
 
+    from mammolens.cluster.connection import Cluster
     from mammolens.data.manifest import Manifest
 
 Data = Annotated[str, typer.Argument(help="Folder of class folders, CSV, or phantom:PATIENTS.", metavar="DATA")]
@@ -28,6 +31,14 @@ MODELS = "Run, bundle, or a model that ships."
 Model = Annotated[str | None, typer.Option(help=f"{MODELS}  [default: accurate]")]
 Point = Annotated[
     str | None, typer.Option(help="Operating point (threshold): balanced, sensitivity-90 or specificity-90.")
+]
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="Spread the work over a Ray cluster: HOST:PORT of its head, or local for this machine's cores alone.",
+        metavar="ADDRESS",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
 
@@ -43,6 +54,23 @@ def place(text: str) -> Path:
     return Path(text)
 
 
+@contextmanager
+def joined(address: str | None) -> Iterator["Cluster | None"]:
+    """Yield the cluster that an option names; None where it names none.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        ClusterError: no cluster answers there.
+    """
+    if address is None:
+        yield None
+        return
+    from mammolens.cluster.connection import connect
+
+    with connect(address) as cluster:
+        yield cluster
+
+
 MOST_LEFT_OUT = 20
 """Files left out that are named on the screen; the others are counted."""
 
@@ -50,7 +78,7 @@ MOST_LEFT_OUT = 20
 class Plain(Console):
     """A console that no text can steer."""
 
-    def render(self, renderable: Any, options: Any = None) -> "Iterator[Segment]":  # noqa: ANN401 - Rich's own
+    def render(self, renderable: Any, options: Any = None) -> Iterator["Segment"]:  # noqa: ANN401 - Rich's own
         """Render as Rich does."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))

@@ -1,0 +1,192 @@
+"""A Ray cluster for as long as a block lasts: one that runs already, joined, or one of this machine's cores, started.
+
+Machines of a cluster have the same mammolens installed, and see the same files under the same paths.
+"""
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import ray
+
+from mammolens import __version__
+from mammolens.errors import ClusterError, reason
+from mammolens.files import scratch, system_reason
+from mammolens.parallel import cores, share_cores
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+LOCAL = "local"
+
+_OBJECTS = 2**28  # bytes for what travels on this machine alone: lists, answers, gradients
+_AHEAD = 2  # items a core that may be under way or waiting to be taken
+_RETRIES = 3
+_PATIENCE = 10.0  # seconds until somebody answers at an address
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that this process has joined.
+
+    Attributes:
+        cpus: cores of all its machines.
+        gpus: likewise.
+    """
+
+    cpus: int
+    gpus: int
+
+    def each(
+        self, function: Callable[[Item], Result], items: Sequence[Item], /, *, cpus: int = 1, gpus: float = 0
+    ) -> Iterator[Result]:
+        """Yield ``function(item)`` for each of `items`, in their order, worked out on whichever machine is free.
+
+        What a worker or machine was at when it died is done anew. At most a few items a core are ahead of what was
+        taken, so memory stays bounded however many items there are.
+
+        Args:
+            function: sent once; it and what it holds must be picklable, and arrays of it are read-only over there.
+            items: each sent by itself.
+            cpus: cores that one item takes, all of one machine.
+            gpus: likewise.
+
+        Raises:
+            ClusterError: a machine has another mammolens, or an item was lost several times.
+            Exception: `function` raised it.
+        """
+        task = ray.remote(_worked_out).options(num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES)
+        sent, terms = ray.put(function), Terms.of(cpus)
+        most = _AHEAD * max(1, self.cpus // cpus)
+        pending: deque[ray.ObjectRef] = deque()
+        try:
+            for item in items:
+                pending.append(task.remote(sent, item, terms))
+                if len(pending) >= most:
+                    yield _result(pending[0])
+                    pending.popleft()
+            while pending:
+                yield _result(pending[0])
+                pending.popleft()
+        finally:
+            for one in pending:
+                ray.cancel(one, force=True)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a process of the cluster is told before it works: for which version, in which folder, on how many cores."""
+
+    version: str
+    folder: str
+    cores: int
+
+    @classmethod
+    def of(cls, cores: int) -> "Terms":
+        """Return the terms of this process, and so many cores."""
+        return cls(__version__, os.getcwd(), cores)  # noqa: PTH109
+
+    def accept(self) -> None:
+        """Have this process work on these terms.
+
+        Raises:
+            ClusterError: another version is installed here.
+        """
+        if self.version != __version__:
+            here = ray.util.get_node_ip_address()
+            raise ClusterError(
+                f"the machine {here} has mammolens {__version__}, not {self.version}. Install the same on all."
+            )
+        with suppress(OSError):  # paths that count from it are then not found, and say so
+            os.chdir(self.folder)
+        share_cores(self.cores)
+
+
+def _worked_out(function: Callable[[Item], Result], item: Item, terms: Terms) -> Result:
+    terms.accept()
+    return function(item)
+
+
+def _result(one: "ray.ObjectRef") -> Any:  # noqa: ANN401 - whatever the function returns
+    try:
+        return ray.get(one)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"the cluster lost what it was at ({_first_line(error)}). Give the command again."
+        ) from error
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Cluster]:
+    """Join the cluster at `address`, or start one; it is left, or ended, with the block.
+
+    Args:
+        address: ``HOST:PORT`` of its head, ``auto`` for the one that this machine belongs to, or ``local``: this
+            machine's cores, and nobody else can reach what is started.
+
+    Raises:
+        ClusterError: no cluster answers there, or it cannot be joined or started.
+    """
+    with ExitStack() as held:
+        started: dict[str, Any] = {}
+        if address == LOCAL:
+            folder = held.enter_context(scratch())
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())  # else Ray keeps one in the home folder
+            started = {"num_cpus": cores(), "object_store_memory": _OBJECTS, "_temp_dir": str(folder)}
+            started |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        else:
+            _check_answers(address)
+        held.callback(partial(ray.shutdown, wait_for_processes=address == LOCAL))
+        with _signals_kept():
+            try:
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **started)
+            except Exception as error:  # Ray's errors have no common type
+                raise ClusterError(f"{address}: this cluster cannot be joined ({_first_line(error)}).") from error
+        there = ray.cluster_resources()
+        yield Cluster(int(there.get("CPU", 0)), int(there.get("GPU", 0)))
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address at which nothing listens: Ray would ask there for a minute."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise ClusterError(
+            f"{address}: is no address of a cluster. Name HOST:PORT of its head, as 'ray start --head' tells it, or "
+            "local for this machine's cores."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        why = system_reason(error) if isinstance(error, OSError) else reason(error)
+        raise ClusterError(
+            f"{address}: no cluster answers there ({why}). Start one with 'ray start --head'."
+        ) from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray would have it end this process at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

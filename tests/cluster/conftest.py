@@ -1,0 +1,51 @@
+"""A cluster of two machines that are one: two nodes of Ray on this machine's own address, a core each."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+
+
+@pytest.fixture(scope="session")
+def two_nodes() -> "Iterator[Cluster]":
+    pytest.importorskip("ray", reason="pip install 'mammolens[cluster]'")
+    from ray.cluster_utils import Cluster  # noqa: PLC0415
+
+    folder = tempfile.mkdtemp(prefix="ray-")  # a short name: sockets lie in it
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "temp_dir": folder})
+    try:
+        cluster.add_node(**NODE)
+        yield cluster
+    finally:
+        cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def address(two_nodes: "Cluster", monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `--cluster` takes. Whatever failed before, nobody is connected."""
+    import ray  # noqa: PLC0415
+
+    assert not ray.is_initialized()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return str(two_nodes.address)
+
+
+@pytest.fixture
+def lose_a_machine(two_nodes: "Cluster") -> Iterator[Callable[[], None]]:
+    """Call it to have the second node end, whatever it is at; after the test, another stands in its place."""
+
+    def lose() -> None:
+        (node,) = two_nodes.worker_nodes
+        two_nodes.remove_node(node, allow_graceful=False)
+
+    yield lose
+    if not two_nodes.worker_nodes:
+        two_nodes.add_node(**NODE)
