@@ -19,7 +19,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TENSORFLOW := build/tensorflow/.installed
 OPENVINO := build/openvino/openvino
-BENCHMARKS := starting baseline reading serving answering training reports many
+BENCHMARKS := starting baseline reading serving answering training reports many cluster
 
 .PHONY: demo test accurate check bench kills fuzz load same newest install lock audit sbom browser clean
 .DEFAULT_GOAL := demo
@@ -106,7 +106,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --no-index --find-links build/torch --requirement build/torch/torch.lock
 	@rm -r build/torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,cluster,dev]'
 	@touch $@
 
 # A hash of PyTorch's build for the CPU, which its own index offers, is added by hand; uv keeps it.

@@ -23,6 +23,7 @@ SECTIONS = {
     "training": "A step of training",
     "reports": "Reports of a data set",
     "many": "Many images",
+    "cluster": "On a cluster",
     "gpu": "With a GPU",
 }
 """By the benchmark whose rows a section shows."""

@@ -115,6 +115,15 @@ def test_training_says_what_to_install(light: Path, phantoms: Path, tmp_path: Pa
     assert "pip install 'mammolens[train]'" in done.stderr
 
 
+def test_a_cluster_says_what_to_install(light: Path, phantoms: Path, tmp_path: Path) -> None:
+    command = [light / "mammolens", "predict", phantoms, "--cluster", "local", "--out", tmp_path / "out"]
+    wide = os.environ | {"COLUMNS": "200"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=wide, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "pip install 'mammolens[cluster]'" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def _healthy(page: "subprocess.Popen[bytes]", address: str) -> bool:
     """Ask until the page answers or has ended."""
     deadline = time.monotonic() + 60

@@ -49,3 +49,21 @@ def lose_a_machine(two_nodes: "Cluster") -> Iterator[Callable[[], None]]:
     yield lose
     if not two_nodes.worker_nodes:
         two_nodes.add_node(**NODE)
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """The address of an empty folder of a bucket, on a real server that speaks S3 on this machine."""
+    server = pytest.importorskip("moto.server", reason="pip install 'mammolens[dev]'")
+    from pyarrow import fs  # noqa: PLC0415
+
+    serving = server.ThreadedMotoServer("127.0.0.1", 0)
+    serving.start()
+    host, port = serving.get_host_and_port()
+    there = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    try:
+        system, _ = fs.FileSystem.from_uri(f"s3://key:secret@images?{there}&allow_bucket_creation=true")
+        system.create_dir("images")
+        yield f"s3://key:secret@images/archive?{there}"
+    finally:
+        serving.stop()

@@ -50,7 +50,7 @@ def _refused(number: int) -> int:
 
 
 def test_an_error_of_ours_arrives_as_itself(address: str) -> None:
-    taken = []
+    taken: list[int] = []
     with connect(address) as cluster, pytest.raises(DataError, match=r"^no such row$"):
         taken.extend(cluster.each(_refused, range(9)))
     assert taken == [0, 1, 2]
@@ -130,7 +130,7 @@ def test_local_is_this_machine_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     with tempfile.TemporaryDirectory(prefix="t-") as scratch:  # a short name: sockets lie in it
         here = os.environ | {"HOME": str(tmp_path / "home"), "TMPDIR": scratch}
-        command = [sys.executable, tmp_path / "script.py"]
+        command: list[str | Path] = [sys.executable, tmp_path / "script.py"]
         done = subprocess.run(command, env=here, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
         assert list(Path(scratch).iterdir()) == []

@@ -8,12 +8,14 @@ import typer
 
 from mammolens.cli.options import (
     Changes,
+    ClusterAddress,
     Data,
     Positive,
     Quiet,
     RecipeName,
     command_line,
     fail_if,
+    joined,
     place,
     print_splits,
     screen,
@@ -106,6 +108,7 @@ def doctor(
     mend: Annotated[Path | None, typer.Option(help="CSV to write: the corrected manifest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
     positive: Positive = None,
+    cluster: ClusterAddress = None,
     quiet: Quiet = False,
 ) -> None:
     """Find what is wrong with a data set before anything learns from it.
@@ -116,6 +119,7 @@ def doctor(
     from mammolens.doctor import examination
     from mammolens.doctor.facts import collect_facts
     from mammolens.doctor.findings import Severity
+    from mammolens.parallel import map_in_order
     from mammolens.reports.doctor import write_report
     from mammolens.reports.terminal import findings_table
 
@@ -123,7 +127,8 @@ def doctor(
     check_new_file(mend, TABLES)
     listed = read_source(data, positive=positive)
     left_out = tell_left_out(listed)
-    examined = collect_facts(listed, progress=not quiet)
+    with joined(cluster) as spread:
+        examined = collect_facts(listed, each=spread.each if spread else map_in_order, progress=not quiet)
     diagnosis = examination.examine(examined, data=data, command=command_line())
     if out is not None:
         write_report(diagnosis, out)

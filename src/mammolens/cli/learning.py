@@ -312,8 +312,8 @@ def demo(
     say(f"mammolens evaluate {run}")
     evaluate(str(run))
     test = read_source(str(data)).of_split(Split.TEST)
-    some = [path for label in (0, 1) for path in test.with_label(label).paths[::11][:3]]
-    say(f"mammolens predict {' '.join(map(str, some))} --model {run} --out {out / 'predictions.csv'}")
+    some = [str(path) for label in (0, 1) for path in test.with_label(label).paths[::11][:3]]
+    say(f"mammolens predict {' '.join(some)} --model {run} --out {out / 'predictions.csv'}")
     predict(some, str(run), out=out / "predictions.csv")
     screen.print(
         f"\nLook at: {data} (the images), {run}/figures (how it learnt),\n"

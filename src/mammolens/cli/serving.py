@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mammolens.cli.options import Model, Point, Quiet, place, screen, warn
+from mammolens.cli.options import ClusterAddress, Model, Point, Quiet, place, screen, warn
 from mammolens.errors import DataError, require
 from mammolens.files import check_apart, check_new_file, check_writable
 from mammolens.levels import Identifier, ServedLevel
@@ -25,7 +25,7 @@ def _level(name: str) -> ServedLevel:
 
 
 def predict(
-    paths: Annotated[list[Path], typer.Argument(help="Images, DICOM, folders, ZIP archives.", metavar="PATHS...")],
+    paths: Annotated[list[str], typer.Argument(help="Images, DICOM, folders, ZIP archives.", metavar="PATHS...")],
     model: Model = None,
     point: Point = None,
     level: Annotated[
@@ -79,12 +79,19 @@ def predict(
         bool,
         typer.Option("--age", help="A second probability, of picture and age together, where a DICOM header tells it."),
     ] = False,
+    cluster: ClusterAddress = None,
     quiet: Quiet = False,
 ) -> None:
     """Answer for each image, breast or examination: probability of tumor and a decision. Exit code 1 if any failed.
 
-    What does not look like a mammogram gets no decision and no probability; that is no failure.
+    What does not look like a mammogram gets no decision and no probability; that is no failure. With --cluster, PATHS
+    may also be tables (.csv), lists (.parquet) and s3://BUCKET/PREFIX, and --out is a folder for parts of the answers;
+    the same command goes on where it was interrupted.
     """
+    if cluster is not None:
+        alone = level is ServedLevel.IMAGE and not (data or overlay or report or identify)
+        _predict_archive(cluster, paths, model, point, out, alone=alone, ungated=ungated, age=age, quiet=quiet)
+        return
     from mammolens.workers.crew import start
 
     start()
@@ -135,6 +142,47 @@ def predict(
         warn(f"{tally.refused} of {tally.pictures} inputs do not look like a mammogram: no decision, {left_out}")
     if tally.failed:
         warn(f"{tally.failed} of {tally.pictures} inputs got no answer")
+        raise typer.Exit(1)
+
+
+def _predict_archive(
+    cluster: str,
+    archive: list[str],
+    model: str | None,
+    point: str | None,
+    out: Path | None,
+    *,
+    alone: bool,
+    ungated: bool,
+    age: bool,
+    quiet: bool,
+) -> None:
+    if not alone:
+        raise typer.BadParameter(
+            "--cluster answers for each image by itself: leave out --level, --data, --overlay, --report and "
+            "--identify, or --cluster."
+        )
+    if out is None:
+        raise typer.BadParameter("--cluster writes parts of the answers into a folder. Name it: --out")
+    from mammolens.cluster.archive import answered, begun, outcome
+    from mammolens.cluster.connection import connect
+    from mammolens.parallel import tracked
+    from mammolens.serving.predictor import Predictor
+
+    predictor = Predictor.load(model, point)
+    with begun(archive, out, predictor, ungated=ungated, with_age=age) as job:
+        missing = len(job.missing())
+        screen.print(f"{job.inputs} pictures in {job.parts} parts, {job.parts - missing} of them answered before")
+        introduce(predictor)
+        with connect(cluster) as spread:
+            for _ in tracked(answered(job, spread), "Predicting parts", missing, visible=not quiet):
+                pass
+        counts = outcome(job)
+    screen.print(f"Answers written to {out}", markup=False)
+    if counts.refused:
+        warn(f"{counts.refused} of {counts.pictures} inputs do not look like a mammogram: no decision")
+    if counts.failed:
+        warn(f"{counts.failed} of {counts.pictures} inputs got no answer")
         raise typer.Exit(1)
 
 

@@ -46,6 +46,11 @@ class Cluster:
     cpus: int
     gpus: int
 
+    def cores_a_gpu(self) -> int:
+        """Return how many cores each GPU's machine has for it; at least 1."""
+        there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return max(1, min((int(one.get("CPU", 0) // one["GPU"]) for one in there if one.get("GPU")), default=1))
+
     def each(
         self, function: Callable[[Item], Result], items: Sequence[Item], /, *, cpus: int = 1, gpus: float = 0
     ) -> Iterator[Result]:
@@ -131,6 +136,8 @@ def _result(one: "ray.ObjectRef") -> Any:  # noqa: ANN401 - whatever the functio
 def connect(address: str) -> Iterator[Cluster]:
     """Join the cluster at `address`, or start one; it is left, or ended, with the block.
 
+    A process that has joined one already, be it by Ray itself, stays in that one.
+
     Args:
         address: ``HOST:PORT`` of its head, ``auto`` for the one that this machine belongs to, or ``local``: this
             machine's cores, and nobody else can reach what is started.
@@ -139,22 +146,28 @@ def connect(address: str) -> Iterator[Cluster]:
         ClusterError: no cluster answers there, or it cannot be joined or started.
     """
     with ExitStack() as held:
-        started: dict[str, Any] = {}
-        if address == LOCAL:
-            folder = held.enter_context(scratch())
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())  # else Ray keeps one in the home folder
-            started = {"num_cpus": cores(), "object_store_memory": _OBJECTS, "_temp_dir": str(folder)}
-            started |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        else:
-            _check_answers(address)
-        held.callback(partial(ray.shutdown, wait_for_processes=address == LOCAL))
-        with _signals_kept():
-            try:
-                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **started)
-            except Exception as error:  # Ray's errors have no common type
-                raise ClusterError(f"{address}: this cluster cannot be joined ({_first_line(error)}).") from error
+        if not ray.is_initialized():
+            _join(address, held)
         there = ray.cluster_resources()
         yield Cluster(int(there.get("CPU", 0)), int(there.get("GPU", 0)))
+
+
+def _join(address: str, held: ExitStack) -> None:
+    """Join or start a cluster until `held` is closed."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what else goes wrong is raised
+    started: dict[str, Any] = {}
+    if address == LOCAL:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())  # else Ray keeps one in the home folder
+        started = {"_temp_dir": str(held.enter_context(scratch())), "_node_ip_address": "127.0.0.1"}
+        started |= {"num_cpus": cores(), "object_store_memory": _OBJECTS, "include_dashboard": False}
+    else:
+        _check_answers(address)
+    held.callback(partial(ray.shutdown, wait_for_processes=address == LOCAL))
+    with _alone():
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **started)
+        except Exception as error:  # Ray's errors have no common type
+            raise ClusterError(f"{address}: this cluster cannot be joined ({_first_line(error)}).") from error
 
 
 def _check_answers(address: str) -> None:
@@ -177,12 +190,16 @@ def _check_answers(address: str) -> None:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Keep what SIGTERM does: Ray would have it end this process at once."""
-    before = signal.getsignal(signal.SIGTERM)
+def _alone() -> Iterator[None]:
+    """Keep from Ray what SIGTERM does here, which is not to end at once, and for a moment standard error."""
+    before, errors = signal.getsignal(signal.SIGTERM), os.dup(2)
     try:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123
+            os.dup2(nothing.fileno(), 2)
         yield
     finally:
+        os.dup2(errors, 2)
+        os.close(errors)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
 

@@ -18,7 +18,7 @@ from mammolens.files import content_hash
 from mammolens.images.breast import Breast, Mask, Pixels, anatomy, dilated
 from mammolens.images.image import Image
 from mammolens.images.reading import read_image
-from mammolens.parallel import map_in_order, tracked
+from mammolens.parallel import Each, map_in_order, tracked
 from mammolens.records import Mammogram
 from mammolens.workers.crew import apart
 
@@ -88,15 +88,20 @@ class ExaminedSet:
         return [mammogram.path for mammogram, facts in self.pairs() if holds(facts)]
 
 
-def collect_facts(manifest: Manifest, *, progress: bool = False) -> ExaminedSet:
+def collect_facts(manifest: Manifest, *, each: Each = map_in_order, progress: bool = False) -> ExaminedSet:
     """Read every image once.
+
+    Args:
+        manifest: which.
+        each: how the work is spread.
+        progress: show a bar on standard error.
 
     Raises:
         DataError: there is no image.
     """
     if not len(manifest):
         raise DataError("the data set is empty: there is nothing to examine.")
-    work = map_in_order(_facts_or_reason, manifest.paths)
+    work = each(_facts_or_reason, manifest.paths)
     return ExaminedSet(manifest, tuple(tracked(work, "Examining images", len(manifest), visible=progress)))
 
 

@@ -22,7 +22,7 @@ from PIL import Image as Pillow
 from mammolens.errors import ImageError, visible
 from mammolens.files import scratch
 from mammolens.images.image import MAX_BYTES, Image
-from mammolens.images.listing import Role, is_litter, list_folder, role_of, why_foreign
+from mammolens.images.listing import LeftOut, Role, is_litter, list_folder, role_of, walked, why_foreign
 from mammolens.images.reading import START, first_bytes, image_of, read_image
 
 if TYPE_CHECKING:
@@ -103,7 +103,13 @@ def find_inputs(paths: Iterable[Path]) -> list[Input]:
     What does not exist, a folder or archive without images, and whatever may be an image and is not
     read, stays in the list and fails with its reason when read.
     """
-    return [row for path in paths for row in _below(path)]
+    return list(inputs_in(paths))
+
+
+def inputs_in(paths: Iterable[Path]) -> Iterator[Input]:
+    """Yield what `find_inputs` returns: of a folder, as it is gone through."""
+    for path in paths:
+        yield from _below(path)
 
 
 def named_before(pictures: "Iterable[Picture]") -> list[Input]:
@@ -123,21 +129,22 @@ def close_archives() -> None:
     _archive.cache_clear()
 
 
-def _below(path: Path) -> list[Input]:
+def _below(path: Path) -> Iterator[Input]:
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where one may not look
-        return _file_or_archive(path)
-    listing = list_folder(path)
-    rows = [Input(p, p) for p in (*listing.images, *listing.archives)]
-    rows += [Input(one.path, one.path, problem=one.why) for one in listing.left_out]
-    if not rows:
-        nothing = f"the folder holds no image: {listing.contents()}. {_EXPECTED}"
-        return [Input(path, path, problem=nothing)]
-    archives = set(listing.archives)
-    return [
-        one
-        for row in sorted(rows, key=lambda row: row.name)
-        for one in (_unpacked(row) if row.file in archives else [row])
-    ]
+        yield from _file_or_archive(path)
+        return
+    empty = True
+    for one, role in walked(path):
+        empty = False
+        if isinstance(role, LeftOut):
+            yield Input(one, one, problem=role.why)
+        elif role is Role.ARCHIVE:
+            yield from _unpacked(Input(one, one))
+        else:
+            yield Input(one, one)
+    if empty:
+        nothing = f"the folder holds no image: {list_folder(path).contents()}. {_EXPECTED}"
+        yield Input(path, path, problem=nothing)
 
 
 def _file_or_archive(path: Path) -> list[Input]:

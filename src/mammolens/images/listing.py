@@ -6,7 +6,7 @@ over. All else that may be an image and cannot be read is named with its reason.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -103,22 +103,28 @@ def list_folder(folder: Path) -> Listing:
     """List what is below `folder`, links followed; what cannot be looked at is in `left_out`."""
     by_role: dict[Role, list[Path]] = {role: [] for role in Role}
     left_out = []
-    for path in _files(folder, ()):
-        role = path if isinstance(path, LeftOut) else _role_on_disk(path)
+    for path, role in walked(folder, tuple(Role)):
         if isinstance(role, LeftOut):
             left_out.append(role)
-        elif isinstance(path, Path):
+        else:
             by_role[role].append(path)
-    return Listing(
-        tuple(sorted(by_role[Role.IMAGE])),
-        tuple(sorted(by_role[Role.ARCHIVE])),
-        tuple(sorted(left_out, key=lambda one: one.path)),
-        tuple(sorted(by_role[Role.OTHER])),
-    )
+    images, archives, others = (tuple(by_role[role]) for role in (Role.IMAGE, Role.ARCHIVE, Role.OTHER))
+    return Listing(images, archives, tuple(left_out), others)
+
+
+def walked(
+    folder: Path, wanted: Collection[Role] = (Role.IMAGE, Role.ARCHIVE)
+) -> Iterator[tuple[Path, Role | LeftOut]]:
+    """Yield the files below `folder` that are `wanted`, and all that is left out, sorted by path, links followed."""
+    for path in _files(folder, ()):
+        if isinstance(path, LeftOut):
+            yield path.path, path
+        elif isinstance(role := _role_on_disk(path), LeftOut) or role in wanted:
+            yield path, role
 
 
 def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path | LeftOut]:
-    """Yield what is below `folder`; a link to a folder above adds nothing and is passed over."""
+    """Yield what is below `folder`, sorted; a link to a folder above adds nothing and is passed over."""
     if len(above) > MAX_FOLDERS:
         yield LeftOut(folder, f"lies more than {MAX_FOLDERS} folders deep. Name it itself.")
         return

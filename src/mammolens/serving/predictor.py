@@ -345,6 +345,11 @@ def _limit_memory() -> None:
     onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": MEMORY}))
 
 
+def knows_gpus() -> bool:
+    """Tell whether what is installed would answer by a GPU, if there is one."""
+    return _GPU in onnxruntime.get_available_providers()
+
+
 def _opened(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
     _limit_memory()
     options = onnxruntime.SessionOptions()
@@ -354,7 +359,7 @@ def _opened(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
     # Threads that wait by spinning would take the cores from those who decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Of onnxruntime-gpu. Where its libraries, or a GPU, are missing, ONNX Runtime itself takes the next.
-    gpu = [(_GPU, _ON_GPU)] if _GPU in onnxruntime.get_available_providers() else []
+    gpu = [(_GPU, _ON_GPU)] if knows_gpus() else []
     try:
         return onnxruntime.InferenceSession(bundle.model, options, providers=[*gpu, _PROCESSOR])
     except Exception as error:  # ONNX Runtime's errors have no common type

@@ -1,0 +1,126 @@
+"""Lists of what an archive holds: all of it, in order, in groups; objects from a real server that speaks S3."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs
+
+pytest.importorskip("ray", reason="pip install 'mammolens[cluster]'")
+
+import brightness
+from mammolens.cluster import stores
+from mammolens.cluster.inputs import inputs_of, read_slice, write_list
+from mammolens.cluster.stores import Stored
+from mammolens.errors import DataError, ImageError
+from mammolens.images.archives import Input, find_inputs
+
+
+@pytest.fixture
+def folder(png: Callable[..., Path], tmp_path: Path) -> Path:
+    for name in ("set/b/2.png", "set/a/1.png", "set/a.png", "set/ü\udcff.png"):
+        png(brightness.flat(100), name)
+    (tmp_path / "set" / "c.gif").write_bytes(b"GIF89a")
+    (tmp_path / "set" / "notes.txt").write_text("not an image")
+    shutil.make_archive(str(tmp_path / "set" / "d"), "zip", tmp_path / "set" / "b")
+    return tmp_path / "set"
+
+
+def names(inputs: Iterable[Input]) -> list[str]:
+    return [str(one.name) for one in inputs]
+
+
+def test_a_list_on_disk_is_what_predict_looks_at(folder: Path, tmp_path: Path) -> None:
+    found = find_inputs([folder, tmp_path / "gone.png"])
+    count, digest = write_list(inputs_of([str(folder), str(tmp_path / "gone.png")]), tmp_path / "list")
+    again = [one for first in range(0, count, 2) for one in read_slice(tmp_path / "list", first, 2, {})]
+    assert again == found
+    assert len(found) == 7
+    assert any(one.members for one in again)
+    assert write_list(inputs_of([str(folder), str(tmp_path / "gone.png")]), tmp_path / "list2") == (count, digest)
+    assert write_list(inputs_of([str(folder)]), tmp_path / "list3")[1] != digest
+
+
+def test_of_many_any_few_are_read(tmp_path: Path) -> None:
+    many = [Input(Path(f"{number}.png"), Path(f"/{number}.png")) for number in range(600)]
+    assert write_list(many, tmp_path / "list")[0] == 600
+    assert read_slice(tmp_path / "list", 592, 16, {}) == many[592:]
+    assert read_slice(tmp_path / "list", 256, 256, {}) == many[256:512]
+    assert read_slice(tmp_path / "list", 260, 4, {}) == many[260:264]
+
+
+def test_relative_names_stay_and_are_found_from_elsewhere(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    write_list(inputs_of(["a"]), tmp_path / "list")
+    monkeypatch.chdir("/")
+    (one,) = read_slice(tmp_path / "list", 0, 256, {})
+    assert (str(one.name), one.file) == ("a/1.png", folder / "a" / "1.png")
+
+
+def test_tables_and_lists_name_files(folder: Path) -> None:
+    (folder / "table.csv").write_text("path;site\na.png;x\nb/2.png;y\n")
+    pq.write_table(
+        pa.table({"path": ["b/2.png", None, str(folder / "a.png"), "s3://bucket/x.dcm"]}), folder / "l.parquet"
+    )
+    assert names(inputs_of([str(folder / "table.csv")])) == [str(folder / "a.png"), str(folder / "b" / "2.png")]
+    listed = list(inputs_of([str(folder / "l.parquet")]))
+    assert names(listed) == [str(folder / "b" / "2.png"), "''", str(folder / "a.png"), "s3://bucket/x.dcm"]
+    assert isinstance(listed[3], Stored)
+    assert listed[1].problem
+
+
+def test_a_list_that_is_none_is_told_in_a_line(folder: Path) -> None:
+    pq.write_table(pa.table({"file": ["a.png"]}), folder / "l.parquet")
+    with pytest.raises(DataError, match="column path missing; found file"):
+        list(inputs_of([str(folder / "l.parquet")]))
+    (folder / "l.parquet").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"l\.parquet: cannot be read as a Parquet list"):
+        list(inputs_of([str(folder / "l.parquet")]))
+
+
+def test_objects_are_listed_in_order_and_fetched_when_looked_at(folder: Path, bucket: str) -> None:
+    system, path = fs.FileSystem.from_uri(bucket)
+    for file in (folder / "a.png", folder / "b" / "2.png", folder / "notes.txt", folder / "d.zip", folder / "c.gif"):
+        with system.open_output_stream(f"{path}/{file.relative_to(folder)}") as stream:
+            stream.write(file.read_bytes())
+    found = list(inputs_of([bucket]))
+    plain = stores.plain(bucket)
+    assert "secret" not in plain
+    assert names(found) == [f"{plain}/{name}" for name in ("a.png", "b/2.png", "c.gif", "d.zip")]
+    assert [one.problem is None for one in found] == [True, True, False, False]
+    named = {stores.bucket_of(bucket): bucket}
+    write_list(iter(found), folder / "list")
+    first, *_, last = read_slice(folder / "list", 0, 256, named)
+    with first.on_disk() as copy:
+        assert copy.read_bytes() == (folder / "a.png").read_bytes()
+    assert not copy.exists()
+    with pytest.raises(ImageError, match=r"s3://.*d\.zip: is a ZIP archive in a store"), last.on_disk():
+        pass
+    (one,) = inputs_of([bucket.replace("?", "/b/2.png?")])
+    assert str(one.name) == f"{plain}/b/2.png"
+
+
+def test_objects_that_cannot_be_fetched_fail_by_name(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {stores.bucket_of(bucket): bucket}
+    gone = Stored(*2 * (stores.Address(f"{stores.plain(bucket)}/gone.png"),), stores=named)
+    with pytest.raises(ImageError, match=r"^s3://images/archive/gone\.png: cannot be fetched"), gone.on_disk():
+        pass
+    system, path = fs.FileSystem.from_uri(bucket)
+    with system.open_output_stream(f"{path}/large.png") as stream:
+        stream.write(b"12345")
+    monkeypatch.setattr(stores, "MAX_BYTES", 4)
+    large = Stored(*2 * (stores.Address(f"{stores.plain(bucket)}/large.png"),), stores=named)
+    with pytest.raises(ImageError, match=r"large\.png: 0 MiB is over the limit"), large.on_disk():
+        pass
+
+
+def test_a_store_that_does_not_answer_is_told_in_a_line(bucket: str) -> None:
+    with pytest.raises(DataError, match=r"^s3://elsewhere/x: cannot be listed"):
+        list(inputs_of([bucket.replace("images/archive", "elsewhere/x")]))
+    with pytest.raises(DataError, match=r"^s3://images/archive: is no address of a store\. Name s3://BUCKET/PREFIX\.$"):
+        list(inputs_of([bucket.replace("scheme=http", "schema=http")]))
