@@ -11,7 +11,8 @@ from mammolens.data.prepared import PreparedSet
 from mammolens.data.sources import read_source
 from mammolens.images.cache import CachedPixels, prepared_pixels
 from mammolens.images.preprocess import Preprocess
-from mammolens.learning.batches import Batches, CanvasBoxes, augmented, canvas_boxes, cells
+from mammolens.learning.batches import Batches, CanvasBoxes, augmented, canvas_boxes, cells, draw_changes
+from mammolens.learning.team import Team
 from mammolens.model.recipe import Augment
 from mammolens.records import Mammogram
 
@@ -180,6 +181,30 @@ def test_a_batch_depends_on_seed_epoch_and_step_alone(data: PreparedSet) -> None
     assert not np.array_equal(made(0, 1)[0], made(1, 1)[0])
 
 
+def test_shares_of_a_team_make_up_the_batches_of_one_alone(data: PreparedSet) -> None:
+    boxes = CanvasBoxes((64, 64), (2, 2), (*[()] * 7, *[((0, 0, 32, 32),)] * 3))
+    changes = Augment(rotation=20, horizontal_flip=True, noise=0.1)
+    whole, *shares = (
+        beside(data, boxes=boxes, augment=changes, team=team)
+        for team in (Team(), *(Team(rank, 3) for rank in range(3)))
+    )
+    for step in range(3):
+        made = arrays(whole[step])
+        together = [np.empty_like(array) for array in made]
+        for part in shares:
+            mine = part.share(step)
+            for whole_array, array in zip(together, arrays(part[step]), strict=True):
+                whole_array[mine.start :: mine.step] = array[: len(mine)]
+        for expected, found in zip(made, together, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_who_has_no_share_of_a_small_batch_gets_its_first_image(data: PreparedSet) -> None:
+    last = [Batches(data, 9, seed=0, team=Team(rank, 2)) for rank in (0, 1)]
+    assert [len(one.share(1)) for one in last] == [1, 0]
+    np.testing.assert_array_equal(last[0][1][0], last[1][1][0])
+
+
 @pytest.mark.parametrize(("cores", "ahead"), [(1, 1), (2, 1), (4, 3), (64, 4)])
 def test_batches_are_made_while_those_before_are_learnt_from(
     data: PreparedSet, monkeypatch: pytest.MonkeyPatch, cores: int, ahead: int
@@ -211,7 +236,7 @@ def images(count: int = 64) -> np.ndarray:
 
 
 def change(augment: Augment, seed: int = 0) -> np.ndarray:
-    return augmented(images(), images()[:, :0], augment, np.random.default_rng(seed))[0]
+    return augmented(images(), images()[:, :0], augment, draw_changes(np.random.default_rng(seed)))[0]
 
 
 def test_nothing_switched_on_changes_nothing() -> None:
@@ -268,7 +293,7 @@ def test_pixels_stay_in_range_and_a_seed_repeats() -> None:
 def test_gamma_and_noise_leave_the_background_black() -> None:
     dark = images() * (images() > 0.5)
     for augment in (Augment(gamma=0.5), Augment(noise=0.1)):
-        changed, _ = augmented(dark, dark[:, :0], augment, np.random.default_rng(0))
+        changed, _ = augmented(dark, dark[:, :0], augment, draw_changes(np.random.default_rng(0)))
         assert (changed[dark == 0] == 0).all()
         assert np.abs(changed - dark).max() > 0.01
         assert ((changed >= 0) & (changed <= 1)).all()
@@ -285,8 +310,7 @@ def test_shift_moves_by_at_most_its_share() -> None:
 def test_masks_move_with_their_images() -> None:
     augment = Augment(horizontal_flip=True, vertical_flip=True, rotation=20, zoom=0.2, shift=0.1)
     masks = (images() > 0.5).astype(np.float32)
-    generator = np.random.default_rng(0)
-    changed, moved = augmented(images(), masks, augment, generator)
+    changed, moved = augmented(images(), masks, augment, draw_changes(np.random.default_rng(0)))
     np.testing.assert_array_equal(changed, change(augment))
     assert ((changed > 0.6) <= (moved > 0.5)).all()
     assert ((moved > 0.9) <= (changed > 0.7)).all()

@@ -1,10 +1,11 @@
 """Prepared images → the batches that Keras learns from: drawn, changed at random, with their boxes."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import keras
@@ -17,10 +18,12 @@ from mammolens.data.prepared import PreparedSet
 from mammolens.images.breast import Pixels
 from mammolens.images.cache import prepare
 from mammolens.images.preprocess import Prepared, Preprocess
+from mammolens.learning.team import ALONE, Team
 from mammolens.model.recipe import Augment
 from mammolens.parallel import cores, map_in_order, tracked
 
 Inputs = Any  # pixels, or (pixels, labels, cells)
+Draw = tuple[Any, ...]  # flips, seven numbers in [-1, 1], the seed of the noise
 
 _AHEAD = 8  # batches that are made at a time, at most: a GPU learns from one in less time than it takes to make it
 
@@ -45,6 +48,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
             that their labels teach nothing but what their boxes hold.
         also_images: how many of them a batch has.
         seed: of all that is random.
+        team: who learns from them: here come the images of each batch that are this process's share. Of a batch of
+            fewer images than there are processes, the others get its first, of which they make nothing.
     """
 
     def __init__(  # noqa: PLR0913 - what is drawn, how, and what is made of it
@@ -58,12 +63,13 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         also: Collection[int] = (),
         also_images: int = 0,
         seed: int | None = None,
+        team: Team = ALONE,
     ) -> None:
         super().__init__()
         self._pixels, self._labels = data.pixels, data.manifest.labels
         self._own = np.setdiff1d(np.arange(len(data)), np.array(sorted(also), np.intp))
         self._also, self._also_images, self._batch_size = np.array(sorted(also), np.intp), also_images, batch_size
-        self._augment, self._boxes, self._seed = augment or Augment(), boxes, seed
+        self._augment, self._boxes, self._seed, self._team = augment or Augment(), boxes, seed, team
         self._share = _equal_shares(data.subset(self._own.tolist()).manifest) if by_patient else None
         self._threads = max(1, min(_AHEAD, cores() - 1))
         self._ahead = ThreadPoolExecutor(self._threads)
@@ -88,16 +94,23 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
             for order, count in ((self._order, own), (self._also_order, self._also_images))
         )
         weights = np.append(np.full(len(chosen), 1 + len(also) / len(chosen)), np.zeros(len(also)))
-        chosen = np.append(chosen, also)
+        mine = list(self.share(index)) or [0]
+        chosen, weights = np.append(chosen, also)[mine], weights[mine]
         images, labels = self._pixels.take(chosen), self._labels[chosen, np.newaxis]
         masks = self._boxes.masks(chosen.tolist()) if self._boxes else images[:, :0]
         if self._seed is not None:
             generator = np.random.default_rng([self._seed, self._epoch, index])
-            images, masks = augmented(images, masks, self._augment, generator)
+            draws = islice(draw_changes(generator), self._team.rank, None, self._team.size)
+            images, masks = augmented(images, masks, self._augment, draws)
         inputs: Inputs = images[..., np.newaxis]
         if self._boxes:
             inputs = (inputs, labels, cells(masks, *self._boxes.places))
         return (inputs, labels, weights) if self._also_images else (inputs, labels)
+
+    def share(self, index: int) -> range:
+        """Return which images of a batch are this process's."""
+        own = self._batch_size - self._also_images
+        return self._team.share(min(own, len(self._order) - index * own) + self._also_images)
 
     def start(self, epoch: int) -> None:
         """Shuffle for an epoch, counted from 0.
@@ -129,27 +142,28 @@ def _equal_shares(manifest: Manifest) -> NDArray[np.float64]:
     return np.asarray(share / share.sum())
 
 
-def augmented(images: Pixels, masks: Pixels, augment: Augment, generator: np.random.Generator) -> tuple[Pixels, Pixels]:
+def draw_changes(generator: np.random.Generator) -> Iterator[Draw]:
+    """Yield what is drawn for each image: all of it, whatever is switched on, so that no option reshuffles another."""
+    while True:
+        yield generator.random(2) < 0.5, generator.uniform(-1, 1, 7), generator.integers(2**32)  # noqa: PLR2004 - half
+
+
+def augmented(images: Pixels, masks: Pixels, augment: Augment, draws: Iterator[Draw]) -> tuple[Pixels, Pixels]:
     """Return changed copies of `images`, float32 (images, height, width) in [0, 1], and of `masks`.
 
-    Each image draws its own changes, by NumPy and Pillow, so that every backend sees the same ones;
+    Each image has its own changes, by NumPy and Pillow, so that every backend sees the same ones;
     what turns in from outside is 0. Gamma and noise leave 0 as it is, so that nothing happens
     outside the breast. Masks, of the images' size or empty, move along. With all options off
     everything comes back as it is.
     """
     if augment == Augment():
         return images, masks
-    pairs = [_augment_one(image, mask, augment, generator) for image, mask in zip(images, masks, strict=True)]
+    pairs = [_augment_one(image, mask, augment, next(draws)) for image, mask in zip(images, masks, strict=True)]
     return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
 
-def _augment_one(
-    image: Pixels, mask: Pixels, augment: Augment, generator: np.random.Generator
-) -> tuple[Pixels, Pixels]:
-    # Every number is drawn whatever is switched on, so that one option does not reshuffle another.
-    flips = generator.random(2) < 0.5  # noqa: PLR2004 - half of them
-    angle, zoom, contrast, down, right, gamma, noise = generator.uniform(-1, 1, 7)
-    grain = generator.integers(2**32)
+def _augment_one(image: Pixels, mask: Pixels, augment: Augment, drawn: Draw) -> tuple[Pixels, Pixels]:
+    flips, (angle, zoom, contrast, down, right, gamma, noise), grain = drawn
     if augment.horizontal_flip and flips[0]:
         image, mask = image[:, ::-1], mask[:, ::-1]
     if augment.vertical_flip and flips[1]:
@@ -166,8 +180,8 @@ def _augment_one(
     if augment.gamma:
         image = image ** np.float32(np.exp(gamma * augment.gamma))
     if augment.noise:
-        drawn = np.random.default_rng(grain).standard_normal(image.shape, dtype=np.float32)
-        image = np.clip(image + drawn * np.float32(abs(noise) * augment.noise) * (image > 0), 0, 1)
+        grains = np.random.default_rng(grain).standard_normal(image.shape, dtype=np.float32)
+        image = np.clip(image + grains * np.float32(abs(noise) * augment.noise) * (image > 0), 0, 1)
     return np.asarray(image, dtype=np.float32), np.asarray(mask, dtype=np.float32)
 
 

@@ -68,14 +68,14 @@ def write_history(epochs: Sequence[Epoch], path: Path) -> None:
     write_text(path, table.to_csv(index_label="epoch", na_rep="nan", lineterminator="\n"))
 
 
-def epoch_seed(seed: int) -> keras.callbacks.Callback:
-    """Have what an epoch draws depend on the seed and the epoch, and on nothing drawn before.
+def epoch_seed(seed: int, rank: int = 0) -> keras.callbacks.Callback:
+    """Have what an epoch draws depend on the seed, the epoch and who draws, and on nothing drawn before.
 
     On PyTorch, Keras' dropout draws from the one generator of the whole process.
     """
 
     def begin(epoch: int, _logs: object) -> None:
-        drawn = np.random.SeedSequence([seed, epoch]).generate_state(1)[0]
+        drawn = np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0]  # a last 0 changes nothing
         keras.utils.set_random_seed(int(drawn))
 
     return keras.callbacks.LambdaCallback(on_epoch_begin=begin)
@@ -129,11 +129,11 @@ class MovingAverage(keras.callbacks.Callback):  # type: ignore[misc]  # Keras sh
             np.add(average, (1 - momentum) * weight, out=average)
 
 
-def between_steps(recipe: Recipe, steps: int, average: MovingAverage) -> list[keras.callbacks.Callback]:
-    """Return what a recipe wants done between the `steps` of an epoch, and before the first."""
+def between_steps(recipe: Recipe, steps: int, average: MovingAverage, rank: int = 0) -> list[keras.callbacks.Callback]:
+    """Return what a recipe wants done between the `steps` of an epoch, and before the first, by one of a team."""
     cycle = OneCycle(recipe.learning_rate, recipe.warm_up, recipe.epochs * steps)
     wanted = [
-        (epoch_seed(recipe.seed), True),
+        (epoch_seed(recipe.seed, rank), True),
         (average, recipe.moving_average > 0),
         (cycle, recipe.schedule == "one_cycle"),
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from mammolens.measures.metrics import roc_auc
 from mammolens.model.calibration import logit, sigmoid
 from mammolens.model.decisions import by_level
 from mammolens.model.recipe import Recipe, read_recipe
+from mammolens.parallel import Each
 from mammolens.records import Split
 
 SCORES, REPORT = "scores.csv", "crossvalidation.json"
@@ -76,6 +78,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     others: Sequence[Path] = (),
     name: str = "",
     command: str = "",
+    each: Each | None = None,
     progress: bool = False,
 ) -> CrossValidation:
     """Train the recipe once a fold of patients, and judge each fold by the network that lacks it.
@@ -91,6 +94,8 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
             logits, as an ensemble of such networks would answer.
         name: of the data set, for the report.
         command: what was typed, for the report.
+        each: does what is to be done for each fold, wherever it likes: images and `folder` must be there under the
+            same paths. None does one after the other, here.
         progress: show bars and a line an epoch on standard error.
 
     Raises:
@@ -114,10 +119,16 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     learnt_also = taught[0][1]
     if learnt_also:
         data = PreparedSet.of(taught[0][0], recipe.preprocess, progress=progress)
-    judged = [
-        _fold(data.described_by(fold), recipe, folder / f"fold-{number}", learnt_also, progress=progress)
-        for number, (fold, _) in enumerate(taught)
-    ]
+    places = [folder / f"fold-{number}" for number in range(folds)]
+    judged: list[_Judged]
+    if each is None:
+        judged = [
+            _fold(data.described_by(fold), recipe, place, learnt_also, progress=progress)
+            for (fold, _), place in zip(taught, places, strict=True)
+        ]
+    else:
+        readable = [data.described_by(fold).manifest for fold, _ in taught]
+        judged = list(each(partial(_fold_anywhere, recipe, learnt_also), list(zip(readable, places, strict=True))))
     if members:
         together = ([logit(fold.scores), *logits] for fold, *logits in zip(judged, *members, strict=True))
         means = [sigmoid(np.mean(logits, axis=0)) for logits in together]
@@ -126,6 +137,15 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     _write_scores(folder / SCORES, judged)
     write_text(folder / REPORT, report.model_dump_json(indent=2) + "\n")
     return report
+
+
+def _fold_anywhere(recipe: Recipe, also: Collection[Path], fold: tuple[Manifest, Path]) -> _Judged:
+    """Do a fold on a machine that knows nothing of it."""
+    manifest, folder = fold
+    data = PreparedSet.of(manifest, recipe.preprocess)
+    if data.left_out:
+        raise DataError(f"a worker cannot read what can be read here. {next(iter(data.left_out.values()))}")
+    return _fold(data, recipe, folder, also, progress=False)
 
 
 def _fold(data: PreparedSet, recipe: Recipe, folder: Path, also: Collection[Path], *, progress: bool) -> _Judged:

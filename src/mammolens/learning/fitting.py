@@ -26,6 +26,7 @@ from mammolens.learning.networks.builders import build, build_learner, hand_back
 from mammolens.learning.networks.folded import Network, take_statistics
 from mammolens.learning.networks.heads import LOGITS, rest_on_both
 from mammolens.learning.runs import CHECKPOINT, HISTORY, Arrays, Epoch, State, latest_state, save_state
+from mammolens.learning.team import ALONE, Team, Together
 from mammolens.memory import keep_freed_memory
 from mammolens.model.recipe import Recipe
 from mammolens.records import Split
@@ -53,7 +54,13 @@ class Learnt:
 
 
 def fit(
-    data: PreparedSet, recipe: Recipe, folder: Path, *, also: Collection[Path] = (), progress: bool = False
+    data: PreparedSet,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    also: Collection[Path] = (),
+    team: Team = ALONE,
+    progress: bool = False,
 ) -> Learnt:
     """Fit the recipe's network to the training split; go on where an earlier call was interrupted.
 
@@ -62,10 +69,13 @@ def fit(
         recipe: how to learn.
         folder: for the history and the checkpoints, which stay: what follows may be interrupted.
         also: which training images are of data sets that are learnt from as well.
+        team: who learns; each of them calls this with the same arguments, and the first alone reads and writes
+            `folder`. As many need not go on as were interrupted.
         progress: show bars and a line an epoch on standard error.
 
     Raises:
-        DataError: the recipe takes images of such data sets, and there are none.
+        DataError: the recipe takes images of such data sets, and there are none; or one of the team sees other
+            images than the first.
     """
     keep_freed_memory()
     keras.utils.clear_session(free_memory=False)  # layers' names, too, depend on nothing before
@@ -76,7 +86,9 @@ def fit(
     if recipe.also_images and not beside:
         raise DataError("none of the images to learn from as well could be read, or all are of the data set itself.")
     key = _key(network, data, recipe, also)
-    state = latest_state(folder / CHECKPOINT, key)
+    if team.told(lambda: key) != key:
+        raise DataError("a worker finds other images than the first: all must see the same files under the same paths.")
+    state = team.told(lambda: latest_state(folder / CHECKPOINT, key))
     threads = with_threads(state.threads if state else None)
     places = network.get_layer(LOGITS).output.shape[1:3] if recipe.boxes else None
     boxes = [
@@ -88,6 +100,7 @@ def fit(
         "also": beside,
         "also_images": recipe.also_images,
         "seed": recipe.seed,
+        "team": team,
     }
     batches = Batches(training, recipe.batch_size, augment=recipe.augment, boxes=boxes[0], **drawn)
     if recipe.normalisation == "folded" and recipe.initial_weights == "imagenet" and state is None:
@@ -95,10 +108,10 @@ def fit(
     body = build_learner(network, recipe)
     learner = with_box_loss(body, recipe)
     compile_learner(learner, recipe)
-    lesson = _Lesson(
-        learner, batches, Batches(valid, _INFERENCE_BATCH, boxes=boxes[1]), _class_weights(recipe, training), recipe
-    )
-    state = _epochs(lesson, state or State(key, threads, 0.0, (), _arrays(learner)), folder, progress=progress)
+    valid_batches = Batches(valid, _INFERENCE_BATCH, boxes=boxes[1])
+    lesson = _Lesson(learner, batches, valid_batches, _class_weights(recipe, training), recipe, team)
+    state = state or team.told(lambda: State(key, threads, 0.0, (), _arrays(learner)))
+    state = _epochs(lesson, state, folder, progress=progress)
     learner.set_weights(state.arrays["best"])
     hand_back(body, network, recipe)
     if learner is body and body is not network:  # plain Keras may go on with what is saved
@@ -116,13 +129,14 @@ def _pixels_of(batches: Batches, count: int) -> Iterator[Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Lesson:
-    """What learns, from what, and how."""
+    """What learns, from what, how and together with whom."""
 
     learner: Network
     training: Batches
     valid: Batches
     weights: Mapping[int, float] | None
     recipe: Recipe
+    team: Team
 
 
 def _epochs(lesson: _Lesson, state: State, folder: Path, *, progress: bool) -> State:
@@ -132,23 +146,27 @@ def _epochs(lesson: _Lesson, state: State, folder: Path, *, progress: bool) -> S
         for variable, value in zip(variables, state.arrays[name], strict=True):
             variable.assign(value)
     average = callbacks.MovingAverage(recipe.moving_average, state.arrays.get("average", ()), done * steps)
-    if not done:  # tells the number of threads
+    leads = lesson.team.leads
+    if not done and leads:  # tells the number of threads
         save_state(state, folder / CHECKPOINT)
-    with callbacks.EpochLines(recipe.epochs, steps, done, visible=progress) as lines:
+    with callbacks.EpochLines(recipe.epochs, steps, done, visible=progress and leads) as lines:
         while not callbacks.is_over(state.epochs, recipe):
             state = _epoch(lesson, state, average, lines)
-            save_state(state, folder / CHECKPOINT)
-            callbacks.write_history(state.epochs, folder / HISTORY)
+            if leads:
+                save_state(state, folder / CHECKPOINT)
+                callbacks.write_history(state.epochs, folder / HISTORY)
             best = callbacks.best_epoch(state.epochs, recipe) == len(state.epochs)
             lines.say(len(state.epochs), state.epochs[-1], best=best)
-    callbacks.write_history(state.epochs, folder / HISTORY)
+    if leads:
+        callbacks.write_history(state.epochs, folder / HISTORY)
     return state
 
 
 def _epoch(lesson: _Lesson, state: State, average: callbacks.MovingAverage, lines: callbacks.EpochLines) -> State:
     """Train for one epoch."""
     started, number = time.perf_counter(), len(state.epochs)
-    learner, recipe = lesson.learner, lesson.recipe
+    learner, recipe, team, steps = lesson.learner, lesson.recipe, lesson.team, len(lesson.training)
+    together = [] if team.alone else [Together(team, lesson.training.share, steps)]
     lesson.training.start(number)
     course = learner.fit(
         lesson.training,
@@ -156,12 +174,12 @@ def _epoch(lesson: _Lesson, state: State, average: callbacks.MovingAverage, line
         epochs=number + 1,
         shuffle=False,
         class_weight=lesson.weights,
-        callbacks=[*callbacks.between_steps(recipe, len(lesson.training), average), lines],
+        callbacks=[*together, *callbacks.between_steps(recipe, steps, average, team.rank), lines],
         verbose=0,
     )
     measured = {name: float(values[0]) for name, values in course.history.items()}
     measured["learning_rate"] = float(learner.optimizer.learning_rate)
-    validated, kept = _validated(learner, lesson.valid, average.average)
+    validated, kept = _validated(lesson, average.average)
     epochs = (*state.epochs, measured | validated)
     if recipe.schedule == "plateau" and callbacks.rate_falls(epochs, recipe):
         learner.optimizer.learning_rate = measured["learning_rate"] * recipe.plateau_factor
@@ -171,14 +189,13 @@ def _epoch(lesson: _Lesson, state: State, average: callbacks.MovingAverage, line
     return replace(state, seconds=seconds, epochs=epochs, arrays=arrays)
 
 
-def _validated(
-    learner: Network, valid: Batches, average: Sequence[NDArray[np.generic]]
-) -> tuple[dict[str, float], Arrays]:
+def _validated(lesson: _Lesson, average: Sequence[NDArray[np.generic]]) -> tuple[dict[str, float], Arrays]:
     """Return validation's measures of the average, if there is one, and whose weights they are."""
+    learner = lesson.learner
     own = _copies(learner.get_weights())
     if average:
         learner.set_weights(average)
-    measured = learner.evaluate(valid, verbose=0, return_dict=True)
+    measured = lesson.team.told(lambda: learner.evaluate(lesson.valid, verbose=0, return_dict=True))
     kept = _copies(learner.get_weights())
     learner.set_weights(own)
     return {f"val_{name}": float(value) for name, value in measured.items()}, kept

@@ -21,6 +21,7 @@ from mammolens.learning.export import Card, Evidence, admitted, export, learnt_b
 from mammolens.learning.fitting import fit
 from mammolens.learning.networks.builders import check_network, donor_file
 from mammolens.learning.onnx_model import as_served, scores_by
+from mammolens.learning.team import ALONE, Team
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.provenance import provenance
 from mammolens.model.recipe import Recipe
@@ -31,7 +32,7 @@ from mammolens.reports.figures import learning_curves, save_figure
 FEWEST = 4  # images of each class that training and validation need at the very least
 
 
-def train(
+def train(  # noqa: PLR0913 - what is learnt from, how, by whom, and what to call it
     manifest: Manifest,
     recipe: Recipe,
     folder: Path,
@@ -39,6 +40,7 @@ def train(
     also: Sequence[Manifest] = (),
     name: str = "",
     command: str = "",
+    team: Team = ALONE,
     progress: bool = False,
 ) -> runs.Run:
     """Train the recipe's network on the manifest's training split and write a run folder.
@@ -55,6 +57,7 @@ def train(
         also: data sets whose training images are learnt from as well, and none is judged.
         name: of the data set, for the record.
         command: what was typed, for the record.
+        team: who learns: this is its first, and `assist` what the others do.
         progress: show bars and a line an epoch on standard error.
 
     Raises:
@@ -71,8 +74,9 @@ def train(
     runs.record_manifest(folder, data.manifest)
     runs.record_fingerprints(folder, data, learnt_also)
     initial = _initial_hash(recipe)
-    write_text(folder / runs.ENVIRONMENT, json.dumps(runs.environment(command), indent=2) + "\n")
-    learnt = fit(data, recipe, folder, also=learnt_also, progress=progress)
+    environment = runs.environment(command) | ({} if team.alone else {"workers": team.size})
+    write_text(folder / runs.ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
+    learnt = fit(data, recipe, folder, also=learnt_also, team=team, progress=progress)
     curves = learning_curves(learnt.history, learnt.best_epoch)
     save_figure(curves, folder / runs.FIGURES / "learning_curves.png")
     runs.save_network(learnt.network, folder / runs.MODEL)
@@ -110,6 +114,16 @@ def train(
     write_text(folder / runs.RECORD, record.model_dump_json(indent=2) + "\n")
     runs.forget_checkpoints(folder)
     return runs.open_run(folder)
+
+
+def assist(manifest: Manifest, recipe: Recipe, team: Team, *, also: Sequence[Manifest] = ()) -> None:
+    """Learn beside the process that trains, by the same arguments, and write nothing.
+
+    Raises:
+        DataError: as `fit` does.
+    """
+    manifest, learnt_also = with_others(manifest.labelled(), also, recipe)
+    fit(PreparedSet.of(manifest, recipe.preprocess), recipe, Path(), also=learnt_also, team=team)
 
 
 def _initial_hash(recipe: Recipe) -> str | None:

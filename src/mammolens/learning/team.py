@@ -1,0 +1,136 @@
+"""Who learns a network together: one process, or several that each make their share of every batch.
+
+Several take each step by the mean of their gradients and of what they saw of normalisations, so that after it all
+know the same, to the last bit. Whoever starts them has PyTorch connect them first (`torch.distributed`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import keras
+
+from mammolens.errors import DataError
+
+Told = TypeVar("Told")
+Tensors = Sequence[Any]  # of PyTorch, 32-bit floats
+
+
+@dataclass(frozen=True)
+class Team:
+    """Processes that learn one network together; as it stands, one that learns alone.
+
+    Attributes:
+        rank: which of them this is; 0 is the first, which alone writes.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def joined(cls) -> "Team":
+        """Return the team that PyTorch has connected this process with.
+
+        Raises:
+            DataError: Keras runs on another backend, which no such team learns by.
+        """
+        if keras.backend.backend() != "torch":
+            raise DataError(f"several workers learn on PyTorch alone, and Keras runs on {keras.backend.backend()}.")
+        from torch import distributed  # noqa: PLC0415 - of one backend alone
+
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is nobody else."""
+        return self.size == 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the first of them."""
+        return self.rank == 0
+
+    def told(self, make: Callable[[], Told]) -> Told:
+        """Return, to all, what the first makes."""
+        if self.alone:
+            return make()
+        from torch import distributed  # noqa: PLC0415 - likewise
+
+        said: list[Any] = [make() if self.leads else None]
+        distributed.broadcast_object_list(said)
+        made: Told = said[0]
+        return made
+
+    def share(self, images: int) -> range:
+        """Return which images of a batch of so many are this process's."""
+        return range(self.rank, images, self.size)
+
+    def summed(self, tensors: Tensors) -> Tensors:
+        """Return the sums of such tensors over all, by one message."""
+        import torch  # noqa: PLC0415 - likewise
+
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+ALONE = Team()
+
+
+class Together(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """Has a team take the same steps in an epoch: those of whole batches, but for normalisations and boxes.
+
+    Means over a batch are put together by images. What a normalisation takes off, and how much the loss of boxes
+    makes of an image, is of a worker's own share.
+
+    Args:
+        team: of several.
+        share: which images of a batch, by its number, are this process's.
+        steps: in an epoch.
+    """
+
+    def __init__(self, team: Team, share: Callable[[int], range], steps: int) -> None:
+        super().__init__()
+        self._team, self._share, self._steps, self._images = team, share, steps, 0
+
+    def on_train_begin(self, logs: object = None) -> None:  # noqa: ARG002
+        """Have the optimizer see what all saw."""
+        optimizer = self.model.optimizer
+        step = optimizer.apply
+        optimizer.apply = lambda gradients, variables: step(self._of_all(gradients), variables)
+
+    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
+        """Leave the optimizer as it was."""
+        del self.model.optimizer.apply
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        """Count what the step to come is of."""
+        self._images = len(self._share(batch))
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        """Have the measures of an epoch count what all saw: each is made of sums."""
+        if batch == self._steps - 1:
+            counts = self.model.metrics_variables
+            for count, total in zip(counts, self._team.summed([count.value for count in counts]), strict=True):
+                count.assign(total)
+
+    def _of_all(self, gradients: Tensors) -> Tensors:
+        moving = [weight for layer in self.model.layers for weight in _moving(layer)]
+        own = [tensor for tensor in (*gradients, *(weight.value for weight in moving)) if tensor is not None]
+        *sums, images = self._team.summed([*(own_one * self._images for own_one in own), _count(own[0], self._images)])
+        means = iter([total / images for total in sums])
+        mean_gradients = [None if gradient is None else next(means) for gradient in gradients]
+        for weight, mean in zip(moving, means, strict=True):
+            weight.assign(mean)
+        return mean_gradients
+
+
+def _moving(layer: Any) -> list[Any]:  # noqa: ANN401 - Keras ships no types
+    """Return the moving mean and variance of a normalisation that learns."""
+    return [weight for weight in layer.non_trainable_weights if layer.trainable and weight.name.startswith("moving_")]
+
+
+def _count(like: Any, images: int) -> Any:  # noqa: ANN401 - tensors of PyTorch
+    return like.new_full((1,), images)
