@@ -13,12 +13,14 @@ from mammolens.cli.data import phantom
 from mammolens.cli.options import (
     MODELS,
     Changes,
+    ClusterAddress,
     Data,
     Point,
     Quiet,
     RecipeName,
     command_line,
     fail_if,
+    joined,
     print_splits,
     say,
     screen,
@@ -55,6 +57,8 @@ def train(
     set_: Changes = None,
     also: Also = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-TIME]")] = None,
+    cluster: ClusterAddress = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share each batch, with --cluster.")] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Train a network and write a run folder: model, history, figures, evaluation.
@@ -63,6 +67,8 @@ def train(
     """
     from mammolens.model.recipe import read_recipe
 
+    if workers > 1 and cluster is None:
+        raise typer.BadParameter("add --cluster local, or HOST:PORT of a cluster", param_hint="--workers")
     require_training()
     settings = read_recipe(recipe, set_ or [])
     folder = out or Path("runs") / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005
@@ -70,21 +76,21 @@ def train(
     (listed, *others), left_out = _listed(data, *(also or []))
     print_splits(listed, data)
 
-    from mammolens.learning.fitting import gpu
-    from mammolens.learning.training import train as train_network
+    name, command = ", ".join([data, *(also or [])]), command_line()
+    with _to_be_continued("train", folder), joined(cluster) as machines:
+        if machines:
+            from mammolens.cluster.training import Lesson
+            from mammolens.cluster.training import train as train_together
 
-    if name := gpu():
-        screen.print(f"Learns on the GPU, {name}.", markup=False)
-    with _to_be_continued("train", folder):
-        run = train_network(
-            listed,
-            settings,
-            folder,
-            also=others,
-            name=", ".join([data, *(also or [])]),
-            command=command_line(),
-            progress=not quiet,
-        )
+            lesson = Lesson(listed, settings, folder, others, name, command)
+            run = train_together(machines, lesson, workers, progress=not quiet)
+        else:
+            from mammolens.learning.fitting import gpu
+            from mammolens.learning.training import train as train_network
+
+            if device := gpu():
+                screen.print(f"Learns on the GPU, {device}.", markup=False)
+            run = train_network(listed, settings, folder, also=others, name=name, command=command, progress=not quiet)
     for why in run.record.left_out.values():
         warn(f"left out: {why}")
     epochs = f"{run.record.epochs} epoch{'s' if run.record.epochs > 1 else ''}"
@@ -140,6 +146,7 @@ def crossvalidate(
         list[Path] | None, typer.Option("--with", help="Another cross-validation: evaluate the mean of both.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder.  [default: runs/NAME-folds]")] = None,
+    cluster: ClusterAddress = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a recipe once per fold of patients; evaluate each fold with the network that has not seen it."""
@@ -154,7 +161,12 @@ def crossvalidate(
 
     from mammolens.learning.crossvalidation import cross_validate
 
-    with _to_be_continued("crossvalidate", folder):
+    with _to_be_continued("crossvalidate", folder), joined(cluster) as machines:
+        each = None
+        if machines:
+            from mammolens.cluster.training import side_by_side
+
+            each = side_by_side(machines, folds)
         report = cross_validate(
             listed,
             settings,
@@ -164,6 +176,7 @@ def crossvalidate(
             others=with_ or [],
             name=", ".join([data, *(also or [])]),
             command=command_line(),
+            each=each,
             progress=not quiet,
         )
     screen.print(folds_table(report.roc_auc, report.folds, screen.width))
