@@ -1,11 +1,9 @@
 """Verbs about models: train, judge, export, and the demonstration of all."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,10 +19,12 @@ from mammolens.cli.options import (
     command_line,
     fail_if,
     joined,
+    listed_from,
     print_splits,
     say,
     screen,
     tell_left_out,
+    to_be_continued,
     warn,
 )
 from mammolens.cli.serving import introduce, predict
@@ -32,9 +32,6 @@ from mammolens.errors import BundleError
 from mammolens.files import check_new_file, check_new_folder, check_writable
 from mammolens.levels import Level
 from mammolens.library import require_training
-
-if TYPE_CHECKING:
-    from mammolens.data.manifest import Manifest
 
 Also = Annotated[
     list[str] | None,
@@ -73,11 +70,11 @@ def train(
     settings = read_recipe(recipe, set_ or [])
     folder = out or Path("runs") / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005
     check_writable(folder)
-    (listed, *others), left_out = _listed(data, *(also or []))
+    (listed, *others), left_out = listed_from(data, *(also or []))
     print_splits(listed, data)
 
     name, command = ", ".join([data, *(also or [])]), command_line()
-    with _to_be_continued("train", folder), joined(cluster) as machines:
+    with to_be_continued("train", folder), joined(cluster) as machines:
         if machines:
             from mammolens.cluster.training import Lesson
             from mammolens.cluster.training import train as train_together
@@ -118,7 +115,7 @@ def reproduce(
 
     from mammolens.learning.reproduction import reproduce as train_again
 
-    with _to_be_continued("reproduce", folder):
+    with to_be_continued("reproduce", folder):
         told = train_again(run, folder, command=command_line(), progress=not quiet)
     screen.print(f"Images: all {told.images} hold what they held.", markup=False)
     for name, (then, now) in told.environment.items():
@@ -157,11 +154,11 @@ def crossvalidate(
     settings = read_recipe(recipe, set_ or [])
     folder = out or Path("runs") / f"{settings.name}-folds"
     check_writable(folder)
-    (listed, *others), left_out = _listed(data, *(also or []))
+    (listed, *others), left_out = listed_from(data, *(also or []))
 
     from mammolens.learning.crossvalidation import cross_validate
 
-    with _to_be_continued("crossvalidate", folder), joined(cluster) as machines:
+    with to_be_continued("crossvalidate", folder), joined(cluster) as machines:
         each = None
         if machines:
             from mammolens.cluster.training import side_by_side
@@ -334,24 +331,6 @@ def demo(
         "These patients are drawn, not real: the figures show that everything works, nothing else.\n"
         "Next:    mammolens train YOUR_FOLDER    (train/0, train/1, valid/0, ... or a CSV)"
     )
-
-
-def _listed(*data: str) -> "tuple[list[Manifest], int]":
-    """Return the data sets that are named, and how many files were left out of them."""
-    from mammolens.data.sources import read_source
-
-    listed = [read_source(one) for one in data]
-    return listed, sum(map(tell_left_out, listed))
-
-
-@contextmanager
-def _to_be_continued(verb: str, folder: Path) -> Iterator[None]:
-    """Have Ctrl-C say how a training goes on."""
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        interrupt.add_note(f"The same mammolens {verb}, with --out {folder}, goes on.")
-        raise
 
 
 def own_data(model: str) -> str:

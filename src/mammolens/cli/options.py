@@ -129,6 +129,24 @@ def tell_left_out(listed: "Manifest") -> int:
     return _name_some("left out", listed.left_out)
 
 
+def listed_from(*data: str) -> "tuple[list[Manifest], int]":
+    """Return the data sets that are named, and how many files were left out of them."""
+    from mammolens.data.sources import read_source
+
+    listed = [read_source(one) for one in data]
+    return listed, sum(map(tell_left_out, listed))
+
+
+@contextmanager
+def to_be_continued(verb: str, folder: Path) -> Iterator[None]:
+    """Have Ctrl-C say how a training goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"The same mammolens {verb}, with --out {folder}, goes on.")
+        raise
+
+
 def tell_missing(listed: "Manifest") -> int:
     """Name on standard error the files of a table that are not there; return how many."""
     missing = [path for path in listed.paths if not os.path.isfile(path)]  # noqa: PTH113 - no error

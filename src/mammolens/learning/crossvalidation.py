@@ -61,8 +61,8 @@ class CrossValidation(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
-    """Raw scores of the images of one fold."""
+class Judged:
+    """Raw scores, (images,), of the images of one fold."""
 
     manifest: Manifest
     scores: NDArray[np.float64]
@@ -85,7 +85,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
 
     Args:
         manifest: labelled images; their splits are forgotten.
-        recipe: how to learn. It may not look at validation to choose an epoch.
+        recipe: how to learn. It may not look at validation, to choose an epoch or a learning rate.
         folder: for `crossvalidation.json`, `scores.csv` and a folder a fold. A call that was
             interrupted is gone on with.
         folds: how many.
@@ -99,7 +99,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
         progress: show bars and a line an epoch on standard error.
 
     Raises:
-        RecipeError: the recipe chooses the epoch by validation.
+        RecipeError: the recipe looks at validation while it learns.
         DataError: too few patients, images that cannot be read, or others on other folds.
         RunError: `folder` is in the way.
     """
@@ -107,11 +107,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     check_others(also, recipe)
     if (folder / "fold-0" / runs.RECIPE).is_file():
         sweep(folder)
-    if recipe.monitor != "nothing":
-        raise RecipeError(
-            f"monitor = {recipe.monitor}: the epoch would be chosen on the fold that is judged. "
-            "Add --set monitor=nothing, and set epochs."
-        )
+    check_unseen(recipe)
     data = PreparedSet.of(manifest.labelled(), recipe.preprocess, progress=progress)
     dealt = folds_by_patient(data.manifest, folds)
     members = [_logits_of(other, dealt) for other in others]
@@ -120,10 +116,10 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     if learnt_also:
         data = PreparedSet.of(taught[0][0], recipe.preprocess, progress=progress)
     places = [folder / f"fold-{number}" for number in range(folds)]
-    judged: list[_Judged]
+    judged: list[Judged]
     if each is None:
         judged = [
-            _fold(data.described_by(fold), recipe, place, learnt_also, progress=progress)
+            judge_fold(data.described_by(fold), recipe, place, learnt_also, progress=progress)
             for (fold, _), place in zip(taught, places, strict=True)
         ]
     else:
@@ -139,16 +135,42 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
     return report
 
 
-def _fold_anywhere(recipe: Recipe, also: Collection[Path], fold: tuple[Manifest, Path]) -> _Judged:
+def _fold_anywhere(recipe: Recipe, also: Collection[Path], fold: tuple[Manifest, Path]) -> Judged:
     """Do a fold on a machine that knows nothing of it."""
     manifest, folder = fold
     data = PreparedSet.of(manifest, recipe.preprocess)
     if data.left_out:
         raise DataError(f"a worker cannot read what can be read here. {next(iter(data.left_out.values()))}")
-    return _fold(data, recipe, folder, also, progress=False)
+    return judge_fold(data, recipe, folder, also, progress=False)
 
 
-def _fold(data: PreparedSet, recipe: Recipe, folder: Path, also: Collection[Path], *, progress: bool) -> _Judged:
+def check_unseen(recipe: Recipe) -> None:
+    """Refuse a recipe that looks at the fold that is judged while it learns.
+
+    Raises:
+        RecipeError: the epoch is chosen by it, or the learning rate falls by it.
+    """
+    if recipe.monitor != "nothing":
+        raise RecipeError(
+            f"monitor = {recipe.monitor}: the epoch would be chosen on the fold that is judged. "
+            "Add --set monitor=nothing, and set epochs."
+        )
+    if recipe.schedule == "plateau" and recipe.plateau_patience < recipe.epochs:
+        raise RecipeError(
+            "schedule = plateau: the learning rate would fall by the loss of the fold that is judged. "
+            f"Add --set schedule=one_cycle, or --set plateau_patience={recipe.epochs}."
+        )
+
+
+def judge_fold(
+    data: PreparedSet, recipe: Recipe, folder: Path, also: Collection[Path] = (), *, progress: bool = False
+) -> Judged:
+    """Learn from the training split, judge the validation split, and keep its scores in `folder`; or find them there.
+
+    Raises:
+        DataError: there is too little to learn from, or `folder` has scores of another recipe or other images.
+        RunError: `folder` is in the way.
+    """
     check_trainable(data.manifest, recipe)
     held_out = data.of_split(Split.VALID)
     if (folder / SCORES).is_file():
@@ -159,15 +181,44 @@ def _fold(data: PreparedSet, recipe: Recipe, folder: Path, also: Collection[Path
         if scores is None or not same:
             raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
         runs.forget_checkpoints(folder)
-        return _Judged(held_out.manifest, scores)
+        return Judged(held_out.manifest, scores)
     runs.start_run(folder, recipe)
     runs.record_manifest(folder, data.manifest)
     learnt = fit(data, recipe, folder, also=also, progress=progress)
     runs.save_network(learnt.network, folder / runs.MODEL)
-    judged = _Judged(held_out.manifest, scores_by(as_served([learnt.network], recipe).model, held_out.pixels))
+    judged = Judged(held_out.manifest, scores_by(as_served([learnt.network], recipe).model, held_out.pixels))
     _write_scores(folder / SCORES, [judged])
     runs.forget_checkpoints(folder)
     return judged
+
+
+def folds_done(folder: Path, dealt: Sequence[Manifest]) -> list[Judged]:
+    """Return what a cross-validation on these folds has judged so far, up to the first fold that it has not.
+
+    Raises:
+        DataError: it was on other images.
+    """
+    done = []
+    for number, fold in enumerate(dealt):
+        path, images = folder / f"fold-{number}" / SCORES, fold.of_split(Split.VALID)
+        if not path.is_file():
+            break
+        if (scores := _read_scores(path, images)) is None:
+            raise DataError(f"{path}: is of other images. Choose another --out.")
+        done.append(Judged(images, scores))
+    return done
+
+
+def mean_auc(judged: Sequence[Judged], level: Level = Level.IMAGE) -> tuple[Measure, list[str]]:
+    """Return the mean AUC over folds as a measure of all their subjects, and the patient of each of these.
+
+    Scores of different networks are never ranked together.
+    """
+    subjects = [by_level(fold.manifest, fold.scores)[level] for fold in judged]
+    ends = np.cumsum([len(labels) for labels, *_ in subjects])
+    measures = [roc_auc(labels, scores) for labels, scores, *_ in subjects]
+    patients = list(chain.from_iterable(one.patients for one in subjects))
+    return measures[0] if len(measures) == 1 else _mean_of(measures, ends), patients
 
 
 def _logits_of(folder: Path, dealt: Sequence[Manifest]) -> list[NDArray[np.float64]]:
@@ -184,17 +235,13 @@ def _logits_of(folder: Path, dealt: Sequence[Manifest]) -> list[NDArray[np.float
     return logits
 
 
-def _report(judged: Sequence[_Judged], name: str, command: str) -> CrossValidation:
+def _report(judged: Sequence[Judged], name: str, command: str) -> CrossValidation:
     images = [mammogram for fold in judged for mammogram in fold.manifest]
     figures: dict[Level, Estimate] = {}
     by_fold: dict[Level, tuple[Estimate, ...]] = {}
     for level in Level:
-        subjects = [by_level(fold.manifest, fold.scores)[level] for fold in judged]
-        ends = np.cumsum([len(labels) for labels, *_ in subjects])
-        measures = [roc_auc(labels, scores) for labels, scores, *_ in subjects]
-        patients = [one.patients for one in subjects]
-        figures[level] = estimate(_mean_of(measures, ends), patient_weights(list(chain(*patients))))
-        by_fold[level] = tuple(map(estimate, measures, map(patient_weights, patients)))
+        figures[level] = _estimated(judged, level)
+        by_fold[level] = tuple(_estimated([fold], level) for fold in judged)
     return CrossValidation(
         data=name,
         command=command,
@@ -204,6 +251,11 @@ def _report(judged: Sequence[_Judged], name: str, command: str) -> CrossValidati
         roc_auc=figures,
         folds=by_fold,
     )
+
+
+def _estimated(judged: Sequence[Judged], level: Level) -> Estimate:
+    measure, patients = mean_auc(judged, level)
+    return estimate(measure, patient_weights(patients))
 
 
 def _mean_of(measures: Sequence[Measure], ends: NDArray[np.intp]) -> Measure:
@@ -216,7 +268,7 @@ def _mean_of(measures: Sequence[Measure], ends: NDArray[np.intp]) -> Measure:
     return measure
 
 
-def _write_scores(path: Path, judged: Sequence[_Judged]) -> None:
+def _write_scores(path: Path, judged: Sequence[Judged]) -> None:
     """Write a row an image; with several folds, each row names its fold."""
     with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         write_row(stream, ("path", "fold", "label", "score"))

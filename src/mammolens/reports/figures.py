@@ -256,6 +256,40 @@ def forest_figure(
     return figure
 
 
+def importance_figure(shares: Mapping[str, float], caption: str) -> Figure:
+    """Draw a bar for each share, from above."""
+    figure, axes = _plain(caption, "share of the spread", "", height=1.1 + 0.3 * len(shares))
+    axes.barh(list(shares), list(shares.values()), height=0.5, color=ACCENT)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    return figure
+
+
+def parallel_coordinates(
+    axes_of: Mapping[str, Mapping[str, float]], lines: Sequence[Sequence[float]], strength: Sequence[float]
+) -> Figure:
+    """Draw a line for each row across upright axes, one a column; the stronger, the darker and further in front.
+
+    Args:
+        axes_of: by what to call each axis: its marks, and where in [0, 1] each is.
+        lines: rows of places in [0, 1], one an axis; NaN leaves a gap.
+        strength: of each row, in [0, 1].
+    """
+    figure = Figure(figsize=(max(_SIZE[0], 1.5 * len(axes_of)), 3.4))
+    axes = figure.subplots()
+    for line, strong in sorted(zip(lines, strength, strict=True), key=lambda both: both[1]):
+        axes.plot(line, color=ACCENT, alpha=0.15 + 0.85 * strong, linewidth=0.8 + 1.4 * strong)
+    for column, marks in enumerate(axes_of.values()):
+        axes.axvline(column, color=QUIET, linewidth=0.8)
+        for mark, height in marks.items():
+            _beside(axes, mark, (column, height))
+    axes.set_xticks(range(len(axes_of)), list(axes_of), color=INK, fontsize=_SMALL, rotation=20, ha="right")
+    axes.set_yticks([])
+    axes.set_ylim(-0.05, 1.05)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
 def confusion_figure(counts: Sequence[Sequence[int]], caption: str) -> Figure:
     """Draw the counts [[true negatives, false positives], [false negatives, true positives]]."""
     figure = Figure(figsize=_SIZE)

@@ -106,6 +106,11 @@ def source(picture: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
+def setting(value: object) -> str:
+    """Return a value of a recipe's field as text."""
+    return f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+
+
 def measure(key: str) -> tuple[str, str]:
     """Return what to call a measure and the form of its number, also of one without a term."""
     if key in TERMS["measures"]:
@@ -148,7 +153,7 @@ _HTML = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_HTML.filters |= {"cite": cite, "counted": counted, "plural": plural, "source": source}
+_HTML.filters |= {"cite": cite, "counted": counted, "plural": plural, "source": source, "setting": setting}
 _HTML.filters |= {"figure": numerals.figure, "bounds": numerals.interval}
 _HTML.globals |= {"terms": TERMS, "glossary": GLOSSARY}
 _MARKDOWN = _HTML.overlay(autoescape=False)

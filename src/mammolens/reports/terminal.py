@@ -12,12 +12,15 @@ from mammolens.data.splits import leakage
 from mammolens.doctor.findings import MEANINGS, Diagnosis, Severity
 from mammolens.judging.comparison import Comparison
 from mammolens.judging.schema import Report
+from mammolens.judging.tuning import Tuning
 from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate
 from mammolens.records import Split
-from mammolens.reports.pages import FORMS, counted, measure
+from mammolens.reports.pages import FORMS, counted, measure, setting
 
 _ROOMY = 100  # columns of the screen from which an interval stands beside its figure, not below it
+
+_BEST = 5  # trials on the screen
 
 _WEAKER = {
     "patients_also_in_training": "of these patients are in the training split of this data set, too: figures are too "
@@ -143,6 +146,32 @@ def folds_table(means: Mapping[Level, Estimate], folds: Mapping[Level, Sequence[
         table.add_row(str(number), *(show(one, width) for one in row))
     table.add_section()
     table.add_row("mean", *(show(one, width) for one in means.values()))
+    return table
+
+
+def trials_table(tuning: Tuning, width: int) -> Table:
+    """Show the best trials, and the recipe that the search started from."""
+    best = tuning.ranked
+    chosen = [one for place, one in enumerate(best) if place < _BEST or not one.number]
+    table = Table(
+        *("trial", "AUC by image", "folds", "settings"),
+        title=f"{counted(len(best) - 1, 'trial')} of {escape(tuning.recipe)}",
+        caption="Trial 0 is the recipe that the search started from",
+    )
+    for one in chosen:
+        settings = "\n".join(f"{name} = {setting(value)}" for name, value in one.settings.items())
+        auc = show(one.roc_auc, width) if one.roc_auc else one.state
+        table.add_row(str(one.number), auc, str(one.folds), escape(settings))
+    return table
+
+
+def worth_table(tuning: Tuning, width: int) -> Table:
+    """Show what the best recipe is worth: on the folds that chose it, and on patients held out before."""
+    table = Table("AUC by image", "best", "start", "difference, paired", title="95 % confidence intervals by patient")
+    both = [tuning.trials[number].roc_auc for number in (tuning.best, 0)]
+    table.add_row("on the folds: flatters", *(show(one, width) for one in (*both, tuning.gain) if one))
+    if held := tuning.held_out:
+        table.add_row("held out", *(show(one, width) for one in (held.best, held.start, held.difference)))
     return table
 
 

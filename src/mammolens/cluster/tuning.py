@@ -1,0 +1,95 @@
+"""Trials of a search on all machines of a cluster: Optuna proposes, Ray Tune makes them, and stops what is hopeless."""
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from mammolens.cluster.connection import Cluster, Terms
+from mammolens.errors import ClusterError
+from mammolens.tuning.study import HALVING, NAME, ended, interrupted
+from mammolens.tuning.trials import Plan
+
+_RETRIES = 3
+_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the other one prints tables, however quiet it is told to be
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the study and the trials' folders hold all that is told
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends it
+}
+_SCORE, _FOLDS = "auc", "training_iteration"
+
+
+class _Counted(tune.Callback):  # type: ignore[misc]  # Ray's types are not looked at
+    """Tells of each trial that is over; Ray keeps a copy that does not."""
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self._done = done
+
+    def __reduce__(self) -> tuple[type, tuple[Callable[[], None]]]:
+        return _Counted, (_nothing,)
+
+    def on_trial_complete(self, *_: object, **__: object) -> None:
+        self._done()
+
+
+def _nothing() -> None:
+    pass
+
+
+def search(study: optuna.Study, plan: Plan, trials: int, done: Callable[[], None], *, cluster: Cluster) -> None:
+    """Make trials on a cluster until there are `trials`; what a machine was at when it died goes on on another.
+
+    Raises:
+        ClusterError: trials were lost for good.
+    """
+    missing = trials - len(ended(study))
+    if missing <= 0:
+        return
+    for begun in interrupted(study):  # Ray Tune asks for new ones alone
+        study.enqueue_trial(begun.params)
+        study.tell(begun.number, state=TrialState.FAIL)
+    os.environ.update(_SETTINGS)
+    resources = {"cpu": 1, "gpu": 1 if cluster.gpus else 0}
+    trainable = tune.with_parameters(_trial, plan=plan, terms=Terms.of(resources["cpu"]))
+    kept = plan.folder.with_name("ray").absolute()
+    proposals = OptunaSearch(
+        plan.space.propose,
+        metric=_SCORE,
+        mode="max",
+        sampler=study.sampler,
+        study_name=NAME,
+        storage=study._storage,  # noqa: SLF001 - it has no other name
+    )
+    halving = ASHAScheduler(_FOLDS, _SCORE, "max", max_t=plan.folds, grace_period=1, reduction_factor=HALVING)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, resources),
+        tune_config=tune.TuneConfig(search_alg=proposals, scheduler=halving, num_samples=missing, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name=NAME,
+            storage_path=str(kept),
+            failure_config=tune.FailureConfig(max_failures=_RETRIES),
+            callbacks=[_Counted(done)],
+            verbose=0,
+        ),
+    )
+    try:
+        results = tuner.fit()
+    finally:
+        shutil.rmtree(kept, ignore_errors=True)
+    if (lost := trials - len(ended(study))) > 0:
+        lines = [line for error in results.errors[:1] for line in str(error).strip().splitlines()]
+        raise ClusterError(f"{lost} trials were lost ({lines[-1] if lines else 'stopped'}). The same command goes on.")
+
+
+def _trial(config: dict[str, Any], plan: Plan, terms: Terms) -> None:
+    terms.accept()
+    settings = plan.space.settings(config)
+    score = plan.score(settings, lambda _, auc: tune.report({_SCORE: auc}))
+    if plan.refusal(settings):
+        tune.report({_SCORE: score})
