@@ -93,6 +93,7 @@ install: $(INSTALLED)
 browser:
 	@command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null 2>&1 || echo "no Chromium here, and none could be installed: the browser tests will skip"
 	@test -e build/axe/node_modules/axe-core/axe.min.js || npm install --prefix build/axe --no-save --ignore-scripts --no-audit --no-fund axe-core@4.10.3 >/dev/null 2>&1 || echo "no axe-core here, and npm could not get it: the accessibility tests will skip"
+	@for one in dciodvfy:dicom3tools dsrdump:dcmtk; do command -v $${one%:*} >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends $${one#*:}; } >/dev/null 2>&1 || echo "no $${one%:*} here, and $${one#*:} could not be installed: what it says of DICOM results is not tested"; done
 	@command -v strace >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends strace; } >/dev/null 2>&1 || echo "no strace here, and none could be installed: what leaves the machine is not tested"
 
 # PyTorch comes first, by itself: pip prefers what an index tells the hash of, and would pass over a build for the CPU
@@ -107,6 +108,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@rm -r build/torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,cluster,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,dicom,dev]'
 	@touch $@
 
 # A hash of PyTorch's build for the CPU, which its own index offers, is added by hand; uv keeps it.

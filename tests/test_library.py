@@ -31,7 +31,7 @@ from mammolens.serving.predictor import Predictor
 SIGNATURES = {
     "load": "(model=None, point=None)",
     "predict": "(items, model=None, *, point=None, level='image', data=None, ungated=False, overlay=None, maps=True, "
-    "with_age=False, report=None, identify=(), progress=False)",
+    "with_age=False, report=None, identify=(), dicom=None, progress=False)",
     "examine": "(data, *, positive=None, progress=False)",
     "train": "(data, recipe='baseline', *, out, changes=None, also=(), progress=False)",
     "judge": "(labels, probabilities, patients=None, *, threshold=0.5, name='scores')",

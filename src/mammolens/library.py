@@ -9,6 +9,7 @@ imported by the function that needs it.
 import json
 import os
 import shlex
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,7 @@ def predict(
     with_age: bool = False,
     report: str | Path | None = None,
     identify: "Iterable[Identifier | str]" = (),
+    dicom: str | Path | None = None,
     progress: bool = False,
 ) -> "Predictions":
     """Answer for pictures: `load`, then `Predictor.predict`, which see for every argument.
@@ -85,6 +87,8 @@ def predict(
         with_age: give a second probability, of the picture and age together, where age is known.
         report: new folder for a report of each examination.
         identify: what reports tell of whose it is: ``patient``, ``study``, ``files``.
+        dicom: folder for results as DICOM: heat of each picture, and a report of each study, in which they lie.
+            A warning says where one could not be made.
         progress: show a bar on standard error.
 
     Returns:
@@ -92,7 +96,8 @@ def predict(
 
     Raises:
         BundleError: there is no such model or operating point, no map to draw, or no answer with age.
-        DataError: `overlay` or `report` cannot be written to, there is no such level, or `data` is wrong.
+        DataError: `overlay`, `report` or `dicom` cannot be written to, there is no such level, or `data` is wrong.
+        MissingExtra: what writes DICOM is not installed: ``pip install 'mammolens[dicom]'``.
 
     Example:
         >>> black = numpy.zeros((640, 480), numpy.uint8)
@@ -102,7 +107,13 @@ def predict(
         gone.png None gone.png: no such file.
     """
     opened = load(model, point)
-    return opened.predict(
+    results = None
+    if dicom is not None:
+        require("highdicom", extra="dicom")
+        from mammolens.dicom_results.results import Results
+
+        results = Results.begin(dicom, opened)
+    answers = opened.predict(
         items,
         level=level,
         data=data,
@@ -113,7 +124,13 @@ def predict(
         report=report,
         identify=identify,
         progress=progress,
+        also=results.add if results else None,
     )
+    if results is not None:
+        results.finish()
+        for why in results.left_out:
+            warnings.warn(why, stacklevel=2)
+    return answers
 
 
 def examine(data: str | Path, *, positive: str | None = None, progress: bool = False) -> "Diagnosis":

@@ -30,8 +30,8 @@ FOLDERS = {
 }
 """Environment variables that name folders, and which folder of our cache."""
 
-READERS = ("PIL", "pydicom", "libjpeg", "openjpeg", "pylibjpeg")
-"""Loggers of libraries that read pictures. What they remark on may quote headers."""
+READERS = ("PIL", "pydicom", "highdicom", "libjpeg", "openjpeg", "pylibjpeg")
+"""Loggers of libraries that read or write pictures. What they remark on may quote headers."""
 
 _SYSTEM_FONTS = Path("/etc/fonts/fonts.conf")
 _FONTS = Path(__file__).with_name("fonts.conf")

@@ -13,6 +13,7 @@ from mammolens.files import check_apart, check_new_file, check_writable
 from mammolens.levels import Identifier, ServedLevel
 
 if TYPE_CHECKING:
+    from mammolens.dicom_results.results import Results
     from mammolens.records import Prediction
     from mammolens.serving.predictor import Predictor
 
@@ -63,6 +64,14 @@ def predict(
             help="New folder for a report of each examination: HTML, prints on A4.",
         ),
     ] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option(
+            parser=place,
+            metavar="FOLDER",
+            help="Folder for results as DICOM, in the studies of the pictures: heat of each, and a CAD report.",
+        ),
+    ] = None,
     identify: Annotated[
         list[Identifier] | None,
         typer.Option(help="What reports tell of whose it is; nothing by default. Repeat for more."),
@@ -105,8 +114,9 @@ def predict(
         raise typer.BadParameter("--resume goes on with a file of answers. Name it: --out")
     check_new_file(out, FORMATS)
     check_writable(overlay)
-    check_apart({"--out": out, "--overlay": overlay, "--report": report})
+    check_apart({"--out": out, "--overlay": overlay, "--report": report, "--dicom": dicom})
     predictor = Predictor.load(model, point)
+    results = _results(dicom, predictor)
     pictures = pictures_in(paths)
     shaped = settings(predictor.bundle.record, predictor.operating_point, data, ungated=ungated, age=age)
     tally = _Tally()
@@ -123,6 +133,7 @@ def predict(
             identify=identify or (),
             progress=not quiet,
             kept=kept,
+            also=results.add if results else None,
         )
         introduce(predictor)
         if again := named_before(pictures):
@@ -132,6 +143,7 @@ def predict(
     table = answers_table(tally.first, tally.rows - len(tally.first), level=level, with_age=age, width=screen.width)
     screen.print(table)
     _say_where(tally, out, overlay, report)
+    _finish(results)
     if age and tally.ageless:
         warn(
             f"{tally.ageless} of {tally.pictures} inputs tell no age of 18 to 110 years in a DICOM header: no "
@@ -219,6 +231,28 @@ def _say_where(tally: _Tally, out: Path | None, overlay: Path | None, report: Pa
     ):
         if where is not None and count:
             screen.print(f"{what} written to {where}", markup=False)
+
+
+def _results(folder: Path | None, predictor: "Predictor") -> "Results | None":
+    if folder is None:
+        return None
+    require("highdicom", extra="dicom")
+    from mammolens.dicom_results.results import Results
+
+    return Results.begin(folder, predictor)
+
+
+def _finish(results: "Results | None") -> None:
+    """Write what is told of whole examinations, and say what there is."""
+    if results is None:
+        return
+    results.finish()
+    if results.written:
+        screen.print(f"{len(results.written)} DICOM results written to {results.folder}", markup=False)
+    if results.foreign:
+        warn(f"{results.foreign} inputs are no DICOM: no DICOM results of them")
+    if results.left_out:
+        warn(f"{len(results.left_out)} DICOM results could not be made. The first: {results.left_out[0]}")
 
 
 def show(

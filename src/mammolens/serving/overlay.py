@@ -91,8 +91,8 @@ def overlay(pixels: Pixels, score_map: Pixels, opacity: float = _OPACITY) -> Pil
     return mixed.convert("RGB")
 
 
-def write_overlay(pixels: Pixels, score_map: Pixels, path: Path, caveat: str = "") -> None:
-    """Write the overlay as PNG with a line below it that says what it is not, after any `caveat`."""
+def captioned(pixels: Pixels, score_map: Pixels, caveat: str = "") -> Pillow.Image:
+    """Return the overlay with a line below it that says what it is not, after any `caveat`."""
     picture = overlay(pixels, score_map)
     said = " ".join(filter(None, (caveat, caption([score_map]), RESEARCH)))
     font = ImageFont.load_default(_FONT)
@@ -101,8 +101,13 @@ def write_overlay(pixels: Pixels, score_map: Pixels, path: Path, caveat: str = "
     sheet.paste(picture)
     place = (_PADDING, picture.height + 6)
     ImageDraw.Draw(sheet).text(place, said, fill="white", font=font)
+    return sheet
+
+
+def write_overlay(pixels: Pixels, score_map: Pixels, path: Path, caveat: str = "") -> None:
+    """Write the overlay with its line as PNG."""
     with written_whole(path) as temporary:
-        sheet.save(temporary, format="PNG")
+        captioned(pixels, score_map, caveat).save(temporary, format="PNG")
 
 
 def write_overlays(answers: Iterable[Prediction], pictures: Sequence[Picture], folder: Path) -> Iterator[Prediction]:

@@ -4,7 +4,7 @@ A network is data, but data that can ask for any memory and never end: it gets `
 are handed over: ONNX Runtime then opens no file beside it, and knows no operators but its own.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from os import PathLike
@@ -105,6 +105,7 @@ class Predictor:
         report: str | Path | None = None,
         identify: Iterable[Identifier | str] = (),
         progress: bool = False,
+        also: Callable[[Prediction, "Picture"], None] | None = None,
     ) -> Predictions:
         """Answer for whatever holds pictures, as `mammolens predict` does.
 
@@ -128,6 +129,7 @@ class Predictor:
                 third answer. One that has an error gets none.
             identify: what reports may tell of whose an examination is: ``patient``, ``study``, ``files``.
             progress: show a bar on standard error.
+            also: what else is done with the answer for each picture, in order, while its map is at hand.
 
         Raises:
             BundleError: the model has no such operating point, no map to draw, or no answer with age.
@@ -146,6 +148,7 @@ class Predictor:
             report=report,
             identify=identify,
             progress=progress,
+            also=also,
         )
         return Predictions(answers, level=level, with_age=with_age)
 
@@ -164,6 +167,7 @@ class Predictor:
         identify: Iterable[Identifier | str] = (),
         progress: bool = False,
         kept: Journal | None = None,
+        also: Callable[[Prediction, "Picture"], None] | None = None,
     ) -> Iterator[Prediction]:
         """Return an iterator of one `Prediction` a picture, in order: for more than memory holds.
 
@@ -190,6 +194,7 @@ class Predictor:
             progress: likewise.
             kept: a journal of these answers: what it holds is not asked again, the others are kept in it. Its reports
                 may lie in `report` already.
+            also: likewise.
 
         Raises:
             BundleError: see `predict`, likewise the others.
@@ -219,8 +224,9 @@ class Predictor:
         answer = partial(self._answers, rows=rows, point=chosen, ungated=ungated, with_age=with_age, progress=progress)
         heat = None if overlay is None else Path(overlay)
         draw = iter if heat is None else partial(write_overlays, pictures=[one.picture for one in given], folder=heat)
-        mapped = reports is not None and record.outputs.score_map is not None
+        mapped = (reports is not None or also is not None) and record.outputs.score_map is not None
         answers = answered(given, answer, draw, kept, heat=heat, maps=mapped)
+        answers = _told(answers, given, also)
         second = record.with_age if with_age else None
         join = partial(joined, level=level, point=chosen, rules=record.rules(), with_age=second)
         if reports is not None:
@@ -312,6 +318,15 @@ class Predictor:
         probability = float(self.bundle.record.calibration(score))
         whole = None if score_map is None else picture.geometry.to_image(score_map)
         return replace(answer, probability=probability, score_map=whole)
+
+
+def _told(
+    answers: Iterator[Prediction], given: Sequence[Named], also: Callable[[Prediction, Picture], None] | None
+) -> Iterator[Prediction]:
+    for answer, one in zip(answers, given, strict=True):
+        if also is not None:
+            also(answer, one.picture)
+        yield answer
 
 
 def _checked(point: str, bundle: Bundle) -> str:

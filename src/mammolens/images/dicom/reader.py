@@ -5,7 +5,7 @@ Nothing is decoded before its header is checked.
 
 import zlib
 from copy import copy, deepcopy
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -29,6 +29,9 @@ _Pixels = NDArray[np.float32]
 
 PREAMBLE = 128
 """Bytes before ``DICM`` (PS3.10 7.1)."""
+
+OURS = "mammolens"
+"""Who makes results, by their Manufacturer: they are no mammograms, though some show one."""
 
 _META, _PIXEL_DATA = 0x0002, 0x7FE00010
 _DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -120,23 +123,38 @@ def _shown(dataset: "Dataset", stored: Integers, doubts: tuple[Warned, ...], *, 
     return Image(pixels, "DICOM", dataset.BitsStored, colour, header=header, warnings=said, unwindowed=before)
 
 
+def read_header(path: Path) -> "Dataset":
+    """Read what stands before the pixels of any DICOM, as it is.
+
+    Raises:
+        ImageError: it is damaged, or no DICOM.
+    """
+    with damage_told(path, _DAMAGED), open_bounded(path) as file:
+        return _head(path, file)[0]
+
+
 def _from_file(path: Path) -> tuple["Dataset", Integers, tuple[Warned, ...]]:
     """Read and check the header, and only then read, check and decode the pixels as stored."""
-    # Whoever reads PNG files need not wait 0.2 s for this import, most of what theirs take.
-    from pydicom import filereader, uid  # noqa: PLC0415
-
     with open_bounded(path) as file:
-        bare = filereader.read_preamble(file, force=True) is None
-        if bare and file.peek(2)[:2] not in _FIRST_GROUPS:
-            raise ImageError(f"{path}: not DICOM, whatever its name says. Name it as what it is.")
-        meta = filereader.read_dataset(file, False, True, None, lambda tag, *_: tag.group != _META)
-        named = meta.get("TransferSyntaxUID")
-        source = _inflate(path, file) if named == uid.DeflatedExplicitVRLittleEndian else file
-        source.seek(0)
-        dataset = filereader.read_partial(source, lambda tag, *_: tag >= _PIXEL_DATA, force=True)
+        dataset, named, source = _head(path, file)
         syntax = _checked(path, dataset, named)
         _add_pixel_data(dataset, source)
     return dataset, *stored_pixels(path, dataset, syntax)
+
+
+def _head(path: Path, file: BufferedReader) -> tuple["Dataset", str | None, BinaryIO]:
+    """Return the header, the transfer syntax that the file names, and the file, inflated where it is deflated."""
+    # Whoever reads PNG files need not wait 0.2 s for this import, most of what theirs take.
+    from pydicom import filereader, uid  # noqa: PLC0415
+
+    bare = filereader.read_preamble(file, force=True) is None
+    if bare and file.peek(2)[:2] not in _FIRST_GROUPS:
+        raise ImageError(f"{path}: not DICOM, whatever its name says. Name it as what it is.")
+    meta = filereader.read_dataset(file, False, True, None, lambda tag, *_: tag.group != _META)
+    named = meta.get("TransferSyntaxUID")
+    source = _inflate(path, file) if named == uid.DeflatedExplicitVRLittleEndian else file
+    source.seek(0)
+    return filereader.read_partial(source, lambda tag, *_: tag >= _PIXEL_DATA, force=True), named, source
 
 
 def _from_memory(given: "Dataset", name: Path) -> tuple["Dataset", Integers, tuple[Warned, ...]]:
@@ -204,6 +222,8 @@ def _check_kind(path: Path, head: "Dataset") -> None:
     name = "of no known kind" if named == kind else named  # nothing else of a header is quoted
     if "Rows" not in head or "Columns" not in head:
         raise ImageError(f"{path}: holds no picture ({name}), or is cut short before it.")
+    if text(head, "Manufacturer") == OURS:
+        raise ImageError(f"{path}: is itself a result of {OURS}. Give the mammogram that it is of.")
     modality, part = text(head, "Modality"), text(head, "BodyPartExamined") or ""
     radiograph = modality in _RADIOGRAPHS and "BREAST" in part.upper()
     if not (modality == "MG" or modality in _UNTOLD or radiograph):

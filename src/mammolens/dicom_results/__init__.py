@@ -1,0 +1,1 @@
+"""Answers as DICOM, in the study of the pictures that they are of: written with highdicom, which lives here alone."""
