@@ -217,5 +217,6 @@ def _epochs(history: Path) -> list[dict[str, float]]:
     import pandas as pd
 
     with suppress(OSError, ValueError):
-        return list(pd.read_csv(history, index_col="epoch").to_dict("records"))
+        table = pd.read_csv(history, index_col="epoch")
+        return [{str(name): float(value) for name, value in row.items()} for _, row in table.iterrows()]
     return []

@@ -1,6 +1,7 @@
 """What a search among recipes found, and what its best is worth: the schema of ``tuning.json``."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -120,16 +121,18 @@ def best_of_many(measures: Sequence[Measure], patients: Sequence[str]) -> Estima
     """
     if len(measures) == 1:
         return None
-    drawn = patient_weights(patients).drawn
-    inside, outside = _each(measures, drawn), _each(measures, np.asarray(drawn == 0, dtype=np.float64))
+    weights = patient_weights(patients)
+    inside = np.array([weights.resampled(measure) for measure in measures])
+    outside = np.array([weights.resampled(partial(_of_the_others, measure)) for measure in measures])
     chosen = np.where(np.isnan(inside), -np.inf, inside).argmax(axis=0)
-    values = outside[chosen, np.arange(len(drawn))]
+    values = outside[chosen, np.arange(inside.shape[1])]
     values = values[np.isfinite(values)]
     return Estimate(float(values.mean()), *map(float, np.percentile(values, [2.5, 97.5]))) if len(values) else None
 
 
-def _each(measures: Sequence[Measure], weights: Array) -> Array:
-    return np.array([measure(weights) for measure in measures])
+def _of_the_others(measure: Measure, drawn: Array) -> Array:
+    """Return a measure of what was not drawn."""
+    return measure(np.asarray(drawn == 0, dtype=np.float64))
 
 
 def paired_gain(best: Measure, start: Measure, patients: Sequence[str]) -> Estimate:
