@@ -1,5 +1,6 @@
 """A cluster of two machines that are one: two nodes of Ray on this machine's own address, a core each."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ def two_nodes() -> "Iterator[Cluster]":
     pytest.importorskip("ray", reason="pip install 'mammolens[cluster]'")
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else they wait for all other tests
     folder = tempfile.mkdtemp(prefix="ray-")  # a short name: sockets lie in it
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "temp_dir": folder})
     try:

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Typed
 from mammolens.data.manifest import Manifest
-from mammolens.errors import RecipeError, RunError
+from mammolens.errors import DataError, RecipeError, RunError
 from mammolens.judging.tuning import Tuning
 from mammolens.model.recipe import read_recipe
 from mammolens.records import Split
@@ -198,6 +198,12 @@ def test_a_recipe_that_looks_at_the_judged_fold_is_refused(listed: Manifest, spa
     with pytest.raises(RecipeError, match="plateau_patience=16"):
         tune(listed, Start("quick", ("monitor=nothing",)), space, tmp_path / "sweep", OPTIONS)
     assert not (tmp_path / "sweep").exists()
+
+
+def test_too_few_to_be_held_out_are_told_of_before_any_trial(listed: Manifest, space: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least 4"):
+        tune(listed, START, space, tmp_path / "sweep", replace(OPTIONS, held_out=0.08))
+    assert not (tmp_path / "sweep" / "trials").exists()
 
 
 def test_the_command_tells_what_the_best_is_worth(done: Done, phantoms: Path, space: Path, mammolens: Typed) -> None:

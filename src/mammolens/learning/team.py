@@ -1,11 +1,12 @@
 """Who learns a network together: one process, or several that each make their share of every batch.
 
-Several take each step by the mean of their gradients and of what they saw of normalisations, so that after it all
-know the same, to the last bit. Whoever starts them has PyTorch connect them first (`torch.distributed`).
+Several take each step by the mean of their gradients, and normalise by the statistics of the whole batch, so that all
+know the same after it, to the last bit. Whoever starts them has PyTorch connect them first (`torch.distributed`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import keras
@@ -80,10 +81,10 @@ ALONE = Team()
 
 
 class Together(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
-    """Has a team take the same steps in an epoch: those of whole batches, but for normalisations and boxes.
+    """Has a team take the steps of one that learns alone: those of whole batches.
 
-    Means over a batch are put together by images. What a normalisation takes off, and how much the loss of boxes
-    makes of an image, is of a worker's own share.
+    What a process draws itself, dropout, is not what one alone would draw; and the loss of boxes takes its mean over a
+    process's own share.
 
     Args:
         team: of several.
@@ -96,14 +97,19 @@ class Together(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
         self._team, self._share, self._steps, self._images = team, share, steps, 0
 
     def on_train_begin(self, logs: object = None) -> None:  # noqa: ARG002
-        """Have the optimizer see what all saw."""
-        optimizer = self.model.optimizer
-        step = optimizer.apply
+        """Have the optimizer and each normalisation see what all saw."""
+        optimizer, step = self.model.optimizer, self.model.optimizer.apply
+        optimizer.scale_loss = lambda loss: loss * self._images
         optimizer.apply = lambda gradients, variables: step(self._of_all(gradients), variables)
+        for layer in self.model.layers:
+            if hasattr(layer, "moments"):
+                layer.moments = self._moments
+            elif isinstance(layer, keras.layers.BatchNormalization):  # Keras synchronises on other backends alone
+                layer._moments = partial(self._moments_of, layer)  # noqa: SLF001
 
     def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
         """Leave the optimizer as it was."""
-        del self.model.optimizer.apply
+        del self.model.optimizer.apply, self.model.optimizer.scale_loss
 
     def on_train_batch_begin(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
         """Count what the step to come is of."""
@@ -117,20 +123,16 @@ class Together(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
                 count.assign(total)
 
     def _of_all(self, gradients: Tensors) -> Tensors:
-        moving = [weight for layer in self.model.layers for weight in _moving(layer)]
-        own = [tensor for tensor in (*gradients, *(weight.value for weight in moving)) if tensor is not None]
-        *sums, images = self._team.summed([*(own_one * self._images for own_one in own), _count(own[0], self._images)])
+        """Return gradients by the mean loss of a batch, of those by the sum over a share."""
+        own = [gradient for gradient in gradients if gradient is not None]
+        *sums, images = self._team.summed([*own, own[0].new_full((1,), self._images)])
         means = iter([total / images for total in sums])
-        mean_gradients = [None if gradient is None else next(means) for gradient in gradients]
-        for weight, mean in zip(moving, means, strict=True):
-            weight.assign(mean)
-        return mean_gradients
+        return [None if gradient is None else next(means) for gradient in gradients]
 
+    def _moments(self, values: Any, axes: Sequence[int]) -> tuple[Any, ...]:  # noqa: ANN401 - tensors of PyTorch
+        from mammolens.learning.networks.normalised import moments  # noqa: PLC0415 - of one backend alone
 
-def _moving(layer: Any) -> list[Any]:  # noqa: ANN401 - Keras ships no types
-    """Return the moving mean and variance of a normalisation that learns."""
-    return [weight for weight in layer.non_trainable_weights if layer.trainable and weight.name.startswith("moving_")]
+        return moments(values, axes, lambda own: self._team.summed([own])[0], float(self._images > 0))
 
-
-def _count(like: Any, images: int) -> Any:  # noqa: ANN401 - tensors of PyTorch
-    return like.new_full((1,), images)
+    def _moments_of(self, layer: Any, values: Any, mask: object) -> tuple[Any, ...]:  # noqa: ANN401, ARG002 - Keras'
+        return self._moments(values, layer._reduction_axes)[:2]  # noqa: SLF001

@@ -20,6 +20,7 @@ from mammolens.judging.tuning import HeldOut, Trial, Tuning, best_of_many, judge
 from mammolens.learning.crossvalidation import Judged, check_unseen, judge_fold, mean_auc
 from mammolens.learning.networks.builders import check_network
 from mammolens.learning.runs import MODEL
+from mammolens.learning.training import check_trainable
 from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate, estimate, patient_weights
 from mammolens.model.decisions import Subjects, by_level
@@ -172,7 +173,10 @@ def _dealt(manifest: Manifest, recipe: Recipe, options: Options, *, progress: bo
         raise DataError("all labelled images are of patients in the test split, which is not for tuning.")
     data = PreparedSet.of(rest, recipe.preprocess, progress=progress)
     shares = (1 - options.held_out, options.held_out, 0.0)
-    return _Images(data.described_by(split_by_patient(data.manifest, shares, options.seed)), len(manifest) - len(rest))
+    dealt = data.described_by(split_by_patient(data.manifest, shares, options.seed))
+    if options.held_out:
+        check_trainable(dealt.manifest, recipe)
+    return _Images(dealt, len(manifest) - len(rest))
 
 
 def _identity(plan: Plan, images: _Images, options: Options) -> dict[str, object]:

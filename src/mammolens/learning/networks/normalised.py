@@ -5,7 +5,7 @@ Kernels, scales and shifts stay 32-bit floats, and batch statistics are sums of 
 goes back into the ordinary network.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,8 @@ from mammolens.learning.networks.folded import PRECISION, Network
 from mammolens.learning.networks.folded_torch import by_images_of, padded
 
 Context = Any  # of an operation; PyTorch has no type of it
+Sum = Callable[[torch.Tensor], torch.Tensor]  # over several processes
+Moments = Callable[[torch.Tensor, Sequence[int]], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 _HIGHEST = 6.0  # of ReLU6
 _CACHED = 4 * 2**20  # bytes of images that a processor's cache holds beside all else
@@ -57,6 +59,7 @@ class NormalisedConvolution(layers.Layer):  # type: ignore[misc]  # Keras ships 
         super().__init__(dtype=dtype, name=name)
         self.filters, self.size, self.stride = filters, kernel, stride
         self.momentum, self.activation, self.epsilon = momentum, activation, 1e-3
+        self.moments: Moments | None = None  # of a batch of which here is a part
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the weights, as an ordinary convolution and normalisation have them."""
@@ -81,7 +84,9 @@ class NormalisedConvolution(layers.Layer):  # type: ignore[misc]  # Keras ships 
         """Convolve, normalise by the batch's own statistics or else the moving ones, and activate."""
         images = inputs.contiguous(memory_format=torch.channels_last)
         kernel, gamma, beta, mean, variance = (weight.value for weight in self.weights_in_order())
-        if training and self.trainable:
+        if training and self.trainable and self.moments:
+            made = self._normalised(self._convolved(images, kernel, None), self.moments)
+        elif training and self.trainable:
             made = batch_norm(
                 self._convolved(images, kernel, None),
                 mean,
@@ -99,6 +104,16 @@ class NormalisedConvolution(layers.Layer):  # type: ignore[misc]  # Keras ships 
         if self.activation == "relu6":
             return hardtanh(made, 0.0, _HIGHEST, inplace=True)
         return relu(made, inplace=True) if self.activation else made
+
+    def _normalised(self, convolved: torch.Tensor, moments: Moments) -> torch.Tensor:
+        found = convolved.float()
+        _, gamma, beta, *known = (weight.value for weight in self.weights_in_order())
+        mean, variance, count = moments(found, (0, 2, 3))
+        with torch.no_grad():
+            for moving, now in zip(known, (mean, variance * count / (count - 1)), strict=True):
+                moving.lerp_(now, 1 - self.momentum)
+        strength = gamma * torch.rsqrt(variance + self.epsilon)
+        return (found * strength[:, None, None] + (beta - mean * strength)[:, None, None]).to(convolved.dtype)
 
     def weights_in_order(self) -> tuple[Any, ...]:
         """Return kernel, scale, shift, moving mean and variance: as the layers have them that it stands for."""
@@ -175,6 +190,35 @@ def _by_kernels(images: torch.Tensor, gradient: torch.Tensor, kernels: torch.Ten
             )[1]
         found += sums
     return found.to(kernels.dtype)
+
+
+class _Summed(torch.autograd.Function):  # type: ignore[misc]  # PyTorch has no type of it
+    """A sum over processes, whose gradient is that of all they make of it."""
+
+    @staticmethod
+    def forward(context: Context, tensor: torch.Tensor, total: Sum) -> torch.Tensor:
+        context.total = total
+        return total(tensor)
+
+    @staticmethod
+    def backward(context: Context, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return context.total(gradient), None
+
+
+def moments(values: torch.Tensor, axes: Sequence[int], total: Sum, part: float) -> tuple[torch.Tensor, ...]:
+    """Return mean and variance over a batch that several processes have parts of, and how many values that is of.
+
+    Args:
+        values: this process's.
+        axes: over which, besides over processes; one axis is left.
+        total: the sum over processes.
+        part: 1, or 0 where this process has no part.
+    """
+    own = torch.stack([values.sum(axes), (values * values).sum(axes)])
+    count = own.new_full((1,), values.numel() // own.shape[1])
+    *sums, count = _Summed.apply(torch.cat([own.flatten(), count]) * part, total).tensor_split([own.numel()])
+    mean, square = (sums[0] / count).view_as(own)
+    return mean, (square - mean * mean).clamp(min=0), count
 
 
 def normalise(network: Network, learner: Network) -> None:
