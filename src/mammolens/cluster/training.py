@@ -213,10 +213,9 @@ def what_failed(error: TrainingFailedError) -> Exception:
     return next(ours, ClusterError(f"workers failed again and again ({reason(causes[0])}). Give the command again."))
 
 
-def _epochs(history: Path) -> list[dict[str, float]]:
+def _epochs(history: Path) -> list[Any]:
     import pandas as pd
 
     with suppress(OSError, ValueError):
-        table = pd.read_csv(history, index_col="epoch")
-        return [{str(name): float(value) for name, value in row.items()} for _, row in table.iterrows()]
+        return pd.read_csv(history, index_col="epoch").to_dict("records")
     return []
