@@ -73,13 +73,13 @@ def test_a_worker_and_then_a_machine_lost_lose_nothing(
 ) -> None:
     """Another machine comes in its place, and the training ends as two that PyTorch alone connects, to the last bit."""
 
-    settings, folder = recipe("epochs=10"), tmp_path / "run"
+    settings, folder = recipe("epochs=6"), tmp_path / "run"
     undisturbed, _ = start(tmp_path / "undisturbed", settings, phantom_manifest)
     with connect(address) as cluster, ThreadPoolExecutor(1) as beside:
         coming = beside.submit(train, cluster, Lesson(phantom_manifest, settings, folder), 2)
-        until(2, folder, coming)
+        until(1, folder, coming)
         kill_a_worker(two_nodes)
-        until(5, folder, coming)
+        until(3, folder, coming)
         lose_a_machine()
         two_nodes.add_node(num_cpus=1, object_store_memory=100 * 2**20, include_dashboard=False)
         run = coming.result()

@@ -32,7 +32,8 @@ from mammolens.learning.networks import normalised
 from mammolens.learning.team import Team
 from mammolens.model.recipe import read_recipe
 
-normalised.precision = lambda: "float32"
+if sys.argv[5:]:
+    normalised.precision = lambda: sys.argv[5]
 rank, folder, also, step = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
 left = [step]
@@ -54,13 +55,17 @@ distributed.destroy_process_group()
 """
 
 
-def start(folder: Path, recipe: Recipe, manifest: Manifest, also: int = 0, killed: int = 0) -> list[Any]:
+def start(
+    folder: Path, recipe: Recipe, manifest: Manifest, *precision: str, also: int = 0, killed: int = 0
+) -> list[Any]:
     """Have two processes learn into `folder`; return what they say, or None of those that failed."""
     folder.mkdir(exist_ok=True)
     (folder / "meeting").unlink(missing_ok=True)
     (folder / "recipe.toml").write_text(recipe.to_toml())
     manifest.save(folder / "data.csv")
-    typed = [[sys.executable, "-c", WORKER, str(rank), str(folder), str(also), str(killed)] for rank in (0, 1)]
+    typed = [
+        [sys.executable, "-c", WORKER, str(rank), str(folder), str(also), str(killed), *precision] for rank in (0, 1)
+    ]
     workers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for words in typed]
     said = [worker.communicate()[0] for worker in workers]
     if killed:
@@ -92,7 +97,7 @@ def test_two_take_the_steps_of_one(few: Manifest, tmp_path: Path, monkeypatch: p
     recipe = read_recipe("quick", [*changes, "batch_size=15", "epochs=3", "augment.rotation=10"])
     monkeypatch.setattr(normalised, "precision", lambda: "float32")  # in 16 bits rounding shows
     one = alone(recipe, few, tmp_path / "alone")
-    first, second = start(tmp_path / "two", recipe, few)
+    first, second = start(tmp_path / "two", recipe, few, "float32")
     assert first == second
     assert first["epochs"][0].keys() == one.epochs[0].keys()
     for name in ("loss", "val_loss"):
