@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,8 +21,11 @@ def two_nodes() -> "Iterator[Cluster]":
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else they wait for all other tests
-    folder = tempfile.mkdtemp(prefix="ray-")  # a short name: sockets lie in it
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "temp_dir": folder})
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # a short name: sockets lie in it
+    there = folder / "ray"
+    there.mkdir()
+    os.environ["RAY_TMPDIR"] = str(folder)  # else Ray writes the address into a folder that may not be there
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "temp_dir": str(there)})
     try:
         cluster.add_node(**NODE)
         yield cluster
