@@ -6,6 +6,7 @@
 # make kills   trainings and batches that are killed at random moments, or meet damaged files; three quarters of an hour
 # make fuzz    hostile files of every format that is read, guided by coverage; half an hour
 # make load    20 sessions at the page for five minutes, and batches of up to 10,000 files: nothing lost, memory flat; a quarter of an hour
+# make cluster processes and machines of a Ray cluster lost in the middle of everything, and what a cluster costs; a quarter of an hour
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
 # make bench   speed, side by side with others and with the machine's limits, into docs/performance.md; less than half an hour
 # make newest  each door once on every Python >= 3.11 here, with lowest and newest versions; EXTRAS=train,app trains, too
@@ -19,9 +20,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TENSORFLOW := build/tensorflow/.installed
 OPENVINO := build/openvino/openvino
-BENCHMARKS := starting baseline reading serving answering training reports many cluster
+BENCHMARKS := starting baseline reading serving answering training reports many
 
-.PHONY: demo test accurate check bench kills fuzz load same newest install lock audit sbom browser clean
+.PHONY: demo test accurate check bench kills fuzz load cluster same newest install lock audit sbom browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -75,6 +76,11 @@ load: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/app/load.py --sessions 20 --minutes 5
 	$(BIN)/python -m benchmarks.many 10000
 
+cluster: $(INSTALLED)
+	$(BIN)/pytest tests/cluster --override-ini addopts= --durations 10
+	$(BIN)/python -m benchmarks.cluster
+	$(BIN)/python -m benchmarks.scale
+
 # KEPT=/tmp/same keeps what was before for the next time; PARTS="data train" compares these alone.
 same: $(INSTALLED)
 	@test -n "$(BEFORE)" || { echo "name the version to compare with: make same BEFORE=main"; exit 2; }
@@ -107,8 +113,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --no-index --find-links build/torch --requirement build/torch/torch.lock
 	@rm -r build/torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,cluster,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,dicom,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,tune,cluster,dicom,serve,pacs,dev]'
 	@touch $@
 
 # A hash of PyTorch's build for the CPU, which its own index offers, is added by hand; uv keeps it.

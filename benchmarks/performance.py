@@ -19,6 +19,7 @@ SECTIONS = {
     "reading": "Preparing pictures",
     "answering": "An answer",
     "serving": "From files to a table",
+    "service": "Over HTTP",
     "baseline": "Training the baseline",
     "training": "A step of training",
     "reports": "Reports of a data set",

@@ -25,11 +25,10 @@ from mammolens.app.admission import (
     Password,
     ProxyHeader,
     Rule,
-    ThisMachine,
-    is_of_this_machine,
     rule_for,
 )
 from mammolens.errors import MammolensError
+from mammolens.hosting import ThisMachine, is_of_this_machine, url_at
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - all addresses of this machine
 RIGHT, WRONG = "correct horse", "battery staple"
@@ -305,9 +304,9 @@ def test_the_command_line_refuses_before_it_serves(mammolens: Typed, tmp_path: P
 
 
 def test_what_others_type_is_told() -> None:
-    assert server._url("localhost", 8501) == "http://localhost:8501"
-    assert server._url("::1", 8501) == "http://[::1]:8501"
-    assert EVERYWHERE not in server._url(EVERYWHERE, 8501)
+    assert url_at("localhost", 8501) == "http://localhost:8501"
+    assert url_at("::1", 8501) == "http://[::1]:8501"
+    assert EVERYWHERE not in url_at(EVERYWHERE, 8501)
     assert "cross the network unencrypted" in " ".join(server._said_of(None))
     assert server._said_of(ThisMachine("localhost")) == []
     assert "whoever else reaches this port can set it" in " ".join(server._said_of(ProxyHeader("X-User")))

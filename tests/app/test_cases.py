@@ -15,10 +15,11 @@ pytest.importorskip("streamlit", reason="pip install 'mammolens[app]'")
 
 from mammolens.app.cases import answered, case_report, exam_of, hung, whole
 from mammolens.app.server import serve
-from mammolens.app.uploads import EXAMPLES, MAX_IMAGES, Upload, admitted, as_inputs, drawn, safe_name
+from mammolens.app.uploads import EXAMPLES, Upload, admitted, as_inputs, drawn, safe_name
 from mammolens.app.viewer import LONGEST
 from mammolens.data.identity import side_and_view
 from mammolens.errors import MammolensError
+from mammolens.hosting import MAX_IMAGES
 from mammolens.images.image import Window
 from mammolens.levels import Level
 from mammolens.measures.intervals import Estimate

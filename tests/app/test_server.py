@@ -15,7 +15,7 @@ from load import visits
 from visiting import Visitor, request
 from websockets.exceptions import InvalidStatus
 
-from mammolens.app.uploads import MAX_FILE, MAX_IMAGES
+from mammolens.hosting import MAX_FILE, MAX_IMAGES
 
 pytestmark = NEEDED[1]
 

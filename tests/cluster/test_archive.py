@@ -114,6 +114,7 @@ def slow(png: Callable[..., Path], tmp_path: Path) -> Path:
     return tmp_path / "slow"
 
 
+@pytest.mark.campaign
 def test_a_killed_process_loses_nothing(
     two_nodes: "Nodes", model: Predictor, slow: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -182,6 +183,7 @@ def test_parts_that_somebody_changed_are_noticed(model: Predictor, archive: Path
 
 
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.campaign
 def test_the_verbs_take_a_cluster(mammolens: Typed, phantoms: Path, two_nodes: "Nodes", tmp_path: Path) -> None:
     address = two_nodes.address
     said = mammolens(

@@ -75,6 +75,7 @@ def _dies(number: int) -> int:
     return number
 
 
+@pytest.mark.campaign
 def test_what_kills_every_worker_is_told_in_one_line(address: str) -> None:
     with connect(address) as cluster, pytest.raises(ClusterError, match="lost what it was at"):
         list(cluster.each(_dies, [0]))
@@ -87,6 +88,7 @@ def _waits(number: int, gate: Path) -> int:
     return number
 
 
+@pytest.mark.campaign
 def test_what_a_lost_machine_was_at_is_done_by_another(
     address: str, lose_a_machine: Callable[[], None], tmp_path: Path
 ) -> None:

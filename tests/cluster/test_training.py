@@ -64,6 +64,7 @@ def weights(run: Run) -> list[bytes]:
     return [weight.tobytes() for weight in run.load_network().get_weights()]
 
 
+@pytest.mark.campaign
 def test_a_worker_and_then_a_machine_lost_lose_nothing(
     two_nodes: "Cluster",
     address: str,
@@ -90,6 +91,7 @@ def test_a_worker_and_then_a_machine_lost_lose_nothing(
     assert not (folder / "checkpoint").exists()
 
 
+@pytest.mark.campaign
 def test_one_worker_learns_what_is_learnt_without_a_cluster(
     address: str, phantoms: Path, run: Run, tmp_path: Path, mammolens: Callable[..., object]
 ) -> None:

@@ -54,6 +54,7 @@ def searched(manifest: Manifest, space: Path, folder: Path, cluster: Cluster, lo
     return tune(manifest, START, space, folder, OPTIONS, search=losing, each=cluster.each)
 
 
+@pytest.mark.campaign
 def test_a_search_on_two_nodes_scores_as_one_process_does_though_one_is_lost(
     phantom_manifest: Manifest, space: Path, address: str, lose_a_machine: Callable[[], None], tmp_path: Path
 ) -> None:

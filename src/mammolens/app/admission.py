@@ -5,21 +5,18 @@ Plain ASGI, around the whole of Streamlit. A page on this machine alone has no l
 
 import asyncio
 import hmac
-import ipaddress
 import secrets
-import socket
-import stat
 from dataclasses import dataclass, field
 from hashlib import scrypt, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from mammolens.errors import MammolensError
-from mammolens.files import why_not_opened
+from mammolens.hosting import ThisMachine, is_of_another_site, is_of_this_machine, lines_of_secrets
 from mammolens.reports.case import blocks
 from mammolens.reports.pages import template
 
@@ -67,14 +64,7 @@ class Password:
             MammolensError: it cannot be read, is no file (to wait for a pipe may be for ever), or has fewer than 8
                 characters.
         """
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise MammolensError(f"{path}: is no file. Expected one whose first line is the password.")
-            with path.open(encoding="utf-8-sig") as file:
-                password = file.readline(_LONGEST).rstrip("\r\n")
-        except (OSError, ValueError) as error:
-            why = "is not UTF-8 text." if isinstance(error, UnicodeDecodeError) else why_not_opened(path, error)
-            raise MammolensError(f"{path}: {why}") from error
+        password = next(iter(lines_of_secrets(path, "the password in its first line", 1)), "")
         if len(password.strip()) < _LEAST:
             raise MammolensError(f"{path}: expected a password of {_LEAST} characters or more in its first line.")
         salt = secrets.token_bytes(16)
@@ -94,28 +84,6 @@ class ProxyHeader:
     """
 
     name: str
-
-
-@dataclass(frozen=True)
-class ThisMachine:
-    """Who asks for a page of this machine by one of its own names.
-
-    A site elsewhere may let its name lead here, so that its page in a browser of this machine is of the same origin
-    as ours (DNS rebinding). It has no power over addresses in figures, nor over ``localhost``.
-
-    Attributes:
-        address: where the page listens, which is one more name.
-    """
-
-    address: str
-
-    def is_meant(self, host: str) -> bool:
-        """Tell whether a Host header names this machine."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:  # no name at all
-            return False
-        return name in {"localhost", self.address.lower()} or name.endswith(".localhost") or _is_in_figures(name)
 
 
 Rule = Password | ProxyHeader | ThisMachine | None
@@ -149,22 +117,6 @@ def rule_for(address: str, password_file: Path | None, proxy_header: str | None,
     return ThisMachine(address)
 
 
-def _is_in_figures(name: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(name.partition("%")[0]))
-    except ValueError:
-        return False
-
-
-def is_of_this_machine(address: str) -> bool:
-    """Tell whether an address is reached from this machine alone."""
-    try:
-        found = {str(one[4][0]).partition("%")[0] for one in socket.getaddrinfo(address or "0.0.0.0", None)}  # noqa: S104
-    except OSError:
-        return False
-    return all(ipaddress.ip_address(one).is_loopback for one in found)
-
-
 @dataclass
 class _Turn:
     """Whose turn it is to try, of one address."""
@@ -192,7 +144,7 @@ class Admission:
         enters = self._may_enter(asked)
         # Of another site, Streamlit would ask the internet for this machine's address, to compare.
         reads = scope["type"] == "http" and scope["method"] in _READING
-        is_sent = not reads and _is_of_another_site(asked)
+        is_sent = not reads and is_of_another_site(asked.headers.get("origin"), asked.headers.get("host"))
         if enters and not is_sent:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -252,14 +204,6 @@ class Admission:
         secure = asked.url.scheme == "https"
         answer.set_cookie(self.cookie, f"{name}.{self._proof(name)}", httponly=True, samesite="lax", secure=secure)
         return answer
-
-
-def _is_of_another_site(asked: HTTPConnection) -> bool:
-    origin = asked.headers.get("origin")
-    try:
-        return origin is not None and urlsplit(origin).netloc != asked.headers.get("host")
-    except ValueError:  # no address at all
-        return True
 
 
 async def _password_in(asked: Request) -> str:

@@ -11,7 +11,8 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from streamlit import runtime
 
-from mammolens.app.uploads import MAX_FILE, MAX_IMAGES, MAX_TOTAL, NOT_TAKEN
+from mammolens.app.uploads import NOT_TAKEN
+from mammolens.hosting import MAX_FILE, MAX_IMAGES, MAX_TOTAL, MOST_UPLOADED
 from mammolens.parallel import cores
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 MOST_LOOKED_AT = 2 * 2**30
 """Bytes of pixels that all sessions keep together; beyond, those used longest ago are let go."""
-
-MOST_UPLOADED = 4 * 2**30
-"""Bytes of files that are on the page of all sessions together."""
 
 _SAID_EVERY = 0.5  # seconds; where nothing is said, nobody notices that a browser is closed
 _UPLOADS = "/_stcore/upload_file/"

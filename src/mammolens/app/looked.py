@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from mammolens.app.uploads import MAX_IMAGES, Upload, as_inputs, safe_name
+from mammolens.app.uploads import Upload, as_inputs, safe_name
 from mammolens.app.viewer import Shelf
+from mammolens.hosting import MAX_IMAGES
 from mammolens.images.archives import Input
 from mammolens.reports.case import Case
 

@@ -26,8 +26,6 @@ from mammolens.app.downloads import downloads
 from mammolens.app.looked import Looked, keys_of
 from mammolens.app.uploads import (
     EXAMPLES,
-    MAX_FILE,
-    MAX_IMAGES,
     Example,
     Upload,
     admitted,
@@ -38,6 +36,7 @@ from mammolens.app.uploads import (
 from mammolens.app.verdicts import lines_of, summary, verdicts
 from mammolens.app.viewer import packed, viewer
 from mammolens.errors import ImageError, MammolensError
+from mammolens.hosting import MAX_FILE, MAX_IMAGES
 from mammolens.images.archives import Input
 from mammolens.judging.schema import SCREENING_PREVALENCE
 from mammolens.levels import Level

@@ -1,6 +1,5 @@
 """Starts the page: Streamlit in this process, on one port, without telemetry."""
 
-import socket
 import sys
 import warnings
 from contextlib import suppress
@@ -10,11 +9,10 @@ from rich.console import Console
 from starlette.middleware import Middleware
 from streamlit.starlette import App
 
-from mammolens.app.admission import Admission, Password, ProxyHeader, Rule, ThisMachine
+from mammolens.app.admission import Admission, Password, ProxyHeader, Rule
 from mammolens.app.capacity import UploadLimit
-from mammolens.app.uploads import MAX_FILE
-from mammolens.errors import MammolensError
 from mammolens.files import sweep_scratch
+from mammolens.hosting import MAX_FILE, ThisMachine, check_free, url_at
 
 PAGE = Path(__file__).with_name("page.py")
 
@@ -37,10 +35,6 @@ _OPTIONS = {
 }
 
 
-_WILDCARDS = {"0.0.0.0": socket.AF_INET, "::": socket.AF_INET6}  # noqa: S104 - no binding
-_NOWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # for documentation, RFC 5737 and RFC 3849
-
-
 def serve(model: str | None, port: int, address: str, rule: Rule = None) -> int:
     """Serve the page until Ctrl-C and return the exit code.
 
@@ -53,36 +47,19 @@ def serve(model: str | None, port: int, address: str, rule: Rule = None) -> int:
     Raises:
         MammolensError: the port is taken, or the address is not one of this machine.
     """
-    _check_free(port, address)
+    check_free(port, address, "the page")
     sweep_scratch()
     # A library's remark on a file may quote what is in it, and the screen is a log.
     warnings.simplefilter("ignore")
     options = _OPTIONS | {"server.port": port, "server.address": address}
     screen = Console(soft_wrap=True)
-    for line in (f"mammolens is at {_url(address, port)}", *_said_of(rule)):
+    for line in (f"mammolens is at {url_at(address, port)}", *_said_of(rule)):
         screen.print(line, highlight=False, markup=False)
     screen.print("Nothing that is dropped there is stored. End with Ctrl-C.", highlight=False)
     sys.argv = [str(PAGE), *([] if model is None else [model])]
     with suppress(KeyboardInterrupt):
         App(PAGE, middleware=[Middleware(Admission, rule=rule), Middleware(UploadLimit)]).run(config=options)
     return 0
-
-
-def _url(address: str, port: int) -> str:
-    """Return what others type to see the page: this machine's own address where it listens on all of them."""
-    family = _WILDCARDS.get(address)
-    shown = address if family is None else _own_address(family)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-
-
-def _own_address(family: socket.AddressFamily) -> str:
-    """Return the address that this machine has in its network; nothing is sent to find it."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((_NOWHERE[family], 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return socket.gethostname()
 
 
 def _said_of(rule: Rule) -> list[str]:
@@ -101,16 +78,3 @@ def _said_of(rule: Rule) -> list[str]:
     return [
         "There is no login: whoever reaches this address can use the page, and pictures cross the network unencrypted."
     ]
-
-
-def _check_free(port: int, address: str) -> None:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            raise MammolensError(
-                f"{address}:{port}: the page cannot be served here ({error.strerror}). "
-                "Choose another --port, or end the program that has it."
-            ) from error

@@ -4,37 +4,27 @@ A dropped file is on disk only while it is read, in a folder of its own that is 
 """
 
 import io
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from mammolens.files import scratch
+from mammolens.hosting import MAX_FILE, MAX_IMAGES, MAX_TOTAL, inputs_called, kept_as
 from mammolens.images import archives
-from mammolens.images.archives import Input, find_inputs
+from mammolens.images.archives import Input
 from mammolens.phantoms.drawing import VIEWS, draw_patient, draw_view
 from mammolens.records import Laterality
-
-MAX_FILE = 200 * 2**20
-"""Bytes of one file; the largest mammograms are below 100 MB."""
-
-MAX_TOTAL = 500 * 2**20
-"""Bytes of all files on the page at one time."""
-
-MAX_IMAGES = 100
-"""Images on the page at one time, those in archives included."""
 
 NOT_TAKEN = secrets.token_bytes(16)
 """What the content of a file begins with of which there was no more to take; why is the rest."""
 
-_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _THUMBNAIL = 160  # pixels of a side of each of its views
 _POPULATION = 2026  # of synthetic patients: no model that ships has learnt from one of it
 
@@ -61,12 +51,11 @@ def as_inputs(upload: Upload) -> Iterator[list[Input]]:
     They are named as their owner names them: the folder that holds them is never told.
     """
     name = safe_name(upload.name)
-    suffix = PurePosixPath(name).suffix
     with scratch() as folder:
-        path = folder / f"file{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+        path = folder / kept_as(name)
         path.write_bytes(upload.content)
         try:
-            yield [replace(one, name=Path(name) / one.name.relative_to(path)) for one in find_inputs([path])]
+            yield inputs_called(name, path)
         finally:
             archives.close_archives()
 

@@ -34,7 +34,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     *(data.phantom, data.download, data.manifest, data.doctor, data.preview, data.deidentify),
     *(learning.train, learning.reproduce, learning.crossvalidate, tuning.tune),
     *(learning.evaluate, learning.compare, learning.export),
-    *(serving.predict, serving.show, serving.app, learning.demo),
+    *(serving.predict, serving.show, serving.app, serving.serve, learning.demo),
 )
 """In the order in which --help lists them, each by its name."""
 

@@ -313,6 +313,49 @@ def app(
     raise typer.Exit(serve(model, port, address, rule))
 
 
+def serve(
+    model: Model = None,
+    point: Point = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the service.")] = 8600,
+    address: Annotated[
+        str, typer.Option(help="Where it listens. Others reach any but localhost: 0.0.0.0 is all of this machine's.")
+    ] = "localhost",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with a token a line, as `openssl rand -hex 32` makes them: whoever sends one may ask."),
+    ] = None,
+    dicomweb: Annotated[
+        list[str] | None,
+        typer.Option(help="DICOMweb server whose studies may be asked for. Repeat for more.", metavar="URL"),
+    ] = None,
+    most: Annotated[
+        int, typer.Option(min=1, help="Requests that are answered or wait; others are told when to come back.")
+    ] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="That a request may take, its waiting included.")] = 300,
+) -> None:
+    """Serve answers over HTTP for other programs: JSON, as `predict --out answers.json` writes. Ends with Ctrl-C.
+
+    At an address that others reach it needs tokens: --token-file. Its API: /openapi.json.
+    """
+    from mammolens.workers.crew import start
+
+    start()
+    require("fastapi", "uvicorn", "python_multipart", "prometheus_client", extra="serve")
+    if dicomweb:
+        require("dicomweb_client", extra="pacs")
+
+    from mammolens.hosting import check_free
+    from mammolens.serve.admission import rule_for
+    from mammolens.serve.server import serve as serve_answers
+    from mammolens.serving.predictor import Predictor
+
+    rule = rule_for(address, token_file)
+    check_free(port, address, "the service")
+    predictor = Predictor.load(model, point)
+    introduce(predictor)
+    serve_answers(predictor, port, address, rule, dicomweb or (), most=most, seconds=seconds)
+
+
 def introduce(predictor: "Predictor") -> None:
     """Say what answers, where that limits what an answer is worth, and where it does so."""
     if predictor.on_gpu:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -45,8 +46,8 @@ _OF_BREAST = ("probability", "decision", "uncertain")
 BREASTS = (*(f"{side.word}_{name}" for side in Laterality for name in _OF_BREAST), "difference")
 """Further columns of examinations: both breasts' answers, and the left probability less the right one."""
 
-_NUMBERS = ("probability", "threshold", "probability_with_age", "left_probability", "right_probability", "difference")
-_BOOLEANS = ("uncertain", "left_uncertain", "right_uncertain")
+NUMBERS = ("probability", "threshold", "probability_with_age", "left_probability", "right_probability", "difference")
+BOOLEANS = ("uncertain", "left_uncertain", "right_uncertain")
 
 MOST_ROWS = 50
 """Rows that are shown on a screen."""
@@ -102,7 +103,7 @@ class Predictions(Sequence[Prediction]):
 
         columns = columns_of(self._level, with_age=self._with_age)
         kinds = dict.fromkeys(columns, "string")
-        known = dict.fromkeys(_NUMBERS, "float") | dict.fromkeys(_BOOLEANS, "boolean")
+        known = dict.fromkeys(NUMBERS, "float") | dict.fromkeys(BOOLEANS, "boolean")
         known |= {"uncertain": "bool", "age": "Int64"}
         kinds |= {name: kind for name, kind in known.items() if name in columns}
         return pd.DataFrame([_flat(answer, columns) for answer in self], columns=list(columns)).astype(kinds)
@@ -137,7 +138,7 @@ def _cell(answer: Prediction, name: str) -> Any:  # noqa: ANN401 - whatever a ce
     value = getattr(answer, name)
     if name == "warnings":
         value = "; ".join(value) or None
-    if name in _NUMBERS and value is not None and math.isnan(value):
+    if name in NUMBERS and value is not None and math.isnan(value):
         return None
     return value if value is None or isinstance(value, bool | int | float) else text_of(value)
 
@@ -189,20 +190,28 @@ def _csv(answers: Iterable[Prediction], path: Path, columns: Sequence[str]) -> I
 
 
 def _json(answers: Iterable[Prediction], path: Path, columns: Sequence[str]) -> Iterator[Prediction]:
+    passing, again = tee(answers)
     with path.open("w", encoding="utf-8") as stream:
-        before = "[\n"
-        for answer in answers:
-            stream.write(before + json.dumps(row_of(answer, columns), ensure_ascii=False))
-            before = ",\n"
-            yield answer
-        stream.write("[]\n" if before == "[\n" else "\n]\n")
+        for text, answer in zip_longest(as_json(row_of(one, columns) for one in passing), again):
+            stream.write(text)
+            if answer is not None:
+                yield answer
+
+
+def as_json(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield rows as the text of a JSON file of answers: a piece a row, and its end."""
+    before = "[\n"
+    for row in rows:
+        yield before + json.dumps(row, ensure_ascii=False)
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
 
 
 def _parquet(answers: Iterable[Prediction], path: Path, columns: Sequence[str]) -> Iterator[Prediction]:
     import pyarrow as pa  # noqa: PLC0415 - takes longer to load than an answer takes
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    kinds = {"age": pa.int64()} | dict.fromkeys(_NUMBERS, pa.float64()) | dict.fromkeys(_BOOLEANS, pa.bool_())
+    kinds = {"age": pa.int64()} | dict.fromkeys(NUMBERS, pa.float64()) | dict.fromkeys(BOOLEANS, pa.bool_())
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
     rows: list[Row] = []
     with pq.ParquetWriter(path, schema) as writer:

@@ -1,0 +1,1 @@
+"""The service: answers over HTTP, for other programs. FastAPI lives here alone."""
