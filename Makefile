@@ -7,6 +7,7 @@
 # make fuzz    hostile files of every format that is read, guided by coverage; half an hour
 # make load    20 sessions at the page for five minutes, and batches of up to 10,000 files: nothing lost, memory flat; a quarter of an hour
 # make cluster processes and machines of a Ray cluster lost in the middle of everything, and what a cluster costs; a quarter of an hour
+# make hospital  200 studies through a PACS (Orthanc) and back, with kills and outages: none lost, none double; ten minutes
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
 # make bench   speed, side by side with others and with the machine's limits, into docs/performance.md; less than half an hour
 # make newest  each door once on every Python >= 3.11 here, with lowest and newest versions; EXTRAS=train,app trains, too
@@ -23,6 +24,7 @@ OPENVINO := build/openvino/openvino
 BENCHMARKS := starting baseline reading serving answering training reports many
 
 .PHONY: demo test accurate check bench kills fuzz load cluster same newest install lock audit sbom browser clean
+.PHONY: demo test accurate check bench kills fuzz load hospital same newest install lock audit sbom browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -80,6 +82,8 @@ cluster: $(INSTALLED)
 	$(BIN)/pytest tests/cluster --override-ini addopts= --durations 10
 	$(BIN)/python -m benchmarks.cluster
 	$(BIN)/python -m benchmarks.scale
+hospital: $(INSTALLED) browser
+	OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/dicom_results $(BIN)/python tests/pacs/campaign.py
 
 # KEPT=/tmp/same keeps what was before for the next time; PARTS="data train" compares these alone.
 same: $(INSTALLED)
@@ -100,6 +104,7 @@ browser:
 	@command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null 2>&1 || echo "no Chromium here, and none could be installed: the browser tests will skip"
 	@test -e build/axe/node_modules/axe-core/axe.min.js || npm install --prefix build/axe --no-save --ignore-scripts --no-audit --no-fund axe-core@4.10.3 >/dev/null 2>&1 || echo "no axe-core here, and npm could not get it: the accessibility tests will skip"
 	@for one in dciodvfy:dicom3tools dsrdump:dcmtk; do command -v $${one%:*} >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends $${one#*:}; } >/dev/null 2>&1 || echo "no $${one%:*} here, and $${one#*:} could not be installed: what it says of DICOM results is not tested"; done
+	@test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so || { apt-get update && apt-get install --yes --no-install-recommends orthanc orthanc-dicomweb; } >/dev/null 2>&1 || echo "no Orthanc with DICOMweb here, and none could be installed: the loop of a PACS is not tested"
 	@command -v strace >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends strace; } >/dev/null 2>&1 || echo "no strace here, and none could be installed: what leaves the machine is not tested"
 
 # PyTorch comes first, by itself: pip prefers what an index tells the hash of, and would pass over a build for the CPU
@@ -114,6 +119,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@rm -r build/torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,tune,cluster,dicom,serve,pacs,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,pacs,dev]'
 	@touch $@
 
 # A hash of PyTorch's build for the CPU, which its own index offers, is added by hand; uv keeps it.

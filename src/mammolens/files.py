@@ -55,6 +55,16 @@ def written_whole(path: Path, mode: int = 0o644) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def synced(path: Path) -> None:
+    """Wait until a file is on the disk, or the names in a folder are: a failing machine then loses none."""
+    if os.name == "posix" or path.is_file():  # Windows opens no folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def _new_beside(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

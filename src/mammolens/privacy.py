@@ -30,8 +30,11 @@ FOLDERS = {
 }
 """Environment variables that name folders, and which folder of our cache."""
 
-READERS = ("PIL", "pydicom", "highdicom", "libjpeg", "openjpeg", "pylibjpeg")
-"""Loggers of libraries that read or write pictures. What they remark on may quote headers."""
+READERS = (
+    *("PIL", "pydicom", "highdicom", "libjpeg", "openjpeg", "pylibjpeg"),
+    *("pynetdicom", "dicomweb_client", "urllib3"),
+)
+"""Loggers of libraries that read, write or send pictures. What they remark on may quote headers."""
 
 _SYSTEM_FONTS = Path("/etc/fonts/fonts.conf")
 _FONTS = Path(__file__).with_name("fonts.conf")

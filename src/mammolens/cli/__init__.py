@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from mammolens import __version__
-from mammolens.cli import data, learning, serving, tuning
+from mammolens.cli import data, hospital, learning, serving, tuning
 from mammolens.cli.options import screen, tell, warn
 from mammolens.errors import MammolensError, reason
 from mammolens.files import system_reason
@@ -34,7 +34,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     *(data.phantom, data.download, data.manifest, data.doctor, data.preview, data.deidentify),
     *(learning.train, learning.reproduce, learning.crossvalidate, tuning.tune),
     *(learning.evaluate, learning.compare, learning.export),
-    *(serving.predict, serving.show, serving.app, serving.serve, learning.demo),
+    *(serving.predict, serving.show, serving.app, serving.serve, hospital.listen, learning.demo),
 )
 """In the order in which --help lists them, each by its name."""
 

@@ -54,7 +54,7 @@ class Source:
     @property
     def header(self) -> Dataset:
         """The header, read anew: thousands would fill the memory."""
-        return _parsed(self.content)
+        return parsed(self.content)
 
 
 def header_of(picture: Picture, name: Path) -> bytes | None:
@@ -72,7 +72,7 @@ def header_of(picture: Picture, name: Path) -> bytes | None:
         return None
     if not content:
         return None
-    header = _parsed(content)
+    header = parsed(content)
     if missing := [keyword for keyword in _NEEDED if not _IDENTIFIER.fullmatch(str(header.get(keyword, "")))]:
         raise ImageError(f"{name}: its header has no {', '.join(missing)}: no DICOM result can refer to it.")
     return content
@@ -127,6 +127,7 @@ def _written(dataset: Dataset) -> bytes:
     return stream.getvalue()
 
 
-def _parsed(content: bytes) -> Dataset:
+def parsed(content: bytes) -> Dataset:
+    """Return a header that was taken over."""
     with warnings.catch_warnings(action="ignore"):
         return dcmread(BytesIO(content), force=True)

@@ -1,1 +1,1 @@
-"""Beside a PACS: what is fetched from one. dicomweb-client lives here alone."""
+"""Beside a PACS: mammograms come in by C-STORE, results go out by C-STORE or STOW-RS. Its protocols live here alone."""
