@@ -83,7 +83,7 @@ cluster: $(INSTALLED)
 	$(BIN)/python -m benchmarks.cluster
 	$(BIN)/python -m benchmarks.scale
 hospital: $(INSTALLED) browser
-	OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/dicom_results $(BIN)/python tests/pacs/campaign.py
+	OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/dicom_results $(BIN)/python tests/pacs/outages.py
 
 # KEPT=/tmp/same keeps what was before for the next time; PARTS="data train" compares these alone.
 same: $(INSTALLED)
@@ -105,6 +105,7 @@ browser:
 	@test -e build/axe/node_modules/axe-core/axe.min.js || npm install --prefix build/axe --no-save --ignore-scripts --no-audit --no-fund axe-core@4.10.3 >/dev/null 2>&1 || echo "no axe-core here, and npm could not get it: the accessibility tests will skip"
 	@for one in dciodvfy:dicom3tools dsrdump:dcmtk; do command -v $${one%:*} >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends $${one#*:}; } >/dev/null 2>&1 || echo "no $${one%:*} here, and $${one#*:} could not be installed: what it says of DICOM results is not tested"; done
 	@test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so || { apt-get update && apt-get install --yes --no-install-recommends orthanc orthanc-dicomweb; } >/dev/null 2>&1 || echo "no Orthanc with DICOMweb here, and none could be installed: the loop of a PACS is not tested"
+	@test -d build/ohif/package/dist || { mkdir -p build/ohif && cd build/ohif && npm pack @ohif/app@3.12.10 && tar xzf ohif-app-3.12.10.tgz; } >/dev/null 2>&1 || echo "no OHIF here, and npm could not get it: what a viewer shows of DICOM results is not tested"
 	@command -v strace >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends strace; } >/dev/null 2>&1 || echo "no strace here, and none could be installed: what leaves the machine is not tested"
 
 # PyTorch comes first, by itself: pip prefers what an index tells the hash of, and would pass over a build for the CPU

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import campaign
 from loop import four_views, hospital, stow_peer, until
+from outages import campaign
 from pydicom import Dataset
 from pydicom.uid import MammographyCADSRStorage
 from studies import findings, named, percent, value

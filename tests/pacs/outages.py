@@ -1,6 +1,6 @@
 """Studies through a PACS and back while the listener is killed in mid-study, and the PACS is away.
 
-`python tests/pacs/campaign.py` is the campaign; the suite does a little of it.
+`python tests/pacs/outages.py` is the campaign; the suite does a little of it.
 """
 
 import argparse
