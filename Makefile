@@ -23,8 +23,7 @@ TENSORFLOW := build/tensorflow/.installed
 OPENVINO := build/openvino/openvino
 BENCHMARKS := starting baseline reading serving answering training reports many
 
-.PHONY: demo test accurate check bench kills fuzz load cluster same newest install lock audit sbom browser clean
-.PHONY: demo test accurate check bench kills fuzz load hospital same newest install lock audit sbom browser clean
+.PHONY: demo test accurate check bench kills fuzz load cluster hospital same newest install lock audit sbom browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -82,6 +81,7 @@ cluster: $(INSTALLED)
 	$(BIN)/pytest tests/cluster --override-ini addopts= --durations 10
 	$(BIN)/python -m benchmarks.cluster
 	$(BIN)/python -m benchmarks.scale
+
 hospital: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/dicom_results $(BIN)/python tests/pacs/outages.py
 
@@ -120,7 +120,6 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@rm -r build/torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,tune,cluster,dicom,serve,pacs,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train,app,pacs,dev]'
 	@touch $@
 
 # A hash of PyTorch's build for the CPU, which its own index offers, is added by hand; uv keeps it.
