@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -72,4 +73,5 @@ def bucket() -> Iterator[str]:
         system.create_dir("images")
         yield f"s3://key:secret@images/archive?{there}"
     finally:
+        urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
         serving.stop()
