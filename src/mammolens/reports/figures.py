@@ -283,7 +283,8 @@ def parallel_coordinates(
         axes.axvline(column, color=QUIET, linewidth=0.8)
         for mark, height in marks.items():
             _beside(axes, mark, (column, height))
-    axes.set_xticks(range(len(axes_of)), list(axes_of), color=INK, fontsize=_SMALL, rotation=20, ha="right")
+    names = [name.replace(".", ".\n") for name in axes_of]
+    axes.set_xticks(range(len(axes_of)), names, color=INK, fontsize=_SMALL)
     axes.set_yticks([])
     axes.set_ylim(-0.05, 1.05)
     axes.spines[:].set_visible(False)
