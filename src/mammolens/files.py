@@ -16,7 +16,7 @@ from functools import cache
 from glob import escape
 from pathlib import Path
 
-from mammolens.errors import DataError, reason
+from mammolens.errors import DataError, MammolensError, reason
 
 _STEM = 60  # letters of a name that its temporary name keeps: file systems have a limit
 _PART = "part-"  # a mark: others hide files, too, such as `.env.template`
@@ -280,6 +280,19 @@ def lock(file: int) -> bool | None:
             raise
         return None
     return True
+
+
+@contextmanager
+def held_alone(path: Path, refusal: MammolensError) -> Iterator[None]:
+    """Hold a lock file while the block lasts; the system lets go of it however this process ends.
+
+    Raises:
+        MammolensError: `refusal`, where another process holds it.
+    """
+    with path.open("w") as file:
+        if lock(file.fileno()) is False:
+            raise refusal
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -109,7 +109,6 @@ def predict(
     opened = load(model, point)
     results = None
     if dicom is not None:
-        require("highdicom", extra="dicom")
         from mammolens.dicom_results.results import Results
 
         results = Results.begin(dicom, opened)

@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,10 @@ def _level(name: str) -> ServedLevel:
         return ServedLevel.named(name)
     except DataError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _folder(told: str) -> Any:  # noqa: ANN401 - Typer's own
+    return typer.Option(parser=place, metavar="FOLDER", help=told)
 
 
 def predict(
@@ -52,25 +56,11 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with --out where an interrupted run of the same command stopped.")
     ] = False,
-    overlay: Annotated[
-        Path | None,
-        typer.Option(parser=place, metavar="FOLDER", help="Folder for heatmaps of where the network looked."),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            parser=place,
-            metavar="FOLDER",
-            help="New folder for a report of each examination: HTML, prints on A4.",
-        ),
-    ] = None,
+    overlay: Annotated[Path | None, _folder("Folder for heatmaps of where the network looked.")] = None,
+    report: Annotated[Path | None, _folder("New folder for a report of each examination: HTML, prints on A4.")] = None,
     dicom: Annotated[
         Path | None,
-        typer.Option(
-            parser=place,
-            metavar="FOLDER",
-            help="Folder for results as DICOM, in the studies of the pictures: heat of each, and a CAD report.",
-        ),
+        _folder("Folder for results as DICOM, in the studies of the pictures: heat of each, and a CAD report."),
     ] = None,
     identify: Annotated[
         list[Identifier] | None,
@@ -236,7 +226,6 @@ def _say_where(tally: _Tally, out: Path | None, overlay: Path | None, report: Pa
 def _results(folder: Path | None, predictor: "Predictor") -> "Results | None":
     if folder is None:
         return None
-    require("highdicom", extra="dicom")
     from mammolens.dicom_results.results import Results
 
     return Results.begin(folder, predictor)

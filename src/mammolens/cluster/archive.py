@@ -26,7 +26,7 @@ from mammolens.cluster import stores
 from mammolens.cluster.connection import Cluster, Terms
 from mammolens.cluster.inputs import GROUP, inputs_of, read_slice, write_list
 from mammolens.errors import ClusterError, DataError, MammolensError, reason
-from mammolens.files import check_writable, lock, scratch, sweep_in, write_text, written_whole
+from mammolens.files import check_writable, held_alone, scratch, sweep_in, write_text, written_whole
 from mammolens.records import Reason
 from mammolens.reports.answers import write_answers
 from mammolens.serving.journal import Settings, settings
@@ -114,7 +114,8 @@ def begun(
     out = Path(os.path.abspath(out))  # noqa: PTH100 - links are for each machine to follow
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
-    with _held(out):
+    busy = f"{out}: is being written by another process. Wait until it has ended, or name another."
+    with held_alone(out / _LOCK, DataError(busy)):
         sweep_in(out, "*")
         count, size = _listed(archive, out, shaped, size)
         named = {stores.bucket_of(one): one for one in archive if one.startswith(stores.SCHEME)}
@@ -169,15 +170,6 @@ def _read(path: Path) -> dict[str, object]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({reason(error)}). Choose a new folder.") from error
     return told if isinstance(told, dict) else {}
-
-
-@contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Keep others from the folder; the system lets go of it however this process ends."""
-    with (out / _LOCK).open("w") as held:
-        if lock(held.fileno()) is False:
-            raise DataError(f"{out}: is being written by another process. Wait until it has ended, or name another.")
-        yield
 
 
 def answered(job: Job, cluster: Cluster) -> Generator[int]:

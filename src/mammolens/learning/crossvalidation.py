@@ -240,8 +240,8 @@ def _report(judged: Sequence[Judged], name: str, command: str) -> CrossValidatio
     figures: dict[Level, Estimate] = {}
     by_fold: dict[Level, tuple[Estimate, ...]] = {}
     for level in Level:
-        figures[level] = _estimated(judged, level)
-        by_fold[level] = tuple(_estimated([fold], level) for fold in judged)
+        figures[level] = estimated_auc(judged, level)
+        by_fold[level] = tuple(estimated_auc([fold], level) for fold in judged)
     return CrossValidation(
         data=name,
         command=command,
@@ -253,7 +253,8 @@ def _report(judged: Sequence[Judged], name: str, command: str) -> CrossValidatio
     )
 
 
-def _estimated(judged: Sequence[Judged], level: Level) -> Estimate:
+def estimated_auc(judged: Sequence[Judged], level: Level = Level.IMAGE) -> Estimate:
+    """Return the mean AUC over folds, with an interval by patient."""
     measure, patients = mean_auc(judged, level)
     return estimate(measure, patient_weights(patients))
 

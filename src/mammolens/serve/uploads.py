@@ -70,8 +70,7 @@ class Drawer:
         Raises:
             HTTPException: they are too many.
         """
-        if self.size + size > MAX_TOTAL + MAX_IMAGES * _FORM:
-            raise HTTPException(413, f"over {MAX_TOTAL // _MIB} MiB: send fewer files at a time")
+        _check_size(self.size + size)
         self._room.take(size)
         self.size += size
 
@@ -82,8 +81,8 @@ class Drawer:
             HTTPException: it is no form with files, or there are too many.
         """
         length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > MAX_TOTAL + MAX_IMAGES * _FORM:
-            raise HTTPException(413, f"over {MAX_TOTAL // _MIB} MiB: send fewer files at a time")
+        if length.isdecimal():
+            _check_size(int(length))
         counted = Request(request.scope, self._counted(request))
         async with counted.form(max_files=MAX_IMAGES, max_fields=0) as form:
             files = [part for name, part in form.multi_items() if name == "files" and isinstance(part, UploadFile)]
@@ -112,6 +111,11 @@ class Drawer:
             part.file.close()
             pictures += inputs_called(name, path)
         return pictures
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_TOTAL + MAX_IMAGES * _FORM:
+        raise HTTPException(413, f"over {MAX_TOTAL // _MIB} MiB: send fewer files at a time")
 
 
 def _named(name: str) -> Path:

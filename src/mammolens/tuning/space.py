@@ -152,20 +152,6 @@ def _described(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[st
             yield from _described(value, f"{name}.")
 
 
-def _is_whole(recipe: Recipe, name: str) -> bool:
-    """Tell whether a field holds whole numbers.
-
-    Raises:
-        RecipeError: it holds no numbers.
-    """
-    value: Any = recipe
-    for part in name.split("."):
-        value = getattr(value, part)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RecipeError(f"{name} = {value!r} is not a number: give choices.")
-    return isinstance(value, int)
-
-
 def _spread(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each single value by its dotted name."""
     for key, value in settings.items():

@@ -1,8 +1,7 @@
 """Data set + recipe + space → the best recipe, and what it is worth. `tune` is the whole story."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,14 +14,14 @@ from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
 from mammolens.data.splits import split_by_patient
 from mammolens.errors import DataError, RecipeError, RunError
-from mammolens.files import lock, write_text
+from mammolens.files import held_alone, write_text
 from mammolens.judging.tuning import HeldOut, Trial, Tuning, best_of_many, judge_held_out, paired_gain
-from mammolens.learning.crossvalidation import Judged, check_unseen, judge_fold, mean_auc
+from mammolens.learning.crossvalidation import Judged, check_unseen, estimated_auc, judge_fold, mean_auc
 from mammolens.learning.networks.builders import check_network
 from mammolens.learning.runs import MODEL
 from mammolens.learning.training import check_trainable
 from mammolens.levels import Level
-from mammolens.measures.intervals import Estimate, estimate, patient_weights
+from mammolens.measures.intervals import Estimate
 from mammolens.model.decisions import Subjects, by_level
 from mammolens.model.recipe import Recipe
 from mammolens.parallel import Each, progress_bar
@@ -127,7 +126,9 @@ def tune(  # noqa: PLR0913 - what is learnt from, how it is searched, and what t
     check_network(recipe)
     check_unseen(recipe)
     tried = read_space(space, start)
-    with _held(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = f"{folder}: another process searches here. Wait for it, or choose another --out."
+    with held_alone(folder / ".held", RunError(busy)):
         images = _dealt(manifest.labelled(), recipe, options, progress=progress)
         plan = Plan(start, tried, images.inner, options.folds, folder / TRIALS)
         study = open_study(folder / STUDY, _identity(plan, images, options), options.seed)
@@ -203,16 +204,12 @@ def _rows(study: Study, plan: Plan) -> list[_Row]:
 
 def _row(plan: Plan, number: int, settings: Settings, proposed: FrozenTrial | None) -> _Row:
     judged, why = plan.judged(settings), plan.refusal(settings)
-    score = None
-    if judged:
-        measure, patients = mean_auc(judged)
-        score = estimate(measure, patient_weights(patients))
     trial = Trial(
         number=number,
         state="refused" if why else "complete" if len(judged) == plan.folds else "stopped",
         settings=dict(settings),
         folds=len(judged),
-        roc_auc=score,
+        roc_auc=estimated_auc(judged) if judged else None,
         seconds=proposed.duration.total_seconds() if proposed and proposed.duration else None,
         why=why,
     )
@@ -250,17 +247,3 @@ def _judged_by(recipe: Recipe, manifest: Manifest, folder: Path) -> Subjects:
 
 def _on(folds: int, auc: float) -> None:
     """Go on, whatever the folds say."""
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Make a folder, and have it for this process alone.
-
-    Raises:
-        RunError: another process has it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".held").open("w") as held:
-        if lock(held.fileno()) is False:
-            raise RunError(f"{folder}: another process searches here. Wait for it, or choose another --out.")
-        yield
