@@ -200,6 +200,7 @@ def test_the_verbs_take_a_cluster(mammolens: Typed, phantoms: Path, two_nodes: "
 
 
 def test_what_a_cluster_does_not_do_is_a_usage_error(mammolens: Typed, archive: Path, tmp_path: Path) -> None:
-    said = mammolens("predict", archive, "--cluster", "local", "--out", tmp_path / "out", "--level", "exam")
-    assert (said.code, "--identify, or" in said.err) == (2, True)
+    for words in (("--level", "exam"), ("--dicom", tmp_path / "dicom")):
+        said = mammolens("predict", archive, "--cluster", "local", "--out", tmp_path / "out", *words)
+        assert (said.code, "--identify, or" in said.err) == (2, True)
     assert mammolens("predict", archive, "--cluster", "local").code == 2

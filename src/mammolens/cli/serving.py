@@ -88,7 +88,7 @@ def predict(
     the same command goes on where it was interrupted.
     """
     if cluster is not None:
-        alone = level is ServedLevel.IMAGE and not (data or overlay or report or identify)
+        alone = level is ServedLevel.IMAGE and not (data or overlay or report or dicom or identify)
         _predict_archive(cluster, paths, model, point, out, alone=alone, ungated=ungated, age=age, quiet=quiet)
         return
     from mammolens.workers.crew import start
@@ -161,7 +161,7 @@ def _predict_archive(
 ) -> None:
     if not alone:
         raise typer.BadParameter(
-            "--cluster answers for each image by itself: leave out --level, --data, --overlay, --report and "
+            "--cluster answers for each image by itself: leave out --level, --data, --overlay, --report, --dicom and "
             "--identify, or --cluster."
         )
     if out is None:
