@@ -116,9 +116,10 @@ def test_where_validation_patients_have_ages_there_is_an_answer_with_age(
     listed = enumerate(phantom_manifest.mammograms[:40])
     known = [replace(m, label=(0, 1)[i % 2], patient_id=str(i), split=Split.VALID) for i, m in listed]
     plain = Preprocess.plain().model_copy(update={"height": 32, "width": 32})
-    evidence, recipe = Evidence("aged", PreparedSet.of(Manifest(tuple(known)), plain)), Recipe(preprocess=plain)
-    network, scores = as_served([open_keras(saved(grey()))], recipe), np.linspace(0, 1, 40)
-    record = export(network, recipe, tmp_path / "aged", CARD, evidence=evidence, scores=scores).record
+    scores, recipe = np.linspace(0, 1, 40), Recipe(preprocess=plain)
+    evidence = Evidence("aged", PreparedSet.of(Manifest(tuple(known)), plain), scores=scores)
+    network = as_served([open_keras(saved(grey()))], recipe)
+    record = export(network, recipe, tmp_path / "aged", CARD, evidence=evidence).record
     assert record.with_age == fit_with_age(evidence.data.manifest, record.calibration(scores), "aged")
     assert record.with_age is not None
     assert (record.with_age.images, record.with_age.patients) == (40, 40)

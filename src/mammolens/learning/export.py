@@ -1,10 +1,11 @@
 """A trained network → a bundle: what serving needs, fitted on validation, checked against Keras."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from mammolens.model.age import fit_with_age
 from mammolens.model.bundle import Bundle, BundleRecord, Learnt, Outputs, TrainingData, write_bundle
 from mammolens.model.calibration import Calibration, fit_calibration
 from mammolens.model.decisions import FIXED, by_level, fit_rules, unmeasured
-from mammolens.model.gate import MIN_IMAGES, Gate, Measured, fit_gate, is_admitted, measured_file
+from mammolens.model.gate import MIN_IMAGES, Gate, Measured, fit_gate, measured_file
 from mammolens.model.provenance import Provenance, provenance
 from mammolens.model.recipe import Recipe
 from mammolens.parallel import map_in_order
@@ -34,9 +35,6 @@ from mammolens.records import LABEL_NAMES, Split, View
 from mammolens.workers.crew import apart
 
 NO_LICENCE = "none stated: the terms of the training data apply"
-
-Answer = TypeVar("Answer")
-Other = TypeVar("Other")
 
 _COMPARED = 32  # images
 _GATE_IMAGES = 1000
@@ -58,11 +56,15 @@ class Evidence:
         name: of the data set.
         data: labelled images, with splits, prepared for the network.
         calibration_only: whether the network learnt elsewhere.
+        scores: what the network as it answers makes of the validation images, where that is known already.
+        measured: what `measured_files` makes of them, likewise.
     """
 
     name: str
     data: PreparedSet
     calibration_only: bool = False
+    scores: NDArray[np.float64] | None = None
+    measured: Sequence[Measured | None] | None = None
 
 
 def export(
@@ -72,7 +74,6 @@ def export(
     card: Card,
     *,
     evidence: Evidence | None = None,
-    scores: NDArray[np.float64] | None = None,
     learnt: Sequence[Learnt] | None = None,
 ) -> Bundle:
     """Write a bundle into the new folder `out`.
@@ -85,7 +86,6 @@ def export(
         evidence: the data it was learnt from; its validation split gives calibration, operating
             points and prediction sets, and where ages are known the answer with age. Without it a score
             is shown as it is and 0.5 decides.
-        scores: what `served` makes of the validation images, where that is known already.
         learnt: how each network was learnt, or None where nobody knows.
 
     Raises:
@@ -102,7 +102,7 @@ def export(
         fitted = {"operating_points": points, "default_operating_point": FIXED}
         fitted |= {"training_data": None, "calibration": Calibration(), "gate": None, "metrics": {}}
     else:
-        scores = scores_by(served.model, pixels) if scores is None else scores
+        scores = scores_by(served.model, pixels) if evidence.scores is None else evidence.scores
         fitted = _fitted(evidence, scores, threshold)
     record = BundleRecord(
         name=card.name,
@@ -120,7 +120,7 @@ def export(
 
 def _fitted(evidence: Evidence, scores: NDArray[np.float64], threshold: float | None) -> dict[str, Any]:
     """Return what a bundle holds that is learnt from images: all but the network."""
-    images = evidence.data.manifest
+    images, measured = evidence.data.manifest, evidence.measured
     valid, used = images.of_split(Split.VALID), images.where(lambda m: m.split in (Split.TRAIN, Split.VALID))
     calibration = fit_calibration(valid.labels, scores, valid.patients)
     probabilities = calibration(scores)
@@ -141,7 +141,7 @@ def _fitted(evidence: Evidence, scores: NDArray[np.float64], threshold: float | 
         "default_operating_point": rules.default_point,
         "conformal": rules.conformal,
         "with_age": fit_with_age(valid, probabilities, evidence.name),
-        "gate": _gate(images.of_split(Split.TRAIN), valid),
+        "gate": _gate(images.of_split(Split.TRAIN), _measured(valid) if measured is None else measured),
         "metrics": _figures(valid, probabilities),
     }
 
@@ -158,38 +158,27 @@ def _figures(valid: Manifest, probabilities: NDArray[np.float64]) -> dict[str, E
     }
 
 
-def _gate(training: Manifest, valid: Manifest) -> Gate | None:
+def _gate(training: Manifest, valid: Sequence[Measured | None]) -> Gate | None:
     """Fit the gate on training images, and its threshold on validation images; none where the former are too few."""
-    images = _measured(training)
-    return fit_gate(images, _measured(valid)) if len(images) >= MIN_IMAGES else None
+    images, unseen = ([one for one in some if one is not None] for some in (_measured(training), valid))
+    return fit_gate(images, unseen) if len(images) >= MIN_IMAGES else None
 
 
-def _measured(images: Manifest) -> list[Measured]:
-    """Measure images for the gate, a thousand to two at most; those that cannot be read are left out."""
-    step = max(1, len(images) // _GATE_IMAGES)
-    return [one for one in _of_each(images.paths[::step], measured_file, None) if one is not None]
+def _measured(images: Manifest) -> list[Measured | None]:
+    """Measure at most `_GATE_IMAGES` images, at equal distances."""
+    return measured_files(images.paths[:: max(1, math.ceil(len(images) / _GATE_IMAGES))])
 
 
-def admitted(paths: Sequence[Path], gate: Gate | None) -> list[bool]:
-    """Tell which images a bundle with this gate would decide about.
+def measured_files(paths: Sequence[Path]) -> list[Measured | None]:
+    """Measure images for the gate, each apart; None for one that cannot be read, or went away."""
 
-    One that went away after its pixels were cached is judged by them.
-    """
-    return _of_each(paths, is_admitted, otherwise=True, gate=gate)
-
-
-def _of_each(
-    paths: Sequence[Path], function: Callable[..., Answer], otherwise: Other, **arguments: object
-) -> list[Answer | Other]:
-    """Return a function of each file, worked out apart, or `otherwise` where it cannot be read."""
-
-    def answer(path: Path) -> Answer | Other:
+    def measure(path: Path) -> Measured | None:
         try:
-            return apart(function, path, **arguments)
+            return apart(measured_file, path)
         except ImageError:
-            return otherwise
+            return None
 
-    return list(map_in_order(answer, paths))
+    return list(map_in_order(measure, paths))
 
 
 def _drawn(preprocess: Preprocess) -> Pixels:

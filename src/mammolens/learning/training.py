@@ -17,12 +17,13 @@ from mammolens.files import content_hash, write_text
 from mammolens.judging.judge import EvaluationSet, judge, model_of
 from mammolens.judging.predictions import write_predictions
 from mammolens.learning import runs
-from mammolens.learning.export import Card, Evidence, admitted, export, learnt_by
+from mammolens.learning.export import Card, Evidence, export, learnt_by, measured_files
 from mammolens.learning.fitting import fit
 from mammolens.learning.networks.builders import check_network, donor_file
 from mammolens.learning.onnx_model import as_served, scores_by
 from mammolens.learning.team import ALONE, Team
 from mammolens.model.bundle import BundleRecord
+from mammolens.model.gate import Measured, is_admitted
 from mammolens.model.provenance import provenance
 from mammolens.model.recipe import Recipe
 from mammolens.records import LABEL_NAMES, Prediction, Split
@@ -80,27 +81,27 @@ def train(  # noqa: PLR0913 - what is learnt from, how, by whom, and what to cal
     curves = learning_curves(learnt.history, learnt.best_epoch)
     save_figure(curves, folder / runs.FIGURES / "learning_curves.png")
     runs.save_network(learnt.network, folder / runs.MODEL)
-    served, evidence = as_served([learnt.network], recipe), Evidence(name or folder.name, data)
+    served, name = as_served([learnt.network], recipe), name or folder.name
     parts = {split: data.of_split(split) for split in Split}
     scores = {
         split: scores_by(served.model, parts[split].pixels) for split in (Split.VALID, Split.TEST) if parts[split]
     }
+    measured = {split: measured_files(parts[split].manifest.paths) for split in scores}
     shutil.rmtree(folder / runs.BUNDLE, ignore_errors=True)  # of a call that was interrupted later on
     bundle = export(
         served,
         recipe,
         folder / runs.BUNDLE,
         Card(recipe.name),
-        evidence=evidence,
-        scores=scores[Split.VALID],
-        learnt=[learnt_by(recipe, evidence.name, provenance())],
+        evidence=Evidence(name, data, scores=scores[Split.VALID], measured=measured[Split.VALID]),
+        learnt=[learnt_by(recipe, name, provenance())],
     )
     for split, raw in scores.items():
-        evaluated = EvaluationSet(data.manifest, split, evidence.name, command)
-        _judge(evaluated, raw, bundle.record, folder / runs.EVALUATION / split)
+        evaluated = EvaluationSet(data.manifest, split, name, command)
+        _judge(evaluated, raw, measured[split], bundle.record, folder / runs.EVALUATION / split)
     record = runs.RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        data=evidence.name,
+        data=name,
         epochs=len(learnt.epochs),
         best_epoch=learnt.best_epoch,
         seconds=round(learnt.seconds, 1),
@@ -189,14 +190,21 @@ def check_trainable(manifest: Manifest, recipe: Recipe) -> None:
         )
 
 
-def _judge(evaluated: EvaluationSet, raw: NDArray[np.float64], record: BundleRecord, folder: Path) -> None:
-    """Judge the images of a split by their scores, as they are served."""
+def _judge(
+    evaluated: EvaluationSet,
+    raw: NDArray[np.float64],
+    measured: Sequence[Measured | None],
+    record: BundleRecord,
+    folder: Path,
+) -> None:
+    """Judge the images of a split by their scores, as they are served.
+
+    An image that went away after its pixels were cached is judged by these, whatever the gate would say.
+    """
     images = evaluated.images
     answers = [
-        Prediction(path, probability, admitted=passes)
-        for path, probability, passes in zip(
-            images.paths, record.calibration(raw).tolist(), admitted(images.paths, record.gate), strict=True
-        )
+        Prediction(path, probability, admitted=seen is None or is_admitted(seen, record.gate))
+        for path, probability, seen in zip(images.paths, record.calibration(raw).tolist(), measured, strict=True)
     ]
     report = judge(answers, evaluated, record.rules(), model_of(record), with_age=record.with_age)
     write_predictions(answers, images, folder)

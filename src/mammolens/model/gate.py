@@ -135,20 +135,27 @@ def is_mammogram(seen: Anatomy) -> bool:
 
 
 class Measured(NamedTuple):
-    """What a gate is fitted on, of one training image: `whole_statistics`, and whether it looks like a mammogram."""
+    """What a gate is fitted on and asked about, of one image.
+
+    Attributes:
+        described: its `whole_statistics`.
+        mammogram: whether it looks like one, colour aside.
+        colour: whether it has any.
+    """
 
     described: NDArray[np.float32]
     mammogram: bool
+    colour: bool = False
 
 
 def measured(image: Image) -> Measured:
-    """Measure a training image as read."""
+    """Measure an image as read."""
     seen = anatomy(image.pixels)
-    return Measured(whole_statistics(seen), is_mammogram(seen))
+    return Measured(whole_statistics(seen), is_mammogram(seen), image.colour)
 
 
 def measured_file(path: Path) -> Measured:
-    """Measure a training image in its file.
+    """Measure an image in its file.
 
     Raises:
         ImageError: it cannot be read.
@@ -202,13 +209,9 @@ def likeness(image: Image, gate: Gate | None, seen: Anatomy | None = None) -> Li
     return gate.likeness(anatomy(image.pixels) if seen is None else seen)
 
 
-def is_admitted(path: Path, gate: Gate | None) -> bool:
-    """Tell whether a model with this gate would decide about an image in its file.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
-    return likeness(read_image(path), gate) is not Likeness.NO_MAMMOGRAM
+def is_admitted(image: Measured, gate: Gate | None) -> bool:
+    """Tell whether a model with this gate would decide about an image: its `likeness` is not that of no mammogram."""
+    return not image.colour and (gate is None or not gate.whole or image.mammogram)
 
 
 def _standardised(described: NDArray[np.float32]) -> Vector:
