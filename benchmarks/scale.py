@@ -46,7 +46,7 @@ CORES = 16
 IMAGES, PART, IMAGE, MEGABYTES = 10_000_000, 256, 0.63, 8
 """Full-size DICOM files: how many, a part, seconds of one core for one (docs/performance.md), and what one has."""
 
-NAME, START = 1e-5, 25
+NAME, START = 2e-5, 25
 """Seconds for a name into the list, and until the first part (`benchmarks.cluster`)."""
 
 DISK = 1250
