@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from mammolens.measures.intervals import Estimate, estimate, patient_weights
 from mammolens.measures.metrics import roc_auc
@@ -119,9 +120,9 @@ def _judged(table: pd.DataFrame, features: object, model: object) -> Estimate:
     """Return the AUC of out-of-fold scores; patients never stand on both sides of a fold."""
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
     labels, patients = table["label"].to_numpy(), table["patient"].tolist()
-    scores = cross_val_predict(model, features, labels.astype(int), groups=patients, cv=folds, method="predict_proba")[
-        :, 1
-    ]
+    known = {"groups": patients, "cv": folds, "method": "predict_proba"}
+    with threadpool_limits(1, user_api="openmp"):  # on a busy machine threads of little work wait for each other
+        scores = cross_val_predict(model, features, labels.astype(int), **known)[:, 1]
     return estimate(roc_auc(labels, scores), patient_weights(patients))
 
 
