@@ -1,14 +1,19 @@
+import json
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mammolens.errors import ImageError
 from mammolens.images import cache
-from mammolens.images.cache import prepared_pixels
-from mammolens.images.preprocess import Preprocess, as_float
+from mammolens.images.cache import prepare, prepared_pixels
+from mammolens.images.preprocess import Prepared, Preprocess, as_float
 from mammolens.images.reading import read_image
 
 SETTINGS = Preprocess.breast(48, 32)
@@ -60,6 +65,67 @@ def test_an_unreadable_file_stops_nothing(images: list[Path]) -> None:
     with pytest.raises(ImageError, match="damaged"):
         pixels.take([1])
     np.testing.assert_array_equal(pixels.subset([3, 0]).take([0]), pixels.take([3]))
+
+
+def test_a_file_that_is_written_to_meanwhile_is_kept_under_no_hash(
+    images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = images[0].read_bytes()
+
+    def prepare_another(path: Path, preprocess: Preprocess) -> Prepared | str:
+        if path == images[0]:
+            shutil.copy(images[1], images[0])
+        return prepare(path, preprocess)
+
+    monkeypatch.setattr(cache, "prepare", prepare_another)
+    assert "written to while it was read" in str(prepared_pixels(images, SETTINGS).errors[0])
+    monkeypatch.undo()
+    monkeypatch.setenv("MAMMOLENS_CACHE", str(images[0].parent / "cache"))
+    images[0].write_bytes(whole)
+    fresh = as_float(SETTINGS(read_image(images[0]).pixels).pixels)
+    np.testing.assert_array_equal(prepared_pixels(images, SETTINGS).take([0])[0], fresh)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_shards_that_cannot_all_be_open_are_not_taken_for_damaged_ones(
+    png: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAMMOLENS_CACHE", str(tmp_path / "cache"))
+    pictures = np.random.default_rng(0).integers(0, 255, (20, 64, 64), dtype=np.uint8)
+    paths = [png(picture, f"{index}.png") for index, picture in enumerate(pictures)]
+    for path in paths:
+        prepared_pixels([path], SETTINGS)
+    shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.*")}
+    ask = (
+        "import resource, sys; from pathlib import Path; from mammolens.images.cache import prepared_pixels; "
+        "from mammolens.images.preprocess import Preprocess; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16)); "
+        "prepared_pixels([*map(Path, sys.argv[1:])], Preprocess.breast(48, 32))"
+    )
+    done = subprocess.run([sys.executable, "-c", ask, *paths], capture_output=True, text=True, check=False)
+    assert "DataError" in done.stderr.splitlines()[-1]
+    assert "Let this program open more files" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.*")} == shards
+
+
+def test_what_is_written_is_not_kept_in_memory(tmp_path: Path) -> None:
+    coming: list[weakref.ref[NDArray[np.uint16]]] = []
+
+    def made() -> Iterator[tuple[str, NDArray[np.uint16]]]:
+        for number in range(8):
+            array = np.full((4, 3), number, dtype=np.uint16)
+            coming.append(weakref.ref(array))
+            yield f"{number}", array
+            del array
+            assert sum(one() is not None for one in coming) <= 3
+
+    cache._write_shards(tmp_path, made(), 3)
+    held = {
+        key: row[0, 0]
+        for listing in tmp_path.glob("*.json")
+        for key, row in zip(json.loads(listing.read_text())["keys"], np.load(listing.with_suffix(".npy")), strict=True)
+    }
+    assert held == {f"{number}": number for number in range(8)}
 
 
 def test_equal_files_are_prepared_once(images: list[Path], tmp_path: Path) -> None:

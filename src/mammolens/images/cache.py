@@ -6,11 +6,12 @@ processes may fill one cache at a time and an interrupted one loses at most a sh
 holds a checksum of the former: a shard that was damaged is deleted, and what it held made anew.
 """
 
+import errno
 import hashlib
 import json
 import re
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,12 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammolens.errors import ImageError, reason
+from mammolens.errors import DataError, ImageError, reason
 from mammolens.files import (
     cache_folder,
     check_writable,
     content_hash,
     sweep,
+    system_reason,
     write_text,
     written_whole,
 )
@@ -40,6 +42,7 @@ from mammolens.workers.crew import apart
 _SHARD = 512  # images
 _SHARD_NAME = re.compile("[0-9a-f]{32}")
 _DAY = 86_400.0  # seconds
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 Place = tuple[NDArray[Any], int]
 """A shard, and the row in it."""
@@ -93,6 +96,7 @@ def prepared_pixels(paths: Sequence[Path], preprocess: Preprocess, *, progress: 
     A file that cannot be read gets its reason in `CachedPixels.errors` and stops nothing.
     """
     folder = cache_folder() / "pixels" / _key(preprocess)
+    stamps = {path: _stamp(path) for path in paths}
     with ThreadPoolExecutor(cores()) as pool:
         hashed = list(pool.map(_hash_or_reason, paths))
     places = _read_shards(folder, {digest for digest, _ in hashed})
@@ -104,7 +108,7 @@ def prepared_pixels(paths: Sequence[Path], preprocess: Preprocess, *, progress: 
     failed: dict[str, str] = {}
     if wanted:
         check_writable(folder)
-        failed = _fill(folder, wanted, preprocess, progress=progress)
+        failed = _fill(folder, wanted, preprocess, stamps, progress=progress)
         places |= _read_shards(folder, wanted.keys())
     errors = tuple(error or failed.get(digest) for digest, error in hashed)
     digests = tuple(digest for digest, _ in hashed)
@@ -126,6 +130,14 @@ def _prepared(path: Path, preprocess: Preprocess) -> Prepared:
 def _key(preprocess: Preprocess) -> str:
     settings = f"{VERSION} {preprocess.model_dump_json()}"
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Return what tells that a file was written to since; None where it is not there."""
+    with suppress(OSError):
+        told = path.stat()
+        return told.st_ino, told.st_size, told.st_mtime_ns
+    return None
 
 
 def _hash_or_reason(path: Path) -> tuple[str, str | None]:
@@ -150,7 +162,12 @@ def _read_shards(folder: Path, keys: Collection[str]) -> dict[str, Place]:
             if rows:
                 shard = _checked(listing.with_suffix(".npy"), told["sha256"], len(told["keys"]))
                 index |= {key: (shard, row) for key, row in rows.items()}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, OSError) and error.errno in _SCARCE:  # which says nothing of the shard
+                raise DataError(
+                    f"{folder}: cannot be read ({system_reason(error)}). Let this program open more files (ulimit -n), "
+                    "or free memory."
+                ) from error
             _discard(listing)
     return index
 
@@ -177,25 +194,47 @@ def _write_shards(folder: Path, made: Iterable[tuple[str, NDArray[Any]]], size: 
     sweep(folder, _DAY)
     coming = iter(made)
     while part := list(islice(coming, size)):
-        keys, arrays = zip(*part, strict=True)
         name = uuid.uuid4().hex
         with written_whole(folder / f"{name}.npy") as temporary:
-            np.save(temporary, np.stack(arrays))
+            _write_arrays(temporary, [array for _, array in part])
             checksum = content_hash(temporary)
-        told = {"sha256": checksum, "keys": keys}
+        told = {"sha256": checksum, "keys": [key for key, _ in part]}
         write_text(folder / f"{name}.json", json.dumps(told))
+        part.clear()  # before those of the next come
 
 
-def _fill(folder: Path, wanted: dict[str, Path], preprocess: Preprocess, *, progress: bool) -> dict[str, str]:
-    """Prepare what is wanted, write it, and return why some could not be."""
+def _write_arrays(path: Path, arrays: Sequence[NDArray[Any]]) -> None:
+    """Write arrays as one, as `numpy.save` does, and hold them in memory once."""
+    shape, kind = (len(arrays), *arrays[0].shape), np.lib.format.dtype_to_descr(arrays[0].dtype)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
+        for array in arrays:
+            file.write(array.tobytes())
+
+
+def _fill(
+    folder: Path,
+    wanted: dict[str, Path],
+    preprocess: Preprocess,
+    stamps: Mapping[Path, tuple[int, ...] | None],
+    *,
+    progress: bool,
+) -> dict[str, str]:
+    """Prepare what is wanted, write it, and return why some could not be.
+
+    What was written to since it was hashed is kept under no hash: it may be of either content.
+    """
     work = map_in_order(partial(prepare, preprocess=preprocess), list(wanted.values()))
     results = tracked(zip(wanted, work, strict=True), "Preparing images", len(wanted), visible=progress)
     failed: dict[str, str] = {}
 
     def readable() -> Iterator[tuple[str, NDArray[np.uint16]]]:
         for digest, prepared in results:
+            path = wanted[digest]
             if isinstance(prepared, str):
                 failed[digest] = prepared
+            elif _stamp(path) != stamps[path]:
+                failed[digest] = f"{path}: was written to while it was read. Wait until it is whole."
             else:
                 yield digest, prepared.pixels
 
