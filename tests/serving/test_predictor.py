@@ -2,11 +2,14 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 from PIL import Image
 
 from brightness import HEIGHT, WIDTH, bundle, flat
@@ -19,6 +22,7 @@ from mammolens.levels import ServedLevel
 from mammolens.model.bundle import Outputs
 from mammolens.model.calibration import Calibration
 from mammolens.records import ImageWarning, Reason, Split
+from mammolens.serving import predictor as room
 from mammolens.serving.pictures import seen_or_reason
 from mammolens.serving.predictor import Predictor
 
@@ -189,6 +193,30 @@ def test_a_picture_that_is_no_mammogram_gets_no_decision(run: Run, trained: Pred
     assert asked.probability is not None
     assert (asked.decision, asked.reason) == (None, Reason.NOT_A_MAMMOGRAM)
     assert asked.warnings == answer.warnings
+
+
+def test_where_no_gpu_can_be_had_the_processor_answers_and_nothing_is_printed(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(room, "knows_gpus", lambda: True)
+    monkeypatch.setattr(room, "_ON_GPU", "no options")  # which ONNX Runtime refuses, as it does without a GPU
+    opened = Predictor.load(predictor.bundle.folder)
+    assert not opened.on_gpu
+    assert probability(opened, flat(60)) == probability(predictor, flat(60))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_gpu_that_fails_is_not_blamed_on_the_network(predictor: Predictor) -> None:
+    class Full:
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+        def run(self, *_: object) -> None:
+            raise RuntimeError("CUDA failure 2: out of memory")
+
+    full = replace(predictor, _session=cast("InferenceSession", Full()))
+    with pytest.raises(BundleError, match=r"fails .*out of memory\)\. Set CUDA_VISIBLE_DEVICES= to leave"):
+        full.score(np.zeros((HEIGHT, WIDTH), np.uint16))
 
 
 def test_a_point_is_chosen_by_name(predictor: Predictor) -> None:

@@ -5,7 +5,8 @@ are handed over: ONNX Runtime then opens no file beside it, and knows no operato
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from os import PathLike
 from pathlib import Path
@@ -64,6 +65,7 @@ class Predictor:
     bundle: Bundle
     operating_point: str
     _session: onnxruntime.InferenceSession
+    _turn: Turns = field(default_factory=lambda: Turns(AT_ONCE))
 
     def __repr__(self) -> str:
         return f"<model {self.bundle.record.name}, operating point {self.operating_point}>"
@@ -280,7 +282,8 @@ class Predictor:
         try:
             score, *maps = _run(self._session, names, shown)
         except Exception as error:  # ONNX Runtime's errors have no common type
-            raise BundleError(f"{self.bundle.folder}: its network fails ({reason(error)}). Export it again.") from error
+            remedy = "Set CUDA_VISIBLE_DEVICES= to leave the GPU alone." if self.on_gpu else "Export it again."
+            raise BundleError(f"{self.bundle.folder}: its network fails ({reason(error)}). {remedy}") from error
         if score.size != 1 or not 0 <= score.item() <= 1 or any(each.ndim != 4 for each in maps):  # noqa: PLR2004
             found = f"{score.ravel()[:2]}, with maps of {[each.shape for each in maps]}"
             raise BundleError(
@@ -293,10 +296,6 @@ class Predictor:
     def _beside_others(self) -> onnxruntime.InferenceSession:
         # Each thread of a batch runs the network itself. Where there are more threads than turns, the rest helps.
         return _opened(self.bundle, max(1, cores() - AT_ONCE + 1))
-
-    @cached_property
-    def _turn(self) -> Turns:
-        return Turns(AT_ONCE)
 
     def _scored(self, name: Path, picture: Seen | str, row: Mammogram | None, *, ungated: bool) -> Prediction:
         """Return what the network says of one picture, and whose it is; nothing is decided yet."""
@@ -373,10 +372,13 @@ def _opened(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Threads that wait by spinning would take the cores from those who decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Of onnxruntime-gpu. Where its libraries, or a GPU, are missing, ONNX Runtime itself takes the next.
-    gpu = [(_GPU, _ON_GPU)] if knows_gpus() else []
+    # ONNX Runtime's own way to the processor prints, and is open to threads that run the network meanwhile.
+    opened = partial(onnxruntime.InferenceSession, bundle.model, options, enable_fallback=False)
+    if knows_gpus():
+        with suppress(Exception):  # its libraries, a GPU, or memory of one are missing
+            return opened(providers=[(_GPU, _ON_GPU), _PROCESSOR])
     try:
-        return onnxruntime.InferenceSession(bundle.model, options, providers=[*gpu, _PROCESSOR])
+        return opened(providers=[_PROCESSOR])
     except Exception as error:  # ONNX Runtime's errors have no common type
         raise BundleError(f"{bundle.folder}: its network cannot be opened ({reason(error)}).") from error
 
