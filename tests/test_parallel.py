@@ -2,6 +2,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,6 +45,25 @@ def test_the_rest_of_a_few_is_spread_where_that_pays(monkeypatch: pytest.MonkeyP
     assert list(map_in_order(square, range(5))) == [0, 1, 4, 9, 16]
     here = [one == threading.get_ident() for one in map_in_order(thread, range(5))]
     assert here == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "here"),
+    [([0.0, 0.0, *[1.0] * 10], 3), ([60.0, *[0.01] * 20], 21)],
+    ids=["one that failed at once before ones that take long", "one that waited for what was starting"],
+)
+def test_whether_to_spread_the_rest_is_told_by_what_was_done_on_the_whole(
+    seconds: list[float], here: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def work(took: float) -> int:
+        now[0] += took
+        return threading.get_ident()
+
+    threads = list(map_in_order(work, seconds))
+    assert [one == threading.get_ident() for one in threads] == [True] * here + [False] * (len(seconds) - here)
 
 
 def test_an_error_reaches_the_caller() -> None:

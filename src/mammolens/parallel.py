@@ -3,7 +3,6 @@
 What is heavy, or is done to strangers' files, each thread has done by a process: see `workers.crew`.
 """
 
-import math
 import os
 import time
 from collections import deque
@@ -70,14 +69,14 @@ def map_in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> I
     if count > 1 and len(items) > FEW:
         yield from _spread(function, items, count)
         return
-    quickest = math.inf  # the first may have waited for what was starting
+    spent = 0.0
     for done, item in enumerate(items):
-        if done > 1 and quickest * (len(items) - done) * (1 - 1 / count) > _STARTING:
+        if done > 1 and spent / (done - 1) * (len(items) - done) * (1 - 1 / count) > _STARTING:
             yield from _spread(function, items[done:], count)
             return
         began = time.perf_counter()
         result = function(item)
-        quickest = min(quickest, time.perf_counter() - began)
+        spent += time.perf_counter() - began if done else 0  # the first may have waited for what was starting
         yield result
 
 
