@@ -105,6 +105,17 @@ def test_what_was_learnt_in_16_bits_goes_back_into_the_ordinary_network(
     assert not {id(weight) for weight in learner.weights} & {id(weight) for weight in network.weights}
 
 
+@pytest.mark.parametrize(("native", "dtype"), [(False, "float32"), (True, PRECISION)])
+def test_a_gpu_that_keras_leaves_alone_does_not_say_what_the_processor_computes_in(
+    native: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with KERAS_TORCH_DEVICE=cpu: 16 bits that a processor does not multiply take many times as long."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert room.precision() == dtype
+
+
 @pytest.mark.usefixtures("exact")
 def test_a_bias_before_a_normalisation_changes_no_answer_before_or_after_learning() -> None:
     network = build(BASELINE)  # such as one that another run was trained as: noise alone moves its biases

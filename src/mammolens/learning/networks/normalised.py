@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from keras import layers
+from keras import layers, ops
 from torch.nn.functional import batch_norm, conv2d, hardtanh, pad, relu
 
 from mammolens.learning.networks.folded import PRECISION, Network
@@ -25,9 +25,12 @@ _QUICK = 3  # rows and columns of depthwise kernels whose gradient PyTorch has a
 
 
 def precision() -> str:
-    """Return what layers compute in: 16 bits where the processor multiplies such, or a GPU is there."""
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - no public one
-    return PRECISION if torch.cuda.is_available() or native else "float32"
+    """Return what layers compute in: 16 bits where the processor, or the GPU that Keras learns on, multiplies such."""
+    if ops.zeros(()).device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001
+    return PRECISION if native else "float32"
 
 
 class NormalisedConvolution(layers.Layer):  # type: ignore[misc]  # Keras ships no types
