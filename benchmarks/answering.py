@@ -6,14 +6,18 @@ Held against Keras' `predict` on TensorFlow and PyTorch as one writes it by hand
 mirror images as one batch, and OpenVINO on the very file that ships.
 """
 
+import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
 from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
 from numpy.typing import NDArray
@@ -21,6 +25,8 @@ from numpy.typing import NDArray
 from benchmarks.measuring import Row, alternate, each_of, keep
 from benchmarks.tensorflow_environment import answering, installed, save_network
 from mammolens.images.preprocess import as_float
+from mammolens.model.recipe import read_recipe
+from mammolens.parallel import cores
 from mammolens.phantoms.drawing import draw_patient, draw_view
 from mammolens.records import View
 from mammolens.serving.predictor import Predictor
@@ -81,6 +87,29 @@ def by_openvino(model: bytes, shown: NDArray[np.float32]) -> Callable[[], object
     return answer
 
 
+def profile(predictor: Predictor, shown: Levels, folder: Path) -> str:
+    """Say which operations take most of an answer, and how long its arithmetic alone takes in 32 bits."""
+    from benchmarks.training import operations, speeds  # noqa: PLC0415 - Keras stays out of what is measured
+
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+    options.intra_op_num_threads = cores()
+    session = onnxruntime.InferenceSession(predictor.bundle.model, options, providers=["CPUExecutionProvider"])
+    for _ in range(ANSWERS):
+        session.run(None, {session.get_inputs()[0].name: as_float(shown)[np.newaxis, ..., np.newaxis]})
+    took: Counter[str] = Counter()
+    for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):
+        if event["name"].endswith("_kernel_time"):
+            took[event["args"]["op_name"]] += event["dur"]
+    most = ", ".join(f"{name} {100 * spent / took.total():.0f} %" for name, spent in took.most_common(4))
+    work, speed = operations(read_recipe("accurate", ["initial_weights=none"]), 4, learning=False), speeds()
+    fastest = 1e9 * speed["convolutions, float32"]
+    return (
+        f"where it goes: {most}; its {work / 1e9:.1f} GFLOP alone take {1000 * work / fastest:.0f} ms at the speed of "
+        f"a large convolution in float32 ({fastest / 1e9:.0f} GFLOP/s)"
+    )
+
+
 def main() -> None:
     """Answer in turn, and keep the rows."""
     predictor = Predictor.load("accurate")
@@ -103,12 +132,11 @@ def main() -> None:
             network = save_network(Path(scratch, "accurate.h5"), "accurate", "initial_weights=imagenet")
             ways["Keras `predict` on TensorFlow"] = partial(stack.enter_context(answering(network, pixels)), ANSWERS)
         took = alternate(ways, REPEATS)
+        where = profile(predictor, shown, Path(scratch))
     work = "a warm answer of `accurate`: the network and its four mirror images, no decoding"
     ours = took.pop("ours")
-    keep(
-        "answering",
-        [Row(work, ours, name, theirs, targets[name.split()[0].strip(",")]) for name, theirs in took.items()],
-    )
+    rows = [Row(work, ours, name, theirs, targets[name.split()[0].strip(",")]) for name, theirs in took.items()]
+    keep("answering", [replace(rows[0], note=where), *rows[1:]])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measuring import Row, alternate, keep, mammolens
+from benchmarks.measuring import COMPILED, Row, alternate, keep, mammolens
 from benchmarks.pictures import mammograms
 from benchmarks.tensorflow_environment import QUIET, WAY, installed, save_network
 
@@ -33,7 +33,7 @@ def moments(command: Sequence[str | Path], **environment: str) -> list[float]:
     """
     started, said, ended = time.perf_counter(), "", []
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, text=True, env=os.environ | environment, **pipes) as process:
+    with subprocess.Popen(command, text=True, env=os.environ | COMPILED | environment, **pipes) as process:
         for line in process.stdout or ():
             said += line
             if re.match(r"epoch +\d", line):

@@ -24,6 +24,9 @@ from mammolens.parallel import cores
 
 KEPT = Path("build/bench")
 
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""For programs of Python: they keep what they compile, as where they are installed, whatever is set here."""
+
 _SAMPLED = 0.25  # seconds between two looks at memory
 _INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd")
 
@@ -147,7 +150,9 @@ def ran(command: Sequence[str | Path], *, memory: bool = False, ends: Sequence[i
     KEPT.mkdir(parents=True, exist_ok=True)
     said, peak, started = KEPT / "said.txt", 0.0, time.perf_counter()
     with said.open("w+", encoding="utf-8") as stream:
-        with subprocess.Popen(command, stdout=stream, stderr=stream, env=os.environ | environment) as process:
+        with subprocess.Popen(
+            command, stdout=stream, stderr=stream, env=os.environ | COMPILED | environment
+        ) as process:
             while memory and process.poll() is None:
                 peak = max(peak, sum(map(_resident, _family(process.pid))))
                 with suppress(subprocess.TimeoutExpired):

@@ -74,8 +74,10 @@ def main() -> None:
     machine = next((one["machine"] for one in told.values()), None)
     parts = [_ABOVE] if machine is None else [_ABOVE, f"**Machine.** {measured_on(machine)}"]
     for name, one in told.items():
-        elsewhere = {**one["machine"], "commit": ""} != {**(machine or {}), "commit": ""}
+        code, mine = one["machine"]["commit"], (machine or {}).get("commit")
+        elsewhere = {**one["machine"], "commit": mine} != machine
         other = [f"On another machine: {measured_on(one['machine'])}"] if elsewhere else []
+        other += [f"Of other code: `{code}`.\n"] if code != mine and not elsewhere else []
         parts += [section(SECTIONS[name], one), *other]
     missing = [SECTIONS[name] for name in SECTIONS if name not in told]
     parts += [f"Not measured in this run: {', '.join(missing)}.\n"] if missing else []

@@ -7,6 +7,7 @@ processes that are there already. Ours is a fresh process with an empty cache: i
 stretches contrast and writes what it prepared.
 """
 
+import json
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean, median
 
 import numpy as np
 import pydicom
@@ -24,11 +26,13 @@ from PIL import Image as Pillow
 from benchmarks.full_size import ENCODINGS, SIZES, full_size
 from benchmarks.measuring import Row, alternate, keep, ran
 from benchmarks.pictures import mammograms
+from mammolens.images.preprocess import Preprocess
 from mammolens.parallel import cores
 
 REPEATS = 2
 DICOMS, ALL_DICOMS = 60, 500
 ENLARGED = len(ENCODINGS) * len(SIZES) * 2
+LOOKED_AT = 30  # pictures that tell how long each part takes, about
 
 PREPARED = """
 import os, sys, time
@@ -40,6 +44,33 @@ began = time.perf_counter()
 pixels = prepared_pixels(paths, getattr(Preprocess, sys.argv[2])())
 print(time.perf_counter() - began)
 sys.exit(any(pixels.errors))
+"""
+
+PARTS = """
+import json, sys, time
+from pathlib import Path
+from mammolens.images.breast import anatomy
+from mammolens.images.preprocess import Preprocess
+from mammolens.images.reading import read_image
+from mammolens.model.gate import is_mammogram
+from mammolens.workers import confinement
+confinement._inside = True  # what workers do is done here
+preprocess, asked, took = Preprocess.model_validate_json(sys.argv[1]), sys.argv[2] == "True", []
+for path in map(Path, sys.argv[3:]):
+    moments = [time.process_time()]
+    def past():
+        moments.append(time.process_time())
+    image = read_image(path)
+    past()
+    seen = anatomy(image.pixels) if preprocess.crop else None
+    seen and seen.breast
+    past()
+    asked and is_mammogram(seen)
+    past()
+    preprocess(image.pixels, seen)
+    past()
+    took.append([end - begin for begin, end in zip(moments, moments[1:])])
+print(json.dumps(took[1:]))
 """
 
 
@@ -71,6 +102,22 @@ def prepared(listing: Path, preset: str, scratch: Path) -> float:
         return float(ran([sys.executable, "-c", PREPARED, listing, preset], MAMMOLENS_CACHE=cache).out)
 
 
+def parts(paths: Sequence[Path], preprocess: Preprocess, *, asked: bool = False) -> str:
+    """Say what is done to make of a picture what a network sees, and how long each part takes one core.
+
+    Args:
+        paths: the pictures, of which a few are looked at.
+        preprocess: how it is made.
+        asked: whether it is asked, too, if they are mammograms.
+    """
+    some = paths[:: max(1, len(paths) // LOOKED_AT)]
+    told = ran([sys.executable, "-c", PARTS, preprocess.model_dump_json(), str(asked), *some]).out
+    read, found, judged, made = (1000 * fmean(part) for part in zip(*json.loads(told), strict=True))
+    said = {"to read it": read, "to find the breast": found, "to ask whether it is a mammogram": judged}
+    said["to cut it out, stretch and resize it" if preprocess.crop else "to resize it"] = made
+    return ", ".join(f"{took:.1f} ms {what}" for what, took in said.items() if took >= 0.05)
+
+
 def main(scratch: Path, *, full: bool) -> None:
     """Measure in turn, and keep."""
     folder, what = mammograms(scratch)
@@ -85,12 +132,20 @@ def main(scratch: Path, *, full: bool) -> None:
         for name, paths in sets.items():
             listing = scratch / "listing.txt"
             listing.write_text("\n".join(map(str, paths)), encoding="utf-8")
-            presets = ("plain", "breast") if paths is jpegs else ("breast",)
+            presets = {"plain": Preprocess.plain(), "breast": Preprocess.breast()}
+            if paths is not jpegs:
+                del presets["plain"]
             ways = {preset: partial(prepared, listing, preset, scratch) for preset in presets}
             took = alternate({**ways, "decoding": partial(decode, paths)}, REPEATS)
-            for preset in presets:
+            for preset, settings in presets.items():
                 how = "the whole picture" if preset == "plain" else "the breast"
-                rows.append(Row(f"{name}: {how} prepared", took[preset], "decoding alone", took["decoding"], 0.8))
+                each, alone = (1000 * cores() * median(took[way]) / len(paths) for way in (preset, "decoding"))
+                note = (
+                    f"a picture takes {each:.1f} ms of a core, decoding alone {alone:.1f}; of it "
+                    f"{parts(paths, settings)}; the rest starts processes, hashes files, travels and is written"
+                )
+                work = f"{name}: {how} prepared"
+                rows.append(Row(work, took[preset], "decoding alone", took["decoding"], 0.8, note=note))
     keep("reading", rows)
 
 

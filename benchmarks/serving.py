@@ -20,8 +20,8 @@ from benchmarks import tensorflow_environment
 from benchmarks.full_size import ENCODINGS, SIZES, full_size
 from benchmarks.measuring import Row, alternate, keep, mammolens, ran
 from benchmarks.pictures import IMAGES, mammograms
-from benchmarks.reading import ALL_DICOMS, DICOMS, ENLARGED, decoders
-from mammolens.images.cache import prepared_pixels
+from benchmarks.reading import ALL_DICOMS, DICOMS, ENLARGED, decoders, parts
+from mammolens.images.reading import read_image
 from mammolens.parallel import FEW, cores
 from mammolens.serving.predictor import Predictor
 
@@ -62,8 +62,8 @@ def first_answers(jpeg: Path, dicoms: Sequence[Path], scratch: Path) -> list[Row
 def network_alone(paths: Sequence[Path]) -> Callable[[int], float]:
     """Return what tells how many seconds the network takes for so many pictures, all cores at work on several."""
     predictor = Predictor.load()
-    levels = prepared_pixels(paths, predictor.bundle.record.preprocess).take(range(len(paths)))
-    stored = [(65535 * one).round().astype("uint16") for one in levels]
+    preprocess = predictor.bundle.record.preprocess
+    stored = [preprocess(read_image(path).pixels).pixels for path in paths]
     several = replace(predictor, _session=predictor._beside_others)  # noqa: SLF001
 
     def seconds(count: int) -> float:
@@ -79,7 +79,7 @@ def network_alone(paths: Sequence[Path]) -> Callable[[int], float]:
 def batches(sets: dict[str, Sequence[Path]], scratch: Path) -> list[Row]:
     """Measure batches beside decoding alone and the network alone."""
     look = network_alone(next(iter(sets.values()))[:LOOKED_AT])
-    rows = []
+    rows, preprocess = [], Predictor.load().bundle.record.preprocess
     with decoders() as decode:
         for name, paths in sets.items():
             decode(paths[:6])
@@ -92,8 +92,11 @@ def batches(sets: dict[str, Sequence[Path]], scratch: Path) -> list[Row]:
                 REPEATS,
             )
             both = [sum(pair) for pair in zip(took["decoding"], took["network"], strict=True)]
-            told = ", ".join(f"{1000 * median(took[one]) / len(paths):.1f} ms {one}" for one in ("decoding", "network"))
-            note = f"a picture takes {1000 * median(took['all']) / len(paths):.1f} ms, of which {told}, alone"
+            each = {one: f"{1000 * median(seconds) / len(paths):.1f} ms" for one, seconds in took.items()}
+            note = (
+                f"a picture takes {each['all']}; on all cores alone, {each['decoding']} to decode and {each['network']}"
+                f" by the network; on one core, {parts(paths, preprocess, asked=True)}"
+            )
             rows.append(Row(name, took["all"], "decoding alone and the network alone, added", both, 0.95, note=note))
     return rows
 

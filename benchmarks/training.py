@@ -2,12 +2,14 @@
 
     python -m benchmarks.training
 
-EfficientNet-Lite0 at 512 × 320 on synthetic mammograms. Plain PyTorch: float32, channels last, all weights learn, on a
-batch that lies ready, in a process as it starts. Ours is the whole step of the recipe `accurate`: random changes of
-pictures and boxes, losses of labels and maps, AdamW, the moving average; three stages stay as they are.
+EfficientNet-Lite0 at 512 × 320 on synthetic mammograms. Plain PyTorch: float32, channels last, on a batch that lies
+ready, in a process as it starts; all weights learn, or all but those that the recipe leaves as they are. Ours is the
+whole step of the recipe `accurate`: random changes of pictures and boxes, losses of labels and maps, AdamW, the moving
+average; the stem and the first two stages stay as they are.
 """
 
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -34,13 +36,16 @@ from mammolens.model.recipe import Recipe, read_recipe
 
 PATIENTS = 20
 REPEATS, STEPS = 3, 2
+BLOCKS = 3  # of the stages that the recipe leaves as they are, besides the stem
 
 PLAIN = """
 import sys, time, torch
 from efficientnet_lite_pytorch import EfficientNet
-batch, height, width, steps = map(int, sys.argv[1:])
+batch, height, width, frozen = map(int, sys.argv[1:])
 network = EfficientNet.from_name("efficientnet-lite0", num_classes=1).to(memory_format=torch.channels_last)
-optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+for part in (network._conv_stem, network._bn0, *network._blocks[:frozen]) if frozen else ():
+    part.requires_grad_(False).eval()
+optimizer = torch.optim.AdamW([one for one in network.parameters() if one.requires_grad], 1e-3)
 images = torch.rand(batch, 3, height, width).to(memory_format=torch.channels_last)
 labels = torch.rand(batch, 1).round()
 def step():
@@ -51,16 +56,20 @@ step()
 print(flush=True)
 for line in sys.stdin:
     started = time.perf_counter()
-    for _ in range(steps):
-        step()
-    print((time.perf_counter() - started) / steps, flush=True)
+    step()
+    print(time.perf_counter() - started, flush=True)
 """
 
 
 @contextmanager
-def plain(recipe: Recipe) -> Iterator[Callable[[], float]]:
-    """Hold a process that steps in plain PyTorch; yield what makes some steps: seconds for one."""
-    sizes = map(str, (recipe.batch_size, *recipe.preprocess.shape, STEPS))
+def plain(recipe: Recipe, frozen: int) -> Iterator[Callable[[], float]]:
+    """Hold a process that steps in plain PyTorch; yield what makes a step: seconds.
+
+    Args:
+        recipe: for its sizes.
+        frozen: so many blocks, and the stem before them, do not learn.
+    """
+    sizes = map(str, (recipe.batch_size, *recipe.preprocess.shape, frozen))
     command = [sys.executable, "-c", PLAIN, *sizes]
     with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
 
@@ -98,15 +107,15 @@ def ours(recipe: Recipe, data: PreparedSet) -> Callable[[], None]:
     return step
 
 
-def operations(recipe: Recipe) -> float:
-    """Return the operations of a step's convolutions: forward, and twice as many backward in what learns."""
+def operations(recipe: Recipe, images: int, *, learning: bool = True) -> float:
+    """Return the operations of convolutions of so many images: forward, and twice as many backward in what learns."""
     count = 0
     for layer in build(recipe).layers:
         if type(layer).__name__ in {"Conv2D", "DepthwiseConv2D"}:
             shape = layer.output.shape[1:]
             places = math.prod(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
-            count += 2 * layer.kernel.value.numel() * places * (3 if layer.trainable else 1)
-    return float(count * recipe.batch_size)
+            count += 2 * layer.kernel.value.numel() * places * (3 if learning and layer.trainable else 1)
+    return float(count * images)
 
 
 def speeds() -> dict[str, float]:
@@ -145,26 +154,30 @@ def main() -> None:
     """Measure in turn, and keep the rows."""
     recipe = read_recipe("accurate", ["initial_weights=imagenet"])
     with tempfile.TemporaryDirectory() as folder:
-        write_phantoms(Path(folder), PATIENTS)
-        data = PreparedSet.of(read_source(folder).labelled(), recipe.preprocess)
+        drawn = Path(folder, "drawn")
+        write_phantoms(drawn, PATIENTS)
+        os.environ["MAMMOLENS_CACHE"] = str(Path(folder, "cache"))
+        data = PreparedSet.of(read_source(str(drawn)).labelled(), recipe.preprocess)
     keep_freed_memory()
     step = ours(recipe, data)
     folded = ours(recipe.model_copy(update={"normalisation": "folded"}), data)
     step()
     folded()
     fast = speeds()
-    with plain(recipe) as other:
+    with plain(recipe, 0) as other, plain(recipe, BLOCKS) as frozen:
         own = {"ours": partial(each_of, STEPS, step), "folded": partial(each_of, STEPS, folded)}
-        took = alternate({**own, "plain": other}, REPEATS)
+        took = alternate({**own, "plain": other, "frozen": frozen}, REPEATS)
     work = f"a step of `accurate`, {recipe.batch_size} images, random changes included"
     against = "plain PyTorch: same network, all of it, float32, channels last, pixels in memory, no random changes"
+    likewise = "the same, its stem and first two stages as frozen as ours"
     fastest = fast["convolutions, bfloat16"] * 1e9
     measured = "; ".join(f"{name} {value:.0f} GFLOP/s" for name, value in fast.items())
-    arithmetic = [operations(recipe) / fastest]
+    arithmetic = [operations(recipe, recipe.batch_size) / fastest]
     keep(
         "training",
         [
             Row(work, took["ours"], against, took["plain"], 4.0, note=f"where it goes: {profile(step)}"),
+            Row(work, took["ours"], likewise, took["frozen"], None),
             Row('the same with `normalisation = "folded"`', took["folded"], against, took["plain"], None),
             Row(
                 work,

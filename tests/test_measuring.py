@@ -60,6 +60,26 @@ def test_the_page_is_made_of_what_was_kept(tmp_path: Path, monkeypatch: pytest.M
     assert "## What did not help" in page
 
 
+def test_a_section_of_other_code_or_another_machine_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    performance.PAGE.parent.mkdir()
+    for name, changes in (
+        ("starting", {}),
+        ("reading", {}),
+        ("serving", {"commit": "an earlier one"}),
+        ("gpu", {"cores": 999}),
+    ):
+        keep(name, [Row(name, [0.1], "nothing", [], 0.2)])
+        file = KEPT / f"{name}.json"
+        told = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps(told | {"machine": told["machine"] | changes}), encoding="utf-8")
+    performance.main()
+    _, *sections = performance.PAGE.read_text(encoding="utf-8").split("\n## ")
+    said = {one.partition("\n")[0]: "Of other code" in one or "On another machine" in one for one in sections}
+    assert [title for title, is_said in said.items() if is_said] == ["From files to a table", "With a GPU"]
+    assert "Of other code: `an earlier one`." in "".join(sections)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_is_that_of_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -72,6 +92,16 @@ def test_memory_is_that_of_all_processes(tmp_path: Path, monkeypatch: pytest.Mon
     done = ran([sys.executable, "-c", parent], memory=True)
     assert done.out == "told\n"
     assert 300 < done.peak < 400
+
+
+def test_programs_are_measured_as_they_are_installed_compiled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    Path("imported.py").write_text("", encoding="utf-8")
+    ran([sys.executable, "-c", "import imported"])
+    assert list(Path("__pycache__").glob("imported.*.pyc"))
 
 
 def test_a_program_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
