@@ -43,7 +43,7 @@ def turns(tasks: int, places: int, seconds: float) -> float:
 CORES = 16
 """Of a machine on paper."""
 
-IMAGES, PART, IMAGE, MEGABYTES = 10_000_000, 256, 0.63, 8
+IMAGES, PART, IMAGE, MEGABYTES = 10_000_000, 256, 0.65, 8
 """Full-size DICOM files: how many, a part, seconds of one core for one (docs/performance.md), and what one has."""
 
 NAME, START = 2e-5, 25
