@@ -165,12 +165,6 @@ def test_another_model_list_or_folder_is_refused(model: Predictor, archive: Path
     (archive / "torn.png").unlink()
     with pytest.raises(DataError, match="inputs 26, now 25; list"), begun([str(archive)], out, model):
         pass
-    pq.write_table(pa.table({"path": pa.array([], pa.string())}), archive.parent / "empty.parquet")
-    with (
-        pytest.raises(DataError, match=r"empty\.parquet: no picture lies there"),
-        begun([str(archive.parent / "empty.parquet")], tmp_path / "none", model),
-    ):
-        pass
     with pytest.raises(DataError, match=r"archive: holds 0\. Choose a new folder"), begun([], archive, model):
         pass
 
@@ -180,6 +174,17 @@ def test_parts_that_somebody_changed_are_noticed(model: Predictor, archive: Path
         pq.write_table(pa.table({"path": ["x"], "error": ["y"], "reason": [""]}), job.part(0))
         with pytest.raises(DataError, match="has 1 rows for 26 pictures"):
             outcome(job)
+        job.part(0).write_bytes(b"PAR1")
+        with pytest.raises(DataError, match=r"a part cannot be read \(.*part-00000\.parquet.*Delete it"):
+            outcome(job)
+
+
+def test_a_list_that_is_gone_or_changed_is_made_anew(model: Predictor, archive: Path, tmp_path: Path) -> None:
+    with begun([str(archive)], tmp_path / "out", model) as job:
+        listed = (job.folder / "_inputs.parquet").read_bytes()
+    (job.folder / "_inputs.parquet").write_bytes(b"PAR1")
+    with begun([str(archive)], tmp_path / "out", model):
+        assert (job.folder / "_inputs.parquet").read_bytes() == listed
 
 
 @pytest.mark.usefixtures("cluster")
@@ -204,3 +209,7 @@ def test_what_a_cluster_does_not_do_is_a_usage_error(mammolens: Typed, archive: 
         said = mammolens("predict", archive, "--cluster", "local", "--out", tmp_path / "out", *words)
         assert (said.code, "--identify, or" in said.err) == (2, True)
     assert mammolens("predict", archive, "--cluster", "local").code == 2
+    said = mammolens("predict", archive, "--cluster", "local", "--out", tmp_path / "answers.csv")
+    assert (said.code, "Parquet" in said.err) == (2, True)
+    said = mammolens("predict", archive, "--cluster", "localhost:1", "--out", tmp_path / "out")
+    assert (said.code, "no cluster answers there" in said.err, (tmp_path / "out").exists()) == (1, True, False)

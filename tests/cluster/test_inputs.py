@@ -74,6 +74,21 @@ def test_tables_and_lists_name_files(folder: Path) -> None:
     assert listed[1].problem
 
 
+def test_a_table_names_objects_too(folder: Path) -> None:
+    (folder / "table.csv").write_text("path\na.png\ns3://bucket/of many/x.dcm\n")
+    file, stored = inputs_of([str(folder / "table.csv")])
+    assert str(file.name) == str(folder / "a.png")
+    assert (str(stored.name), isinstance(stored, Stored)) == ("s3://bucket/of many/x.dcm", True)
+
+
+def test_a_list_that_names_nothing_is_a_row(folder: Path) -> None:
+    pq.write_table(pa.table({"path": pa.array([], pa.string())}), folder / "l.parquet")
+    (one,) = inputs_of([str(folder / "l.parquet")])
+    assert (one.name, one.problem) == (folder / "l.parquet", "this list names nothing.")
+    pq.write_table(pa.table({"path": [1, 2]}), folder / "l.parquet")
+    assert [one.problem for one in inputs_of([str(folder / "l.parquet")])] == ["is no name of a file."] * 2
+
+
 def test_a_list_that_is_none_is_told_in_a_line(folder: Path) -> None:
     pq.write_table(pa.table({"file": ["a.png"]}), folder / "l.parquet")
     with pytest.raises(DataError, match="column path missing; found file"):
@@ -93,7 +108,7 @@ def test_objects_are_listed_in_order_and_fetched_when_looked_at(folder: Path, bu
     assert "secret" not in plain
     assert names(found) == [f"{plain}/{name}" for name in ("a.png", "b/2.png", "c.gif", "d.zip")]
     assert [one.problem is None for one in found] == [True, True, False, False]
-    named = {stores.bucket_of(bucket): bucket}
+    named = stores.by_bucket([bucket])
     write_list(iter(found), folder / "list")
     first, *_, last = read_slice(folder / "list", 0, 256, named)
     with first.on_disk() as copy:
@@ -105,8 +120,44 @@ def test_objects_are_listed_in_order_and_fetched_when_looked_at(folder: Path, bu
     assert str(one.name) == f"{plain}/b/2.png"
 
 
+ODD = ("two words.png", "ü.png", "what?.png", "a@b:c.png", "100%41.png", "a#1.png", "[1]+&=.png", "empty.png")
+
+
+def test_objects_are_found_by_whatever_name(folder: Path, bucket: str) -> None:
+    system, path = fs.FileSystem.from_uri(bucket)
+    for name in ODD:
+        with system.open_output_stream(f"{path}/of many/{name}") as stream:
+            stream.write(b"" if name.startswith("empty") else name.encode())
+    plain = f"{stores.plain(bucket)}/of many"
+    pq.write_table(pa.table({"path": [f"{plain}/{name}" for name in ODD]}), folder / "l.parquet")
+    with system.open_output_stream(f"{path}/of many/l.parquet") as stream:
+        pq.write_table(pa.table({"path": list(ODD)}), stream)
+    within = bucket.replace("?", "/of many?")
+    archive = [within, str(folder / "l.parquet"), within.replace("?", "/l.parquet?")]
+    count, _ = write_list(inputs_of(archive), folder / "list")
+    assert count == 3 * len(ODD)
+    for one in read_slice(folder / "list", 0, 256, stores.by_bucket(archive)):
+        with one.on_disk() as copy:
+            assert copy.read_bytes() == (b"" if one.name.name.startswith("empty") else one.name.name.encode())
+    assert {str(one.name) for one in inputs_of(archive)} == {f"{plain}/{name}" for name in ODD}
+
+
+def test_a_prefix_without_images_is_a_row(bucket: str) -> None:
+    system, path = fs.FileSystem.from_uri(bucket)
+    system.create_dir(f"{path}/none")
+    (one,) = inputs_of([bucket.replace("?", "/none?")])
+    assert (str(one.name), one.problem) == (f"{stores.plain(bucket)}/none", "no object there is an image, by its name.")
+
+
+def test_a_bucket_in_two_stores_is_refused(bucket: str) -> None:
+    assert stores.by_bucket([bucket, bucket.replace("?", "/2?"), "files"]) == {"images": bucket}
+    elsewhere = bucket.replace("127.0.0.1", "localhost")
+    with pytest.raises(DataError, match=r"s3://images/archive: is in another store than s3://images/archive"):
+        stores.by_bucket([bucket, elsewhere])
+
+
 def test_objects_that_cannot_be_fetched_fail_by_name(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    named = {stores.bucket_of(bucket): bucket}
+    named = stores.by_bucket([bucket])
     gone = Stored(*2 * (stores.Address(f"{stores.plain(bucket)}/gone.png"),), stores=named)
     with pytest.raises(ImageError, match=r"^s3://images/archive/gone\.png: cannot be fetched"), gone.on_disk():
         pass

@@ -1,6 +1,11 @@
 """A search on two nodes: what it scores is what one process scores, whichever node is lost."""
 
-from collections.abc import Callable
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -8,13 +13,17 @@ import pytest
 
 pytest.importorskip("ray", reason="pip install 'mammolens[cluster]'")
 
+import ray
+
 from mammolens.cluster.connection import Cluster, connect
 from mammolens.cluster.tuning import search
 from mammolens.data.manifest import Manifest
+from mammolens.errors import ClusterError, DataError
 from mammolens.judging.tuning import Tuning
-from mammolens.tuning.space import Start
+from mammolens.tuning.space import Settings, Start
+from mammolens.tuning.study import Search
 from mammolens.tuning.sweep import Options, tune
-from mammolens.tuning.trials import Plan
+from mammolens.tuning.trials import Plan, Told
 
 START = Start(
     "quick",
@@ -52,6 +61,71 @@ def searched(manifest: Manifest, space: Path, folder: Path, cluster: Cluster, lo
         search(study, plan, trials, after, cluster=cluster)
 
     return tune(manifest, START, space, folder, OPTIONS, search=losing, each=cluster.each)
+
+
+class Deadly(Plan):
+    """Ends the process of each trial with a large learning rate, or says that there is no disk for it."""
+
+    def score(self, settings: Settings, told: Told) -> float:
+        if settings.get("learning_rate", 0) > 1e-3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(settings, told)
+
+
+class Missing(Plan):
+    def score(self, settings: Settings, told: Told) -> float:  # noqa: ARG002 - as a Plan has it
+        raise DataError(f"{len(settings)} images are gone")
+
+
+@pytest.fixture
+def by_value() -> Iterator[None]:
+    """Have plans of this file travel whole: the nodes have no tests."""
+    module = sys.modules[__name__]
+    ray.cloudpickle.register_pickle_by_value(module)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+def as_another(kind: type[Plan], cluster: Cluster) -> Search:
+    """A search by another plan."""
+
+    def made(study: optuna.Study, plan: Plan, trials: int, done: Callable[[], None]) -> None:
+        given = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
+        search(study, kind(**given), trials, done, cluster=cluster)
+
+    return made
+
+
+@pytest.mark.campaign
+@pytest.mark.usefixtures("by_value")
+def test_a_trial_whose_process_dies_each_time_is_told_of_and_stops_nothing(
+    phantom_manifest: Manifest, space: Path, address: str, tmp_path: Path
+) -> None:
+    space.write_text("learning_rate = {choices=[1e-4, 1e-1]}")
+    with connect(address) as cluster:
+        options = replace(OPTIONS, trials=4)
+        tuning = tune(
+            phantom_manifest,
+            START,
+            space,
+            tmp_path / "sweep",
+            options,
+            search=as_another(Deadly, cluster),
+            each=cluster.each,
+        )
+    states = {one.settings.get("learning_rate"): one.state for one in tuning.trials}
+    assert states[1e-1] == "refused"
+    assert states[1e-4] != "refused"
+    assert "its process died 4 times" in next(one.why for one in tuning.trials if one.why)
+
+
+@pytest.mark.campaign
+@pytest.mark.usefixtures("by_value")
+def test_what_no_settings_are_to_blame_for_ends_a_search(
+    phantom_manifest: Manifest, space: Path, address: str, tmp_path: Path
+) -> None:
+    with connect(address) as cluster, pytest.raises(ClusterError, match=r"2 trials were lost \(1 images are gone\)"):
+        tune(phantom_manifest, START, space, tmp_path, OPTIONS, search=as_another(Missing, cluster), each=cluster.each)
 
 
 @pytest.mark.campaign

@@ -41,6 +41,8 @@ def test_what_cannot_be_read_is_left_out_and_named(phantom_manifest: Manifest, t
     assert list(data.left_out) == [str(tmp_path / "broken.png")]
     np.testing.assert_array_equal(shown(data), prepared_pixels(data.manifest.paths, SETTINGS).take(range(5)))
     assert data.of_split(Split.TEST).left_out == data.left_out
+    with pytest.raises(DataError, match=r"broken\.png: .* It could be read when this began"):
+        PreparedSet.whole(Manifest((first, replace(second, path=tmp_path / "broken.png"))), SETTINGS)
 
 
 def test_other_splits_of_the_same_images_keep_the_pixels(prepared: PreparedSet) -> None:

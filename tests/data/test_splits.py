@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_too_few_patients_of_a_class_are_refused() -> None:
         split_by_patient(cohort(50, 2))
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.2, -0.1, -0.1), (0.5, 0.5)])
+@pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.2, -0.1, -0.1), (0.5, 0.5), (math.nan, 0.5, 0.5)])
 def test_fractions_that_do_not_add_up_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(DataError, match="adding up to 1"):
         split_by_patient(cohort(50, 20), fractions)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from mammolens.data.manifest import Manifest
@@ -87,6 +88,14 @@ def test_scores_of_other_images_are_not_taken_for_these(
 ) -> None:
     with pytest.raises(DataError, match="other images"):
         cross_validate(read_source(str(phantoms)), recipe, done[1], folds=3)
+    file = next(phantoms.rglob("*.jpg"))
+    before = file.read_bytes()
+    Image.open(file).transpose(Image.Transpose.ROTATE_180).save(file)
+    try:
+        with pytest.raises(DataError, match="other images"):
+            cross_validate(read_source(str(phantoms)), recipe, done[1], folds=2)
+    finally:
+        file.write_bytes(before)
 
 
 def test_every_fold_learns_from_the_other_data_set_and_none_is_judged_on_it(phantoms: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from optuna.trial import FixedTrial
 
 from mammolens.errors import RecipeError
+from mammolens.model.recipe import read_recipe
 from mammolens.tuning.space import Start, read_space
 
 START = Start("quick", ("monitor=nothing",))
@@ -70,6 +71,7 @@ def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
         ("epochs = {low=1.5, high=20.0}", "epochs = 1.5 will not do"),
         ("test_time_flips = {low=0, high=1}", "is not a number: give choices"),
         ('schedule = {choices=["plateau", "cosine"]}', "schedule = 'cosine' will not do"),
+        ('augment = {choices=[{}, {rotation=9.0}]}\n"augment.rotation" = {low=0.0, high=9.0}', "in two places"),
         ("", "names no field"),
         ("learning_rate = {", "cannot be read as TOML"),
     ],
@@ -85,6 +87,14 @@ def test_what_is_wrong_with_a_space_is_one_line_that_names_it(text: str, said: s
 def test_a_space_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot be read"):
         read_space(tmp_path / "gone.toml", START)
+
+
+def test_names_in_any_script_stay_what_they_are(tmp_path: Path) -> None:
+    space = read_space(space_of('initial_weights = {choices=["none", "läufe/🎗"]}', tmp_path), START)
+    recipe = START.recipe(space.settings({"initial_weights": '"läufe/🎗"'}))
+    assert recipe.initial_weights == "läufe/🎗"
+    (tmp_path / "best.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    assert read_recipe(str(tmp_path / "best.toml")) == recipe
 
 
 def test_choices_need_no_names_of_recipes(tmp_path: Path) -> None:

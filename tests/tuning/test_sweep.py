@@ -3,20 +3,27 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
+from PIL import Image
 
 from conftest import Typed
 from mammolens.data.manifest import Manifest
+from mammolens.data.sources import read_source
 from mammolens.errors import DataError, RecipeError, RunError
 from mammolens.judging.tuning import Tuning
-from mammolens.model.recipe import read_recipe
+from mammolens.learning.networks.builders import NETWORKS
+from mammolens.learning.networks.folded import Network
+from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.records import Split
 from mammolens.tuning.space import Start
+from mammolens.tuning.study import open_study
 from mammolens.tuning.sweep import Options, tune
 
 START = Start(
@@ -45,8 +52,6 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def listed(phantoms: Path) -> Manifest:
-    from mammolens.data.sources import read_source  # noqa: PLC0415
-
     return read_source(str(phantoms))
 
 
@@ -59,6 +64,10 @@ def done(listed: Manifest, space: Path, tmp_path_factory: pytest.TempPathFactory
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open() as stream:
         return list(csv.DictReader(stream))
+
+
+def learnt_paths(folder: Path) -> set[str]:
+    return {row["path"] for path in folder.glob("trials/*/fold-*/scores.csv") for row in rows(path)}
 
 
 def told(tuning: Tuning) -> str:
@@ -140,6 +149,49 @@ def test_a_search_for_something_else_is_not_gone_on_with(done: Done, listed: Man
         tune(listed, other, space, done[1], OPTIONS)
 
 
+def test_images_that_hold_something_else_are_other_images(
+    done: Done, phantoms: Path, space: Path, tmp_path: Path
+) -> None:
+    """Though their names, labels and patients are the same."""
+    shutil.copytree(phantoms, tmp_path / "phantoms")
+    changed = next((tmp_path / "phantoms").rglob("*.jpg"))
+    Image.open(changed).transpose(Image.Transpose.ROTATE_180).save(changed)
+    with pytest.raises(RunError, match="with other images"):
+        tune(read_source(str(tmp_path / "phantoms")), START, space, done[1], OPTIONS)
+
+
+def test_what_is_no_search_is_left_alone(listed: Manifest, space: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "best.toml").write_text("mine")
+    with pytest.raises(RunError, match=r"mine: holds best\.toml, and no search"):
+        tune(listed, START, space, tmp_path / "mine", OPTIONS)
+    assert (tmp_path / "mine" / "best.toml").read_text() == "mine"
+    (tmp_path / "mine" / "study.sqlite3").write_text("no database, whatever it is called")
+    with pytest.raises(RunError, match=r"study\.sqlite3: cannot be opened \(file is not a database\)"):
+        tune(listed, START, space, tmp_path / "mine", OPTIONS)
+
+
+def test_a_study_lies_where_it_is_said_to(tmp_path: Path) -> None:
+    folder = tmp_path / "what? {50 % of} ü"
+    folder.mkdir()
+    study = open_study(folder / "study.sqlite3", {"seed": 1}, 1)
+    study.add_trial(optuna.trial.create_trial(value=0.5))
+    assert [path.name for path in folder.iterdir()] == ["study.sqlite3"]
+    assert len(open_study(folder / "study.sqlite3", {"seed": 1}, 1).trials) == 1
+
+
+def test_a_patient_of_the_test_split_without_a_label_there_is_in_no_fold(
+    listed: Manifest, space: Path, tmp_path: Path
+) -> None:
+    tested = next(m.patient_key for m in listed if m.split is Split.TEST)
+    own = [m for m in listed if m.patient_key == tested]
+    moved = {m.path: replace(m, split=Split.TRAIN) for m in own[1:]} | {own[0].path: replace(own[0], label=None)}
+    mixed = Manifest(tuple(moved.get(m.path, m) for m in listed))
+    tuning = tune(mixed, START, space, tmp_path / "sweep", replace(OPTIONS, trials=1, held_out=0))
+    assert not {m.patient_key for m in mixed if str(m.path) in learnt_paths(tmp_path / "sweep")} & {tested}
+    assert tuning.test_images == sum(m.split is Split.TEST for m in listed) - 1
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -180,14 +232,29 @@ def test_after_kills_it_ends_as_if_there_had_been_none(
     assert told(tuning) == told(done[0])
 
 
-def test_settings_that_make_no_recipe_are_told_of_and_stop_nothing(listed: Manifest, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('normalisation = {choices=["batch", "folded"]}', "cannot be folded"),
+        ("boxes = {choices=[0.0, 1.0]}", "has no score map"),
+        ('network = {choices=["baseline_cnn", "too_large"]}', "failed (no memory for it)"),
+    ],
+)
+def test_settings_that_nothing_is_learnt_with_are_told_of_and_stop_nothing(
+    text: str, said: str, listed: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And without patients held out, the page warns."""
+
+    def too_large(recipe: Recipe) -> Network:  # noqa: ARG001 - as builders have it
+        raise MemoryError("no memory for it")
+
+    monkeypatch.setitem(NETWORKS, "too_large", too_large)
     space = tmp_path / "space.toml"
-    space.write_text('normalisation = {choices=["batch", "folded"]}')
+    space.write_text(text)
     tuning = tune(listed, START, space, tmp_path / "sweep", replace(OPTIONS, trials=4, held_out=0))
     (refused,) = [trial for trial in tuning.trials if trial.state == "refused"]
-    assert "cannot be folded" in refused.why
-    assert len(tuning.trials) == 3, "no settings are tried twice"
+    assert said in refused.why
+    assert len(tuning.trials) <= 3, "no settings are tried twice"
     assert tuning.held_out is None
     assert "Nobody was held out" in (tmp_path / "sweep" / "tuning.html").read_text()
 
@@ -201,7 +268,7 @@ def test_a_recipe_that_looks_at_the_judged_fold_is_refused(listed: Manifest, spa
 
 
 def test_too_few_to_be_held_out_are_told_of_before_any_trial(listed: Manifest, space: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="at least 4"):
+    with pytest.raises(DataError, match=r"with --held-out 0\.08, split 'valid' has .* at least 4"):
         tune(listed, START, space, tmp_path / "sweep", replace(OPTIONS, held_out=0.08))
     assert not (tmp_path / "sweep" / "trials").exists()
 

@@ -164,13 +164,14 @@ def _predict_archive(
             "--cluster answers for each image by itself: leave out --level, --data, --overlay, --report, --dicom and "
             "--identify, or --cluster."
         )
-    if out is None:
-        raise typer.BadParameter("--cluster writes parts of the answers into a folder. Name it: --out")
+    if out is None or out.suffix.lower() in {".csv", ".json"}:
+        raise typer.BadParameter("--cluster writes parts of the answers, in Parquet, into a folder. Name it: --out")
     from mammolens.cluster.archive import answered, begun, outcome
-    from mammolens.cluster.connection import connect
+    from mammolens.cluster.connection import check_answers, connect
     from mammolens.parallel import tracked
     from mammolens.serving.predictor import Predictor
 
+    check_answers(cluster)  # of millions, the list takes a while
     predictor = Predictor.load(model, point)
     with begun(archive, out, predictor, ungated=ungated, with_age=age) as job:
         missing = len(job.missing())

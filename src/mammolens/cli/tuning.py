@@ -59,12 +59,10 @@ def tune(
     with to_be_continued("tune", folder), joined(cluster) as machines:
         spread: dict[str, Any] = {}
         if machines:
+            from mammolens.cluster.training import side_by_side
             from mammolens.cluster.tuning import search
 
-            spread = {
-                "search": partial(search, cluster=machines),
-                "each": partial(machines.each, gpus=int(machines.gpus > 0)),
-            }
+            spread = {"search": partial(search, cluster=machines), "each": side_by_side(machines, 1)}
         found = tune_recipe(
             listed,
             start,

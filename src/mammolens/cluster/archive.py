@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 import ray
 import ray.data
@@ -26,7 +27,7 @@ from mammolens.cluster import stores
 from mammolens.cluster.connection import Cluster, Terms
 from mammolens.cluster.inputs import GROUP, inputs_of, read_slice, write_list
 from mammolens.errors import ClusterError, DataError, MammolensError, reason
-from mammolens.files import check_writable, held_alone, scratch, sweep_in, write_text, written_whole
+from mammolens.files import check_writable, held_alone, sweep_in, write_text, written_whole
 from mammolens.records import Reason
 from mammolens.reports.answers import write_answers
 from mammolens.serving.journal import Settings, settings
@@ -111,6 +112,7 @@ def begun(
             or list; another process writes to it.
     """
     shaped = settings(predictor.bundle.record, predictor.operating_point, ungated=ungated, age=with_age)
+    named = stores.by_bucket(archive)
     out = Path(os.path.abspath(out))  # noqa: PTH100 - links are for each machine to follow
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -118,7 +120,6 @@ def begun(
     with held_alone(out / _LOCK, DataError(busy)):
         sweep_in(out, "*")
         count, size = _listed(archive, out, shaped, size)
-        named = {stores.bucket_of(one): one for one in archive if one.startswith(stores.SCHEME)}
         point = predictor.operating_point
         job = Job(out, named, predictor.bundle.folder, point, ungated, with_age, shaped, size, count)
         try:
@@ -130,24 +131,20 @@ def begun(
 
 
 def _listed(archive: Sequence[str], out: Path, shaped: Settings, size: int | None) -> tuple[int, int]:
-    """Write list and settings, or hold both against those that are there; return how many pictures in all, and a part.
+    """Write list and settings, which those that are there must be like; return how many pictures in all, and a part.
 
     Raises:
         DataError: the folder holds something else, or was begun with others.
     """
-    if not (out / RUN).is_file():
-        if others := sorted(path.name for path in out.iterdir() if path.name not in {LIST, _LOCK}):
-            raise DataError(f"{out}: holds {others[0]}. Choose a new folder.")
-        with written_whole(out / LIST) as temporary:
-            told = _told(archive, temporary, shaped, size)
-        write_text(out / RUN, json.dumps(told, indent=2) + "\n")
-    else:
-        with scratch() as folder:
-            told = _told(archive, folder / LIST, shaped, size)
-        first = _read(out / RUN)
-        if other := [name for name in told if first.get(name) != told[name]]:
+    first = _read(out / RUN) if (out / RUN).is_file() else None
+    if first is None and (others := sorted(path.name for path in out.iterdir() if path.name not in {LIST, _LOCK})):
+        raise DataError(f"{out}: holds {others[0]}. Choose a new folder.")
+    with written_whole(out / LIST) as temporary:
+        told = _told(archive, temporary, shaped, size)
+        if first is not None and (other := [name for name in told if first.get(name) != told[name]]):
             said = "; ".join(f"{name} {first.get(name)}, now {told[name]}" for name in other)
             raise DataError(f"{out}: was begun with {said}. Give the command as it was, or choose a new folder.")
+    write_text(out / RUN, json.dumps(told, indent=2) + "\n")
     return told["inputs"], told["part"]
 
 
@@ -270,14 +267,19 @@ def outcome(job: Job) -> Outcome:
     """Count rows, once all parts are made.
 
     Raises:
-        DataError: there is not one row a picture.
+        DataError: a part cannot be read, or there is not one row a picture.
     """
-    rows = ds.dataset([str(job.part(number)) for number in range(job.parts)])
-    counts = Outcome(
-        rows.count_rows(),
-        rows.count_rows(filter=ds.field("error").is_valid()),
-        rows.count_rows(filter=ds.field("reason") == str(Reason.NOT_A_MAMMOGRAM)),
-    )
+    try:
+        rows = ds.dataset([str(job.part(number)) for number in range(job.parts)])
+        counts = Outcome(
+            rows.count_rows(),
+            rows.count_rows(filter=ds.field("error").is_valid()),
+            rows.count_rows(filter=ds.field("reason") == str(Reason.NOT_A_MAMMOGRAM)),
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{job.folder}: a part cannot be read ({reason(error)}). Delete it and give the command again."
+        ) from error
     if counts.pictures != job.inputs:
         raise DataError(
             f"{job.folder}: has {counts.pictures} rows for {job.inputs} pictures: some part was changed. Delete parts "

@@ -127,9 +127,7 @@ def _result(one: "ray.ObjectRef") -> Any:  # noqa: ANN401 - whatever the functio
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
-        raise ClusterError(
-            f"the cluster lost what it was at ({_first_line(error)}). Give the command again."
-        ) from error
+        raise ClusterError(f"the cluster lost what it was at ({first_line(error)}). Give the command again.") from error
 
 
 @contextmanager
@@ -161,18 +159,22 @@ def _join(address: str, held: ExitStack) -> None:
         started = {"_temp_dir": str(held.enter_context(scratch())), "_node_ip_address": "127.0.0.1"}
         started |= {"num_cpus": cores(), "object_store_memory": _OBJECTS, "include_dashboard": False}
     else:
-        _check_answers(address)
+        check_answers(address)
     held.callback(partial(ray.shutdown, wait_for_processes=address == LOCAL))
     with _alone():
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **started)
         except Exception as error:  # Ray's errors have no common type
-            raise ClusterError(f"{address}: this cluster cannot be joined ({_first_line(error)}).") from error
+            raise ClusterError(f"{address}: this cluster cannot be joined ({first_line(error)}).") from error
 
 
-def _check_answers(address: str) -> None:
-    """Refuse an address at which nothing listens: Ray would ask there for a minute."""
-    if address == "auto":
+def check_answers(address: str) -> None:
+    """Refuse an address at which nothing listens: Ray would ask there for a minute.
+
+    Raises:
+        ClusterError: it is one, or none at all.
+    """
+    if address in (LOCAL, "auto"):
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
@@ -204,6 +206,7 @@ def _alone() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return how Ray begins to say what went wrong."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

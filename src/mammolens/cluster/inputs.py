@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def inputs_of(archive: Sequence[str]) -> Iterator[Input]:
         elif one.startswith(stores.SCHEME):
             yield from stores.objects(one)
         elif suffix == ".csv":
-            yield from (Input(row.path, row.path) for row in read_source(one, files=False, labels=False))
+            yield from _tabled(Path(one))
         elif one:
             yield from inputs_in([Path(one)])
         else:
@@ -51,26 +52,39 @@ def inputs_of(archive: Sequence[str]) -> Iterator[Input]:
 
 
 def _listed(table: str) -> Iterator[Input]:
-    """Yield what a Parquet list names, a few thousand at a time; relative paths start at its folder."""
+    """Yield what a Parquet list names, a few thousand at a time; relative paths start at its folder, or prefix."""
     said = stores.plain(table)
+    above = said.rpartition("/")[0] if said.startswith(stores.SCHEME) else str(Path(table).parent)
     try:
-        source = stores.opened(table, {stores.bucket_of(table): table}) if table.startswith(stores.SCHEME) else table
+        source = stores.opened_at(table) if table.startswith(stores.SCHEME) else table
         with pq.ParquetFile(source) as rows:
             if "path" not in rows.schema_arrow.names:
                 raise DataError(f"{said}: column path missing; found {', '.join(rows.schema_arrow.names)}.")
+            if not rows.metadata.num_rows:
+                yield replace(_named(said), problem="this list names nothing.")
             for batch in rows.iter_batches(columns=["path"]):
-                yield from (_named(path, Path(table).parent) for path in batch.column(0).to_pylist())
+                yield from (_named(path, above) for path in batch.column(0).to_pylist())
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{said}: cannot be read as a Parquet list of paths ({reason(error)}).") from error
 
 
-def _named(path: str | None, folder: Path) -> Input:
-    if not path:
+def _tabled(table: Path) -> Iterator[Input]:
+    """Yield what a table names; a path makes one slash of the two of an object's address."""
+    for row in read_source(str(table), files=False, labels=False):
+        place = row.path.relative_to(table.parent).parts if row.path.is_relative_to(table.parent) else ()
+        in_store = place[:1] == (stores.SCHEME.rstrip("/"),)
+        yield _named(stores.SCHEME + "/".join(place[1:]) if in_store else str(row.path))
+
+
+def _named(path: object, above: str = "") -> Input:
+    """Return what a list or table names; objects by their names, which nothing in is encoded."""
+    if not path or not isinstance(path, str):
         return Input(Path("''"), Path(), problem="is no name of a file.")
-    if path.startswith(stores.SCHEME):
-        name = Address(stores.plain(path))
+    if path.startswith(stores.SCHEME) or (above.startswith(stores.SCHEME) and not path.startswith("/")):
+        name = Address(path if path.startswith(stores.SCHEME) else f"{above}/{path}")
         return Stored(name, name)
-    return Input(folder / path, folder / path)
+    file = Path(above) / path
+    return Input(file, file)
 
 
 def write_list(inputs: Iterable[Input], path: Path) -> tuple[int, str]:

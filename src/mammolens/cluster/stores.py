@@ -4,13 +4,16 @@ Who may read it, and where it is, tells the environment of each machine (``AWS_A
 ...) or the address: ``s3://bucket/prefix?endpoint_override=host:9000&scheme=http``.
 """
 
+import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PosixPath
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -24,6 +27,8 @@ from mammolens.images.listing import Role, is_litter, role_of, why_foreign
 SCHEME = "s3://"
 
 _LONGEST = 60  # characters of a name, where an object is fetched
+_OF_ADDRESSES = "%:/?@!$&'()*+,;=~"  # what means something in one (RFC 3986); no object's name is cut at a number sign
+_STRAY = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 class Address(PosixPath):
@@ -71,34 +76,57 @@ class Stored(Input):
                 shutil.copyfileobj(source, target)
 
 
-def bucket_of(address: str) -> str:
-    """Return which bucket an address is of."""
-    return plain(address).removeprefix(SCHEME).partition("/")[0]
-
-
 def plain(address: str) -> str:
     """Return an address without what it says of how to get there: a key may be among that. A path is as it is."""
     if not address.startswith(SCHEME):
         return address
-    return SCHEME + address.removeprefix(SCHEME).partition("?")[0].rpartition("@")[2].strip("/")
+    told = address.removeprefix(SCHEME).partition("?")[0]
+    keys, _, rest = told.rpartition("@")
+    return SCHEME + (rest if ":" in keys else told).strip("/")
 
 
-def opened(address: str, stores: Mapping[str, str]) -> Any:  # noqa: ANN401 - pyarrow's NativeFile
+def by_bucket(archive: Iterable[str]) -> dict[str, str]:
+    """Return the address by which each bucket is named in an archive.
+
+    Raises:
+        DataError: one is no address, or names a bucket that another one names as lying elsewhere.
+    """
+    named: dict[str, str] = {}
+    for one in archive:
+        if one.startswith(SCHEME):
+            first = named.setdefault(_bucket(_system(one)[1]), one)
+            if (urlsplit(first).netloc, urlsplit(first).query) != (urlsplit(one).netloc, urlsplit(one).query):
+                raise DataError(f"{plain(one)}: is in another store than {plain(first)}. Answer for each by itself.")
+    return named
+
+
+def opened(name: str, stores: Mapping[str, str]) -> Any:  # noqa: ANN401 - pyarrow's NativeFile
     """Open an object to read anywhere in it.
 
     Args:
-        address: of the object, as `plain` makes it.
+        name: of the object, beginning with its bucket.
         stores: see `Stored`.
 
     Raises:
         OSError: it is not there, or may not be read.
     """
-    system, _ = _system(stores.get(bucket_of(address), SCHEME + bucket_of(address)))
-    return system.open_input_file(plain(address).removeprefix(SCHEME))
+    path = name.removeprefix(SCHEME)
+    return _system(stores.get(_bucket(path), SCHEME + _bucket(path)))[0].open_input_file(path)
+
+
+def opened_at(address: str) -> Any:  # noqa: ANN401 - likewise
+    """Open the object at an address.
+
+    Raises:
+        OSError: likewise.
+        DataError: it is no address.
+    """
+    system, path = _system(address)
+    return system.open_input_file(path)
 
 
 def objects(address: str) -> Iterator[Input]:
-    """Yield what lies under an address and may be an image, in order; it is told by names alone.
+    """Yield what lies under an address and may be an image, in order, by names alone; a named object is, in any case.
 
     Raises:
         DataError: there is no such store, or it may not be listed.
@@ -106,19 +134,28 @@ def objects(address: str) -> Iterator[Input]:
     try:
         system, path = _system(address)
         found = system.get_file_info(path)
-        infos = [found] if found.type is fs.FileType.File else _below(system, path)
-        for info in infos:
-            name = Address(SCHEME + info.path)
-            role = role_of(name.name, None)
-            if role is Role.ARCHIVE:
-                problem = "is a ZIP archive in a store, which is not opened. Unpack it there."
-                yield Stored(name, name, problem=problem)
-            elif role is Role.FOREIGN:
-                yield Stored(name, name, problem=why_foreign(name.name, None))
-            elif role is Role.IMAGE:
-                yield Stored(name, name)
+        if found.type is fs.FileType.File:
+            yield _stored(found.path, role_of(found.base_name, None))
+            return
+        empty = True
+        for info in _below(system, path):
+            role = role_of(info.base_name, None)
+            if role is not Role.OTHER:
+                empty = False
+                yield _stored(info.path, role)
+        if empty:
+            yield replace(_stored(path, Role.OTHER), problem="no object there is an image, by its name.")
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{plain(address)}: cannot be listed ({_said(error)}).") from error
+
+
+def _stored(path: str, role: Role) -> Stored:
+    name, problem = Address(SCHEME + path), None
+    if role is Role.ARCHIVE:
+        problem = "is a ZIP archive in a store, which is not opened. Unpack it there."
+    elif role is Role.FOREIGN:
+        problem = why_foreign(name.name, None)
+    return Stored(name, name, problem=problem)
 
 
 def _below(system: fs.FileSystem, path: str) -> Iterator[fs.FileInfo]:
@@ -136,10 +173,14 @@ def _below(system: fs.FileSystem, path: str) -> Iterator[fs.FileInfo]:
 @cache
 def _system(address: str) -> tuple[fs.FileSystem, str]:
     try:
-        system, path = fs.FileSystem.from_uri(address)
+        system, path = fs.FileSystem.from_uri(_STRAY.sub("%25", quote(os.fsencode(address), safe=_OF_ADDRESSES)))
     except pa.ArrowInvalid:  # which says the whole of it
         raise DataError(f"{plain(address)}: is no address of a store. Name s3://BUCKET/PREFIX.") from None
     return system, path.strip("/")
+
+
+def _bucket(path: str) -> str:
+    return path.partition("/")[0]
 
 
 def _said(error: Exception) -> str:

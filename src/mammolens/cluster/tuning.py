@@ -3,15 +3,19 @@
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 from ray import tune
+from ray.exceptions import RayTaskError
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from mammolens.cluster.connection import Cluster, Terms
+from mammolens.cluster.connection import Cluster, Terms, first_line
+from mammolens.cluster.training import cores_each
 from mammolens.errors import ClusterError
 from mammolens.tuning.study import HALVING, NAME, ended, interrupted
 from mammolens.tuning.trials import Plan
@@ -25,20 +29,23 @@ _SETTINGS = {
 _SCORE, _FOLDS = "auc", "training_iteration"
 
 
-class _Counted(tune.Callback):  # type: ignore[misc]  # Ray's types are not looked at
-    """Tells of each trial that is over; Ray keeps a copy that does not."""
+class _Told(tune.Callback):  # type: ignore[misc]  # Ray's types are not looked at
+    """Tells of each trial that is over, or lost for good; Ray keeps a copy that does not."""
 
-    def __init__(self, done: Callable[[], None]) -> None:
-        self._done = done
+    def __init__(self, done: Callable[[], None], lost: Callable[[Any], None]) -> None:
+        self._done, self._lost = done, lost
 
-    def __reduce__(self) -> tuple[type, tuple[Callable[[], None]]]:
-        return _Counted, (_nothing,)
+    def __reduce__(self) -> tuple[type, tuple[Callable[..., None], Callable[..., None]]]:
+        return _Told, (_nothing, _nothing)
 
     def on_trial_complete(self, *_: object, **__: object) -> None:
         self._done()
 
+    def on_trial_error(self, *_: object, trial: Any, **__: object) -> None:  # noqa: ANN401 - Ray's own
+        self._lost(trial)
 
-def _nothing() -> None:
+
+def _nothing(*_: object) -> None:
     pass
 
 
@@ -55,8 +62,10 @@ def search(study: optuna.Study, plan: Plan, trials: int, done: Callable[[], None
         study.enqueue_trial(begun.params)
         study.tell(begun.number, state=TrialState.FAIL)
     os.environ.update(_SETTINGS)
-    resources = {"cpu": 1, "gpu": 1 if cluster.gpus else 0}
-    trainable = tune.with_parameters(_trial, plan=plan, terms=Terms.of(resources["cpu"]))
+    on_gpus = cluster.gpus > 0
+    cores = cores_each(min(missing, cluster.gpus if on_gpus else max(1, cluster.cpus)), on_gpus=on_gpus)
+    resources = {"cpu": cores, "gpu": int(on_gpus)}
+    trainable = tune.with_parameters(_trial, plan=plan, terms=Terms.of(cores))
     kept = plan.folder.with_name("ray").absolute()
     proposals = OptunaSearch(
         plan.space.propose,
@@ -67,6 +76,11 @@ def search(study: optuna.Study, plan: Plan, trials: int, done: Callable[[], None
         storage=study._storage,  # noqa: SLF001 - it has no other name
     )
     halving = ASHAScheduler(_FOLDS, _SCORE, "max", max_t=plan.folds, grace_period=1, reduction_factor=HALVING)
+    for before in ended(study):
+        known = SimpleNamespace(trial_id=f"before-{before.number}")
+        halving.on_trial_add(None, known)
+        for folds, auc in before.intermediate_values.items():
+            halving.on_trial_result(None, known, {_FOLDS: folds, _SCORE: auc})
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(search_alg=proposals, scheduler=halving, num_samples=missing, reuse_actors=True),
@@ -74,7 +88,7 @@ def search(study: optuna.Study, plan: Plan, trials: int, done: Callable[[], None
             name=NAME,
             storage_path=str(kept),
             failure_config=tune.FailureConfig(max_failures=_RETRIES),
-            callbacks=[_Counted(done)],
+            callbacks=[_Told(done, partial(_refused, study=study, plan=plan, done=done))],
             verbose=0,
         ),
     )
@@ -85,6 +99,18 @@ def search(study: optuna.Study, plan: Plan, trials: int, done: Callable[[], None
     if (lost := trials - len(ended(study))) > 0:
         lines = [line for error in results.errors[:1] for line in str(error).strip().splitlines()]
         raise ClusterError(f"{lost} trials were lost ({lines[-1] if lines else 'stopped'}). The same command goes on.")
+
+
+def _refused(trial: Any, study: optuna.Study, plan: Plan, done: Callable[[], None]) -> None:  # noqa: ANN401 - Ray's own
+    """Have a trial count, and say why it has no score, whose process died each time: so would the next one's."""
+    settings, error = plan.space.settings(trial.config), trial.get_error()
+    if not settings or isinstance(error, RayTaskError):  # which tells of files, or machines
+        return
+    plan.refuse(settings, f"its process died {_RETRIES + 1} times ({first_line(error)}).")
+    failed = study.get_trials(states=(TrialState.FAIL,))
+    same = next(one for one in reversed(failed) if plan.space.settings(one.params) == settings)
+    study.add_trial(optuna.trial.create_trial(params=same.params, distributions=same.distributions, value=0.0))
+    done()
 
 
 def _trial(config: dict[str, Any], plan: Plan, terms: Terms) -> None:

@@ -1,5 +1,6 @@
 """The `PreparedSet`: images of a data set with their pixels, as a network takes them."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -38,6 +39,27 @@ class PreparedSet:
         if left_out and not readable:
             raise DataError(f"none of {len(left_out)} images can be read. The first: {next(iter(left_out.values()))}")
         return cls(manifest, pixels, left_out).subset(readable)
+
+    @classmethod
+    def whole(cls, manifest: Manifest, preprocess: Preprocess) -> "PreparedSet":
+        """Prepare images that could be read before, be it on another machine.
+
+        Raises:
+            DataError: one of them cannot be read.
+        """
+        data = cls.of(manifest, preprocess)
+        if data.left_out:
+            raise DataError(
+                f"{next(iter(data.left_out.values()))} It could be read when this began: put it back, or see that all "
+                "machines see the same files."
+            )
+        return data
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of what images hold and what is known of them, whatever their names and order."""
+        known = zip(self.pixels.digests, self.manifest, strict=True)
+        rows = sorted(f"{digest}|{m.label}|{m.split}|{m.patient_id}|{m.boxes}" for digest, m in known)
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.manifest)

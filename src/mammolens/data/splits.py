@@ -49,7 +49,7 @@ def split_by_patient(
     Raises:
         DataError: the shares do not add up, or a class has too few patients to be in each split.
     """
-    if len(fractions) != len(Split) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:  # noqa: PLR2004
+    if len(fractions) != len(Split) or min(fractions) < 0 or not abs(sum(fractions) - 1) <= 1e-6:  # noqa: PLR2004
         raise DataError(f"split fractions must be three shares adding up to 1, not {fractions}.")
     part = _parts(manifest, fractions, seed, strata)
     return manifest.with_splits(lambda m: list(Split)[part[m.patient_key]])

@@ -18,7 +18,7 @@ class Trial(Figures):
 
     Attributes:
         number: from 1, in the order of proposals; 0 is the recipe that the search started from.
-        state: scored on all folds; given up after some; or no recipe, see `why`.
+        state: scored on all folds; given up after some; or nothing is learnt with its settings, see `why`.
         settings: what differs from that recipe.
         folds: that it was scored on.
         roc_auc: by image, the mean over these folds.

@@ -138,10 +138,7 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
 def _fold_anywhere(recipe: Recipe, also: Collection[Path], fold: tuple[Manifest, Path]) -> Judged:
     """Do a fold on a machine that knows nothing of it."""
     manifest, folder = fold
-    data = PreparedSet.of(manifest, recipe.preprocess)
-    if data.left_out:
-        raise DataError(f"a worker cannot read what can be read here. {next(iter(data.left_out.values()))}")
-    return judge_fold(data, recipe, folder, also, progress=False)
+    return judge_fold(PreparedSet.whole(manifest, recipe.preprocess), recipe, folder, also, progress=False)
 
 
 def check_unseen(recipe: Recipe) -> None:
@@ -178,12 +175,13 @@ def judge_fold(
             raise DataError(f"{folder}: holds scores of another recipe. Choose another --out.")
         scores = _read_scores(folder / SCORES, held_out.manifest)
         same = Manifest.load(folder / runs.MANIFEST).fingerprint() == data.manifest.fingerprint()
-        if scores is None or not same:
+        if scores is None or not same or not runs.held_the_same(folder, data):
             raise DataError(f"{folder}: holds scores of other images. Choose another --out.")
         runs.forget_checkpoints(folder)
         return Judged(held_out.manifest, scores)
     runs.start_run(folder, recipe)
     runs.record_manifest(folder, data.manifest)
+    runs.record_fingerprints(folder, data, also)
     learnt = fit(data, recipe, folder, also=also, progress=progress)
     runs.save_network(learnt.network, folder / runs.MODEL)
     judged = Judged(held_out.manifest, scores_by(as_served([learnt.network], recipe).model, held_out.pixels))

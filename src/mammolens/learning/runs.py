@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mammolens.data.csv_table import write_row
+from mammolens.data.csv_table import read_rows, write_row
 from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
 from mammolens.errors import DataError, RunError, reason
@@ -224,6 +224,12 @@ def record_fingerprints(folder: Path, data: PreparedSet, also: Collection[Path])
         write_row(stream, ("path", "sha256", "also"))
         for path, digest in zip(data.manifest.paths, data.pixels.digests, strict=True):
             write_row(stream, (path, digest, int(path in also)))
+
+
+def held_the_same(folder: Path, data: PreparedSet) -> bool:
+    """Tell whether images hold what they held when `record_fingerprints` wrote it; where nobody did, they may."""
+    path = folder / FINGERPRINTS
+    return not path.is_file() or sorted(row["sha256"] for row in read_rows(path)) == sorted(data.pixels.digests)
 
 
 def save_network(network: Network, path: Path) -> None:

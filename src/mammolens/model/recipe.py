@@ -252,4 +252,4 @@ def _what_is_wrong(error: ValidationError) -> str:
 
 def _toml_line(key: str, value: object) -> str:
     # The JSON of numbers, booleans, strings and lists is valid TOML.
-    return f"{key} = {json.dumps(value)}"
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}"

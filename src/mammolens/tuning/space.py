@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ class Start:
             RecipeError: there is no such recipe or field, or a value will not do.
         """
         name = self.name if self.name in recipe_names() else str(Path(self.name).absolute())
-        changed = (f"{key}={json.dumps(value, default=str)}" for key, value in (settings or {}).items())
+        written = {key: json.dumps(value, ensure_ascii=False, default=str) for key, value in (settings or {}).items()}
+        changed = (f"{key}={value}" for key, value in written.items())
         return read_recipe(name, [*self.changes, *changed])
 
 
@@ -111,7 +113,16 @@ def read_space(path: Path, start: Start) -> Space:
         raise RecipeError(f"{path}: {error}") from error
     if not fields:
         raise RecipeError(f"{path}: names no field. Such as: learning_rate = {{low=1e-5, high=1e-2, log=true}}")
+    varied = Counter(single for name, one in fields.items() for single in _singles(name, one))
+    if twice := [name for name, times in varied.items() if times > 1]:
+        raise RecipeError(f"{path}: {twice[0]} varies in two places. Leave one out.")
     return Space(fields)
+
+
+def _singles(name: str, one: Range | Choices) -> set[str]:
+    """Return the single values that a field changes."""
+    values = one.choices if isinstance(one, Choices) else (one.low,)
+    return {single for value in values for single, _ in _spread({name: value})}
 
 
 def _field(name: str, words: Mapping[str, Any], start: Start) -> Range | Choices:

@@ -1,6 +1,8 @@
 """Optuna's part: what to try next and what to give up, remembered in SQLite."""
 
-from collections.abc import Callable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,15 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import OptunaError, StorageInternalError
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from mammolens.errors import RunError
+from mammolens.errors import RunError, reason
 from mammolens.tuning.trials import Plan
 
 NAME = "mammolens"
@@ -71,23 +75,47 @@ def open_study(path: Path, identity: Mapping[str, object], seed: int) -> optuna.
         seed: of the proposals.
 
     Raises:
-        RunError: a study of something else lies there.
+        RunError: a study of something else lies there, or what is none.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=RDBStorage(f"sqlite:///{path.absolute()}"),
-        study_name=NAME,
-        direction="maximize",
-        sampler=Proposals(seed),
-        pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=HALVING),
-        load_if_exists=True,
-    )
+    opened = partial(sqlite3.connect, path.absolute(), check_same_thread=False)
+    try:
+        study = optuna.create_study(
+            storage=RDBStorage(f"sqlite:///{path.name}", {"creator": opened}),  # no path is cut at what URLs reserve
+            study_name=NAME,
+            direction="maximize",
+            sampler=Proposals(seed),
+            pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=HALVING),
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, OptunaError, RuntimeError) as error:
+        raise RunError(f"{path}: cannot be opened ({_said(error)}). Choose another --out.") from error
     before = study.user_attrs.get(_IDENTITY)
     if before is None:
         study.set_user_attr(_IDENTITY, dict(identity))
     elif others := [name for name in identity if before.get(name) != identity[name]]:
         raise RunError(f"{path.parent}: holds a search with other {' and '.join(others)}. Choose another --out.")
     return study
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in a line where the file of a study does not take what is written to it.
+
+    Raises:
+        RunError: it does not.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise RunError(f"{path}: cannot be written ({_said(error)}). The same command goes on.") from error
+
+
+def _said(error: Exception) -> str:
+    """Return what SQLite says of it, without the statement that it was at."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return reason(error)
 
 
 def interrupted(study: optuna.Study) -> list[FrozenTrial]:

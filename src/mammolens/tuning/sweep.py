@@ -13,11 +13,10 @@ from mammolens import __version__
 from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
 from mammolens.data.splits import split_by_patient
-from mammolens.errors import DataError, RecipeError, RunError
+from mammolens.errors import DataError, RunError
 from mammolens.files import held_alone, write_text
 from mammolens.judging.tuning import HeldOut, Trial, Tuning, best_of_many, judge_held_out, paired_gain
-from mammolens.learning.crossvalidation import Judged, check_unseen, estimated_auc, judge_fold, mean_auc
-from mammolens.learning.networks.builders import check_network
+from mammolens.learning.crossvalidation import SCORES, Judged, estimated_auc, judge_fold, mean_auc
 from mammolens.learning.runs import MODEL
 from mammolens.learning.training import check_trainable
 from mammolens.levels import Level
@@ -28,12 +27,15 @@ from mammolens.parallel import Each, progress_bar
 from mammolens.records import Split
 from mammolens.reports.tuning import write_report
 from mammolens.tuning.space import Settings, Start, read_space
-from mammolens.tuning.study import Search, ended, importance, one_after_another, open_study
-from mammolens.tuning.trials import Plan, auc_of
+from mammolens.tuning.study import Search, ended, importance, one_after_another, open_study, writing
+from mammolens.tuning.trials import Plan, auc_of, scorable
 
 BEST = "best.toml"
 
 STUDY, TRIALS, HELD_OUT = "study.sqlite3", "trials", "held-out"
+
+_WRITTEN = (BEST, TRIALS, HELD_OUT, "ray", "figures", "trials.csv", "tuning.html", "tuning.json")
+"""What a search writes over, or deletes."""
 
 
 @dataclass(frozen=True)
@@ -120,23 +122,23 @@ def tune(  # noqa: PLR0913 - what is learnt from, how it is searched, and what t
     Raises:
         RecipeError: the recipe or the space will not do.
         DataError: too few patients, or images that cannot be read.
-        RunError: `folder` holds a search for something else, or another process is at it.
+        RunError: `folder` holds a search for something else, or what this one would write over; or another process is
+            at it.
     """
-    recipe = start.recipe()
-    check_network(recipe)
-    check_unseen(recipe)
+    recipe = scorable(start.recipe())
     tried = read_space(space, start)
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"{folder}: another process searches here. Wait for it, or choose another --out."
     with held_alone(folder / ".held", RunError(busy)):
-        images = _dealt(manifest.labelled(), recipe, options, progress=progress)
+        _check_own(folder)
+        images = _dealt(manifest, recipe, options, progress=progress)
         plan = Plan(start, tried, images.inner, options.folds, folder / TRIALS)
+        for fold in plan.dealt:
+            _check_enough(fold, recipe, f"by {options.folds} --folds")
         study = open_study(folder / STUDY, _identity(plan, images, options), options.seed)
-        with progress_bar(visible=progress) as bar:
+        with writing(folder / STUDY), progress_bar(visible=progress) as bar:
             task = bar.add_task("trials", total=options.trials + 1, completed=len(ended(study)))
             list(each(partial(plan.score, told=_on), [{}]))
-            if refusal := plan.refusal({}):
-                raise RecipeError(refusal)
             bar.advance(task)
             search(study, plan, options.trials, partial(bar.advance, task))
         rows = _rows(study, plan)
@@ -166,9 +168,15 @@ def tune(  # noqa: PLR0913 - what is learnt from, how it is searched, and what t
     return tuning
 
 
+def _check_own(folder: Path) -> None:
+    if not (folder / STUDY).exists() and (others := [name for name in _WRITTEN if (folder / name).exists()]):
+        raise RunError(f"{folder}: holds {others[0]}, and no search. Choose another --out.")
+
+
 def _dealt(manifest: Manifest, recipe: Recipe, options: Options, *, progress: bool) -> _Images:
     """Leave out the patients of the test split, and deal some of the others to the validation split: held out."""
     tested = set(manifest.of_split(Split.TEST).patients)
+    manifest = manifest.labelled()
     rest = manifest.where(lambda m: m.patient_key not in tested)
     if not len(rest):
         raise DataError("all labelled images are of patients in the test split, which is not for tuning.")
@@ -176,8 +184,15 @@ def _dealt(manifest: Manifest, recipe: Recipe, options: Options, *, progress: bo
     shares = (1 - options.held_out, options.held_out, 0.0)
     dealt = data.described_by(split_by_patient(data.manifest, shares, options.seed))
     if options.held_out:
-        check_trainable(dealt.manifest, recipe)
+        _check_enough(dealt.manifest, recipe, f"with --held-out {options.held_out:g}")
     return _Images(dealt, len(manifest) - len(rest))
+
+
+def _check_enough(manifest: Manifest, recipe: Recipe, how: str) -> None:
+    try:
+        check_trainable(manifest, recipe)
+    except DataError as error:
+        raise DataError(f"{how}, {error}") from error
 
 
 def _identity(plan: Plan, images: _Images, options: Options) -> dict[str, object]:
@@ -188,7 +203,7 @@ def _identity(plan: Plan, images: _Images, options: Options) -> dict[str, object
         "folds": options.folds,
         "held-out share": options.held_out,
         "seed": options.seed,
-        "images": images.data.manifest.fingerprint(),
+        "images": images.data.fingerprint(),
     }
 
 
@@ -233,14 +248,14 @@ def _held_out(images: _Images, recipes: Sequence[Recipe], folder: Path, each: Ea
     judge = partial(_judged_by, manifest=images.data.manifest, folder=folder)
     different = list(dict.fromkeys(recipes))
     judged = dict(zip(different, each(judge, different), strict=True))
-    looks = len(list(folder.iterdir())) - 1
+    looks = len(list(folder.glob(f"*/{SCORES}"))) - 1
     best, start = (judged[recipe] for recipe in recipes)
     return judge_held_out(best, start, max(1, looks))
 
 
 def _judged_by(recipe: Recipe, manifest: Manifest, folder: Path) -> Subjects:
     place = folder / hashlib.sha256(recipe.to_toml().encode()).hexdigest()[:16]
-    judged = judge_fold(PreparedSet.of(manifest, recipe.preprocess), recipe, place)
+    judged = judge_fold(PreparedSet.whole(manifest, recipe.preprocess), recipe, place)
     (place / MODEL).unlink(missing_ok=True)
     return by_level(judged.manifest, judged.scores)[Level.IMAGE]
 

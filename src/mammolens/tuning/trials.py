@@ -12,9 +12,10 @@ import numpy as np
 
 from mammolens.data.manifest import Manifest
 from mammolens.data.splits import folds_by_patient
-from mammolens.errors import RecipeError
-from mammolens.files import write_text
+from mammolens.errors import DataError, MammolensError, RecipeError, reason
+from mammolens.files import held_in_turn, write_text
 from mammolens.learning.crossvalidation import Judged, check_unseen, cross_validate, folds_done, mean_auc
+from mammolens.learning.networks.builders import check_network
 from mammolens.learning.runs import MODEL
 from mammolens.model.recipe import Recipe
 from mammolens.parallel import Item, Result
@@ -24,6 +25,22 @@ REFUSED = "refused.txt"
 
 Told = Callable[[int, float], None]
 """Takes how many folds are done and their mean AUC by image; what it raises ends the trial."""
+
+
+def scorable(recipe: Recipe) -> Recipe:
+    """Return a recipe that folds of one data set can score.
+
+    Raises:
+        RecipeError: it names no known network, looks at the fold that is judged, or learns from other data sets, too.
+    """
+    check_network(recipe)
+    check_unseen(recipe)
+    if recipe.also_images:
+        raise RecipeError(
+            f"also_images = {recipe.also_images}: a search learns from one data set alone. "
+            "Add --set also_images=0 --set boxes=0."
+        )
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -59,11 +76,9 @@ class Plan:
         """Return the recipe of a trial.
 
         Raises:
-            RecipeError: these settings do not go together, or look at the fold that is judged.
+            RecipeError: these settings do not go together, or folds cannot score them.
         """
-        recipe = self.start.recipe(settings)
-        check_unseen(recipe)
-        return recipe
+        return scorable(self.start.recipe(settings))
 
     def judged(self, settings: Settings) -> list[Judged]:
         """Return what is scored of a trial so far."""
@@ -74,30 +89,73 @@ class Plan:
         path = self.place(settings) / REFUSED
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
+    def refuse(self, settings: Settings, why: str) -> None:
+        """Write down why a trial could not be made."""
+        write_text(self.place(settings) / REFUSED, why)
+
     def score(self, settings: Settings, told: Told) -> float:
         """Score a trial, from wherever it was interrupted; return its mean AUC by image.
 
-        It is 0 where the settings make no recipe: the trial's folder then says why. Networks are
-        deleted as soon as they have answered. What `told` raises goes through.
+        It is 0 where nothing can be learnt with these settings: the trial's folder then says why.
+        Networks are deleted as soon as they have answered. What `told` raises goes through. Another
+        process that is at the same settings is waited for.
+
+        Raises:
+            DataError: an image cannot be read, or the folder not be written to.
+            Exception: whatever is wrong with the recipe that the search starts from.
         """
         folder, judged = self.place(settings), list[Judged]()
 
         def each(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+            self._check_all_there(cast("tuple[Manifest, Path]", items[0])[0])
             for item in items:
-                result = function(item)
+                result = function(item) if not settings else _made(function, item)
                 judged.append(cast("Judged", result))
                 for network in folder.glob(f"fold-*/{MODEL}"):
                     network.unlink()
                 told(len(judged), auc_of(judged))
                 yield result
 
-        (folder / REFUSED).unlink(missing_ok=True)
-        try:
-            cross_validate(self.manifest, self.recipe(settings), folder, folds=self.folds, each=each)
-        except RecipeError as error:
-            write_text(folder / REFUSED, str(error))
-            return 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        with held_in_turn(folder / ".held"):
+            if self.refusal(settings):
+                return 0.0
+            try:
+                cross_validate(self.manifest, self.recipe(settings), folder, folds=self.folds, each=each)
+            except RecipeError as error:
+                if not settings:
+                    raise
+                self.refuse(settings, str(error))
+                return 0.0
         return auc_of(judged)
+
+    def _check_all_there(self, readable: Manifest) -> None:
+        if len(readable) < len(self.manifest):
+            missing = sorted(set(self.manifest.paths) - set(readable.paths))
+            raise DataError(
+                f"{missing[0]}: could be read when the search began, and cannot be read now. Put it back, or see that "
+                "all machines see the same files."
+            )
+
+
+def _made(function: Callable[[Item], Result], item: Item) -> Result:
+    """Return a function of an item.
+
+    Raises:
+        RecipeError: it fails, and no system is to blame.
+    """
+    try:
+        return function(item)
+    except Exception as error:  # Keras and PyTorch raise whatever they trip over
+        if _is_of_the_system(error):
+            raise
+        said = str(error) if isinstance(error, MammolensError) else f"failed ({reason(error)})."
+        raise RecipeError(said) from error
+
+
+def _is_of_the_system(error: Exception) -> bool:
+    """Tell what no settings are to blame for, such as a full disk."""
+    return isinstance(error, OSError) or (isinstance(error, DataError) and isinstance(error.__cause__, OSError))
 
 
 def auc_of(judged: Sequence[Judged]) -> float:

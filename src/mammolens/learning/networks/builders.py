@@ -13,7 +13,7 @@ from keras import layers, ops
 from mammolens.errors import RecipeError
 from mammolens.learning.networks.efficientnet_lite import SCALES, STAGES, efficientnet_lite, layers_by_stage
 from mammolens.learning.networks.folded import Network, Tensor, fold, unfold
-from mammolens.learning.networks.heads import ANSWER, score_map_network
+from mammolens.learning.networks.heads import ANSWER, LOGITS, has_layer, score_map_network
 from mammolens.learning.networks.saved import open_saved
 from mammolens.model.recipe import Augment, Recipe
 
@@ -144,6 +144,8 @@ def build(recipe: Recipe) -> Network:
         raise RecipeError(f"frozen_stages: '{recipe.network}' has no stages; set frozen_stages=0.")
     if recipe.normalisation == "folded" and recipe.network not in _LITE:
         raise RecipeError(f"normalisation: '{recipe.network}' cannot be folded; set normalisation=batch.")
+    if recipe.boxes and not has_layer(network, LOGITS):
+        raise RecipeError(f"boxes: '{recipe.network}' has no score map that boxes could teach; set boxes=0.")
     _freeze(network, recipe)
     return network
 
