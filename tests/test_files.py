@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,22 @@ def test_scratch_is_for_this_user_alone_and_gone_after_a_kill(tmp_path: Path, mo
         (mine / "file").touch()
         sweep_scratch()
         assert list(tmp_path.iterdir()) == [mine], "that of a living program stays"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_works_on_in_scratch_that_is_deleted_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    remove = os.rmdir
+
+    def written_meanwhile(path: str, **options: int) -> None:
+        with suppress(FileNotFoundError):
+            (mine / "late.png").touch()
+        remove(path, **options)
+
+    with scratch() as mine:
+        monkeypatch.setattr(os, "rmdir", written_meanwhile)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -56,6 +56,7 @@ def test_the_tree_on_the_map_is_the_tree() -> None:
         path = folders[depth - 2] / name
         folders[depth] = path
         if name.endswith(".py"):
+            assert path not in drawn, f"{path} is drawn twice"
             drawn.add(path)
     bare = {path for path in ROOMS if path.name == "__init__.py" and path not in drawn}
     assert drawn == {*ROOMS, SOURCE / "__init__.py"} - bare

@@ -25,6 +25,7 @@ _TEMPORARY = re.compile(rf"\..+\.{_PART}[a-z0-9_]{{8}}(\.\w+)?")
 
 
 _SCRATCH, _HELD = "mammolens-", ".held"
+_GLANCE = 0.2  # seconds between two looks at a lock
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # on some network disks
 
 
@@ -242,7 +243,12 @@ def scratch() -> Iterator[Path]:
             made.rename(folder)  # only now does it have a name that is swept: whoever holds it is alive
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # A thread that works on is not to write between the files and their folder: it finds none by this name.
+        gone = folder.with_name(f"{folder.name}-")
+        with suppress(OSError):
+            folder.rename(gone)
+        for one in (gone, folder):
+            shutil.rmtree(one, ignore_errors=True)
 
 
 def sweep_scratch() -> None:
@@ -292,6 +298,15 @@ def held_alone(path: Path, refusal: MammolensError) -> Iterator[None]:
     with path.open("w") as file:
         if lock(file.fileno()) is False:
             raise refusal
+        yield
+
+
+@contextmanager
+def held_in_turn(path: Path) -> Iterator[None]:
+    """Hold a lock file while the block lasts, once no other process holds it."""
+    with path.open("w") as file:
+        while lock(file.fileno()) is False:
+            time.sleep(_GLANCE)
         yield
 
 

@@ -1,7 +1,9 @@
 """Results of examinations as DICOM, read back by pydicom and highdicom, and looked at by other people's validators."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image as Pillow
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
+    DigitalMammographyXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
@@ -34,6 +37,7 @@ from studies import (
 
 from conftest import Typed
 from mammolens.dicom_results.heat import BANDS
+from mammolens.dicom_results.results import Results
 from mammolens.records import Laterality, Prediction
 from mammolens.serving.predictor import Predictor
 
@@ -116,6 +120,23 @@ def test_a_segmentation_has_the_bands_of_the_map_and_no_two_overlap(made: Made) 
     assert 0 < len(warm) < 4
 
 
+def test_each_segmentation_has_a_series_which_says_of_what(made: Made) -> None:
+    series = {one.SeriesInstanceUID: one.SeriesDescription for one in made.of(SegmentationStorage)}
+    assert sorted(series.values()) == [f"mammolens heat R {view}. For research use only" for view in ("CC", "MLO")]
+    captures = {(one.SeriesInstanceUID, one.SeriesDescription) for one in made.of(SecondaryCaptureImageStorage)}
+    assert sorted(said for _, said in captures) == [f"mammolens capture {side}. For research use only" for side in "LR"]
+
+
+@pytest.mark.parametrize(("told", "said"), [({"BodyPartThickness": 52}, 52), ({"BodyPartThickness": 0}, 1), ({}, 1)])
+def test_a_segmentation_has_the_measures_of_its_picture(
+    told: dict[str, Any], said: int, predictor: Predictor, tmp_path: Path
+) -> None:
+    one = mammogram(stored(0, Laterality.RIGHT), ImagerPixelSpacing=[0.07, 0.08], **told)
+    (made,) = made_of(predictor, one, tmp_path).of(SegmentationStorage)
+    (measures,) = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert (measures.PixelSpacing, measures.SliceThickness) == ([0.07, 0.08], said)
+
+
 def test_a_capture_shows_the_heat_in_colour(made: Made) -> None:
     captures = made.of(SecondaryCaptureImageStorage)
     assert {one.SourceImageSequence[0].ReferencedSOPInstanceUID for one in captures} == set(findings(made.report))
@@ -154,6 +175,65 @@ def test_doing_it_twice_gives_the_same_objects(made: Made, predictor: Predictor,
             first.pop(keyword, None)
             second.pop(keyword, None)
         assert first == second
+
+
+@pytest.mark.parametrize(
+    "change", [{"laterality": Laterality.LEFT}, {"threshold": 0.123}, {"uncertain": True}, {"decision": "no tumor"}]
+)
+def test_what_tells_something_else_is_another_object(
+    change: dict[str, Any], predictor: Predictor, tmp_path: Path
+) -> None:
+    names = []
+    for told in ({}, change):
+        results = Results.begin(tmp_path / str(len(told)), predictor)
+        one = mammogram(stored(0, Laterality.RIGHT), Laterality.RIGHT)
+        (answer,) = predictor.predict(one)
+        results.add(replace(answer, **told), one)
+        results.finish()
+        names.append({path.name for path in results.written})
+    assert [len(one) for one in names] == [3, 3]
+    assert not names[0] & names[1]
+
+
+@pytest.mark.parametrize("said", ["YES", "NO", None])
+def test_a_capture_says_of_names_in_its_picture_what_that_says(
+    said: str | None, predictor: Predictor, tmp_path: Path
+) -> None:
+    made = made_of(predictor, mammogram(stored(0, Laterality.RIGHT), BurnedInAnnotation=said), tmp_path)
+    (capture,) = made.of(SecondaryCaptureImageStorage)
+    assert capture.get("BurnedInAnnotation") == said
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"LossyImageCompressionRatio": 12.5, "LossyImageCompressionMethod": "ISO_10918_1"}]
+)
+def test_pictures_of_what_was_compressed_with_losses_say_so(
+    more: dict[str, Any], predictor: Predictor, tmp_path: Path
+) -> None:
+    one = mammogram(stored(0, Laterality.RIGHT), LossyImageCompression="01", **more)
+    made = made_of(predictor, one, tmp_path)
+    for kind in (SegmentationStorage, SecondaryCaptureImageStorage):
+        (result,) = made.of(kind)
+        assert {name: result.get(name) for name in more} == more
+        assert result.LossyImageCompression == "01"
+
+
+def test_all_results_of_a_copy_without_names_say_that_it_is_one(predictor: Predictor, tmp_path: Path) -> None:
+    told: dict[str, Any] = {"PatientIdentityRemoved": "YES", "DeidentificationMethod": "by hand", "PatientAge": "065Y"}
+    made = made_of(predictor, mammogram(stored(0, Laterality.RIGHT), **told), tmp_path)
+    assert [{name: one.get(name) for name in told} for one in made.files] == [told] * 3
+
+
+def test_the_report_warns_of_what_pictures_are_together(predictor: Predictor, tmp_path: Path) -> None:
+    raw: dict[str, Any] = {
+        "SOPClassUID": DigitalMammographyXRayImageStorageForProcessing,
+        "SOPInstanceUID": f"{STUDY}.9",
+    }
+    both = [mammogram(stored(0, Laterality.RIGHT), Laterality.RIGHT, **told) for told in ({}, raw)]
+    report = made_of(predictor, both, tmp_path).report
+    said = value(named(report, "Impression Description")[0])
+    assert "Warning: more than one picture of R CC: all count" in said
+    assert "Warning: standard views not found: L CC, L MLO, R MLO" in said
 
 
 def test_others_find_nothing_wrong(made: Made) -> None:

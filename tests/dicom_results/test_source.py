@@ -47,6 +47,10 @@ ODD: dict[str, dict[str, Any]] = {
         "BodyPartExamined": "BREAST",
     },
     "one frame": {"NumberOfFrames": 1},
+    "no spacing": {"ImagerPixelSpacing": None},
+    "odd spacing": {"ImagerPixelSpacing": [0, 0]},
+    "one spacing": {"ImagerPixelSpacing": 0.07},
+    "long spacing": {"ImagerPixelSpacing": ["0.0941176470588", "0.09411764705882"]},
 }
 
 
@@ -60,6 +64,16 @@ def test_odd_headers(predictor: Predictor, tmp_path: Path, odd: str) -> None:
         assert str(result.get("PatientName") or "") == str(one.get("PatientName") or "")
         assert result.PatientID == (one.get("PatientID") or "")
     assert [error for path in made.results.written for error in errors(path)] == []
+
+
+def test_uids_with_zeros_are_taken_over_and_remarked_on_nowhere(
+    predictor: Predictor, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    uids: dict[str, Any] = {"SOPInstanceUID": "1.2.03.4", "SeriesInstanceUID": "1.2.03", "StudyInstanceUID": "1.02"}
+    one = save(mammogram(stored(0, Laterality.RIGHT), **uids), tmp_path / "odd.dcm")
+    results = made_of(predictor, one, tmp_path / "results").results
+    assert (len(results.written), results.left_out) == (3, [])
+    assert [str(remark.message) for remark in recwarn] == []
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, DeflatedExplicitVRLittleEndian])

@@ -117,8 +117,9 @@ class Orthanc:
 
 
 def kind_of(series: Dataset) -> str:
-    """What results a series holds."""
-    return str(series.SeriesDescription).partition("mammolens ")[2].partition(".")[0]
+    """What results a series holds, of whatever side and view."""
+    (kind,) = re.findall(r"^mammolens (CAD report|heat|capture)\b.*\. For research use only$", series.SeriesDescription)
+    return str(kind)
 
 
 class Listener:

@@ -1,5 +1,6 @@
 """What a ledger knows after a kill at any moment: it is opened anew in between."""
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -75,6 +76,34 @@ def test_files_go_when_all_was_sent_and_their_names_stay(tmp_path: Path) -> None
         assert not result.file.exists()
         assert ledger.has(picture.uid)
         assert ledger.pictures(1) == []
+
+
+def test_files_stay_for_as_long_after_a_result_was_sent_late(tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path)) as ledger:
+        picture, result = file(tmp_path, f"{PICTURES}/1.dcm"), file(tmp_path, f"{RESULTS}/1-1/2.dcm")
+        ledger.add(picture, "A")
+        ledger.answer(1, [picture], [result])
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as rows, rows:
+        rows.execute("UPDATE studies SET heard = 0")
+    with closing(Ledger(tmp_path)) as ledger:
+        ledger.sent(result.uid)
+        assert ledger.forget(1) == 0
+        assert ledger.forget(0) == 2
+
+
+def test_a_ledger_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    Ledger(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as rows, rows:
+        rows.execute("PRAGMA user_version = 99")
+    for _ in range(2):  # nor is it held
+        with pytest.raises(DataError, match="a newer mammolens listened with this folder"):
+            Ledger(tmp_path)
+
+
+def test_a_folder_that_was_there_is_for_its_owner_alone_from_then_on(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    Ledger(tmp_path).close()
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
 def test_one_process_has_a_folder(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A viewer that others wrote (OHIF) shows results beside the pictures that they are of, out of the archive."""
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from loop import Orthanc, four_views, hospital, until
+
+from mammolens.dicom_results.heat import BANDS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -82,13 +85,19 @@ def test_a_viewer_shows_results_beside_the_pictures(tmp_path: Path, browser: "Br
         archive.take(files)
         assert archive.pass_on(study)
         until(lambda: archive.results().get(study, {}).get("CAD report"), "a report")
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.goto(f"{url}/viewer?StudyInstanceUIDs={study}")
-        for kind in ("capture", "heat", "CAD report"):
-            page.get_by_text(f"mammolens {kind}. For research use only").first.wait_for(timeout=120_000)
+        page.set_default_timeout(120_000)
+        for kind in ("capture L", "capture R", "heat L CC", "CAD report"):
+            page.get_by_text(f"mammolens {kind}. For research use only").first.wait_for()
         page.get_by_text("Skip all").click()
-        page.get_by_text("mammolens capture. For research use only").first.dblclick()
-        page.get_by_text("(1/2)").first.wait_for(timeout=120_000)  # it is drawn
+        page.get_by_text("mammolens capture L. For research use only").first.dblclick()
+        page.get_by_text("(1/2)").first.wait_for()  # it is drawn
+        page.locator("[data-cy='panelSegmentation-btn']").click()
+        page.get_by_text("mammolens heat L CC. For research use only").first.dblclick()
+        page.get_by_text("Yes", exact=True).click()  # over its picture
+        for low, high in itertools.pairwise((*BANDS, 1)):
+            page.get_by_text(f"Map from {low} to {high}. Not a lesion outline").wait_for()
         page.wait_for_load_state("networkidle")
         shots = ROOT / "build" / "screenshots"
         shots.mkdir(parents=True, exist_ok=True)

@@ -53,3 +53,20 @@ def test_a_check_says_that_the_peer_is_away(tmp_path: Path, mammolens: Typed) ->
     assert said.code == 1
     assert "the peer cannot be reached" in said.err
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_check_opens_certificates_of_both_ways_and_looks_for_a_place(tmp_path: Path, mammolens: Typed) -> None:
+    begun = f'folder = "kept"\nmodel = "phantom"\n{PEER}'
+    tls = '[receive.tls]\ncertificate = "a.pem"\nkey = "a.key"\nauthorities = "b.pem"\n'
+    said = mammolens("listen", written(tmp_path, begun + tls), "--check")
+    assert (said.code, "a.pem" in said.err) == (1, True)
+    (tmp_path / "kept").write_text("in the way")
+    said = mammolens("listen", written(tmp_path, begun), "--check")
+    assert (said.code, "cannot be written here" in said.err) == (1, True)
+
+
+def test_a_check_says_that_the_peer_has_no_such_name(tmp_path: Path, mammolens: Typed) -> None:
+    there = PEER.replace('"pacs"', '"nowhere.invalid"')
+    said = mammolens("listen", written(tmp_path, f'folder = "kept"\nmodel = "phantom"\n{there}'), "--check")
+    assert said.code == 1
+    assert "the peer cannot be found by its name" in said.err

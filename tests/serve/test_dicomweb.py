@@ -29,6 +29,11 @@ class Archive(BaseHTTPRequestHandler):
         super().__init__(*rest)
 
     def do_GET(self) -> None:
+        if self.path.startswith("/moved/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/moved"))
+            self.end_headers()
+            return
         parts = self.path.partition("?")[0].strip("/").split("/")
         below = {path.stem: path.read_bytes() for path in sorted(self._folder.glob("*.dcm"))}
         if parts[:2] != ["studies", STUDY]:
@@ -130,6 +135,14 @@ def test_nothing_else_is_fetched(phantom: Service, archive: str, url: str, uid: 
     answer = asked(phantom, url.replace("ARCHIVE", archive), uid)
     assert answer.status_code == status
     assert set(answer.json()) == {"detail"}
+
+
+def test_a_server_that_sends_elsewhere_is_not_followed(archive: str) -> None:
+    moved = f"{archive}/moved"
+    with Service("phantom", dicomweb=[moved]).open() as one:
+        answer = asked(one, moved)
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == f"{moved}: does not say what is in that study (HTTP 302)."
 
 
 def test_a_server_that_is_not_there_is_told_of() -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import io
+import shutil
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -21,6 +23,7 @@ from mammolens.phantoms.drawing import VIEWS, draw_patient, draw_view
 from mammolens.records import Laterality
 from mammolens.serve import service as routes
 from mammolens.serve import uploads
+from mammolens.serving import overlay
 from mammolens.serving.predictor import Predictor
 
 ASKED = "/v1/predict"
@@ -138,6 +141,14 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(grey: Service) -> None:
     ]
 
 
+def test_a_form_that_breaks_off_is_refused_as_a_whole(grey: Service) -> None:
+    request = httpx.Request("POST", f"http://localhost{ASKED}", files=GREY)
+    whole, kind = request.read(), {"Content-Type": request.headers["Content-Type"]}
+    for lost in (4, 100, len(whole) // 2):
+        answer = grey.ask(ASKED, content=whole[:-lost], headers=kind)
+        assert (answer.status_code, answer.json()) == (400, {"detail": "the form breaks off before its end"})
+
+
 def test_too_much_is_refused_before_all_of_it_came(grey: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [("files", (f"{number}.png", b"x")) for number in range(101)]
     assert grey.ask(ASKED, many).status_code == 400
@@ -183,6 +194,23 @@ def test_nothing_that_was_sent_is_left(grey: Service, monkeypatch: pytest.Monkey
     with Service(grey.bundle).open() as small:
         answer = small.ask(ASKED, GREY)
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "10")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_heatmap_that_nobody_waits_for_any_more_is_in_no_file(
+    grey: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    at_once = overlay.captioned
+
+    def ended_meanwhile(*asked: Any) -> Image.Image:
+        for folder in tmp_path.iterdir():
+            shutil.rmtree(folder)
+        return at_once(*asked)
+
+    monkeypatch.setattr(overlay, "captioned", ended_meanwhile)
+    (row,) = grey.ask(f"{ASKED}?heatmaps=true", GREY[:1]).json()
+    assert row["heatmap"]
     assert list(tmp_path.iterdir()) == []
 
 

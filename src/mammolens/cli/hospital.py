@@ -9,6 +9,7 @@ import typer
 from mammolens.cli.options import screen, tell
 from mammolens.cli.serving import introduce
 from mammolens.errors import DataError, require
+from mammolens.files import check_writable
 
 
 def listen(
@@ -34,6 +35,9 @@ def listen(
     predictor = Predictor.load(chosen.model, chosen.point)
     introduce(predictor)
     if check:
+        check_writable(chosen.folder)
+        if chosen.receive.tls is not None:
+            chosen.receive.tls.context(server=True)
         try:
             peer_of(chosen).echo()
         except ConnectionError as error:

@@ -1,7 +1,7 @@
 """The map of where the network looked: as a Segmentation that lies on the picture, and drawn, as a Secondary Capture.
 
-A Segmentation, not a Parametric Map: OHIF, Weasis and 3D Slicer lay a binary one over its picture; OHIF shows no
-fractional one, and few viewers a map. Each segment is a band of the map, and no two overlap.
+A Segmentation, not a Parametric Map: OHIF lays a binary one over its picture, but shows no fractional one, and few
+viewers show a map. Each segment is a band of the map, and no two overlap.
 """
 
 import highdicom
@@ -15,11 +15,20 @@ from pydicom.sr.codedict import codes
 
 from mammolens.dicom_results.maker import Maker
 from mammolens.images.breast import Pixels
+from mammolens.images.dicom.header import number, spacing_of
 from mammolens.records import Prediction
 from mammolens.serving.overlay import FAINTEST, LOOKED, captioned, heat
 
 BANDS = (FAINTEST, 0.5, 0.8)
 """Values of the map at which segments begin; each ends where the next begins, the last at 1."""
+
+_TAKEN_OVER = (
+    "BurnedInAnnotation",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+"""Of a picture, what holds for what is made of it, too (PS3.3 C.7.6.1): nothing that is drawn names the patient."""
 
 _SEGMENTATION, _CAPTURE = 9702, 9703  # numbers of series
 
@@ -57,13 +66,33 @@ def segmentation(header: Dataset, answer: Prediction, score_map: Pixels, maker: 
         segment_descriptions=[_described(number, band, maker) for number, band in enumerate(bands, start=1)],
         content_label="HEAT",
         content_description=LOOKED,
-        **maker.identified("heat", _SEGMENTATION, header.StudyInstanceUID, *_told(header, answer)),
+        # Of several in a series, OHIF shows the last alone.
+        **maker.identified(
+            _kind("heat", answer.laterality, answer.view),
+            _SEGMENTATION,
+            header.StudyInstanceUID,
+            *_told(header, answer),
+            alone=True,
+        ),
     )
     made.PatientOrientation = header.PatientOrientation
+    _add_plane(made.SharedFunctionalGroupsSequence[0], header)
     dimensions = maker.uid("dimensions", made.SOPInstanceUID)
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
     return made
+
+
+def _add_plane(shared: Dataset, header: Dataset) -> None:
+    """Say what OHIF shows no segmentation without, and goes black: measures and a plane.
+
+    A mammogram has no plane in the patient: viewers take it for an upright one. Of its thickness nothing depends, but
+    highdicom reads no measures without.
+    """
+    shared.PlaneOrientationSequence = highdicom.PlaneOrientationSequence("PATIENT", (1, 0, 0, 0, 1, 0))
+    spacing, thickness = spacing_of(header), number(header, "BodyPartThickness", 0)
+    measures = highdicom.PixelMeasuresSequence(spacing, thickness if thickness > 0 else 1) if spacing else [Dataset()]
+    shared.PixelMeasuresSequence = measures
 
 
 def _inside(full: Pixels, low: float, high: float) -> NDArray[np.bool_]:
@@ -108,14 +137,17 @@ def capture(header: Dataset, answer: Prediction, pixels: Pixels, score_map: Pixe
         coordinate_system="PATIENT",
         patient_orientation=("A", "F"),  # highdicom asks for one; what the picture says replaces it
         **maker.identified(
-            "capture", _CAPTURE, header.StudyInstanceUID, *_told(header, answer), side=answer.laterality
+            _kind("capture", answer.laterality), _CAPTURE, header.StudyInstanceUID, *_told(header, answer)
         ),
     )
+    made.copy_patient_and_study_information(header)  # of which highdicom takes over less by itself
+    for keyword in _TAKEN_OVER:
+        if keyword in header:
+            made[keyword] = header[keyword]
     made.PatientOrientation = header.PatientOrientation
     made.ConversionType = "WSD"
     made.Laterality = answer.laterality or ""
     made.ImageType = ["DERIVED", "SECONDARY"]
-    made.BurnedInAnnotation = "NO"  # nothing that names the patient (PS3.3 C.7.6.1)
     made.DerivationDescription = LOOKED
     made.SourceImageSequence = [reference(header)]
     return made
@@ -129,5 +161,13 @@ def reference(header: Dataset) -> Dataset:
     return one
 
 
+def _kind(name: str, *place: str | None) -> str:
+    return " ".join(filter(None, (name, *place)))
+
+
 def _told(header: Dataset, answer: Prediction) -> tuple[object, ...]:
-    return header.SOPInstanceUID, answer.probability, answer.decision
+    """Return all that is told of a picture: results that tell something else are others."""
+    return (
+        *(header.SOPInstanceUID, answer.laterality),
+        *(answer.probability, answer.decision, answer.uncertain, answer.threshold),
+    )

@@ -40,21 +40,21 @@ class Maker:
 
     def uid(self, *said: object) -> highdicom.UID:
         """Return the UID of what is said by this model: the same for the same, below 2.25 (PS3.5 B.2)."""
-        parts = (__version__, self.fingerprint, self.point, *said)
+        parts = (__version__, self.name, self.fingerprint, self.point, *said)
         return highdicom.UID.from_uuid(str(uuid.uuid5(_NAMESPACE, "\n".join(map(str, parts)))))
 
-    def identified(self, kind: str, number: int, study: str, *said: object, side: str | None = None) -> dict[str, Any]:
+    def identified(self, kind: str, number: int, study: str, *said: object, alone: bool = False) -> dict[str, Any]:
         """Return what identifies a result, its series and its maker, as highdicom's classes take it.
 
         Args:
-            kind: of result, such as ``"heat"``.
+            kind: of result, such as ``"heat L CC"``: what is of one kind is one series of a study.
             number: of its series.
             study: in which it lies.
             said: what tells it from others of its kind and study.
-            side: of which a series is, where it has one side alone.
+            alone: whether each has a series of its own, all the same.
         """
         return {
-            "series_instance_uid": self.uid("series", kind, study, side),
+            "series_instance_uid": self.uid("series", kind, study, *(said if alone else ())),
             "series_number": number,
             "series_description": f"mammolens {kind}. {RESEARCH}",
             "sop_instance_uid": self.uid(kind, study, *said),

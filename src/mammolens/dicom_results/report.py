@@ -29,7 +29,7 @@ from mammolens import __version__
 from mammolens.dicom_results.maker import RESEARCH, Maker
 from mammolens.dicom_results.source import Source
 from mammolens.levels import ServedLevel
-from mammolens.records import LABEL_NAMES, Laterality, Prediction, Reason, View
+from mammolens.records import LABEL_NAMES, ImageWarning, Laterality, Prediction, Reason, View
 
 _SERIES = 9701  # number of the series
 _CONTAINS, _PROPERTY, _INFERRED = "CONTAINS", "HAS PROPERTIES", "INFERRED FROM"
@@ -58,6 +58,9 @@ _AGGREGATED = {
     ServedLevel.BREAST: "Mean of the pictures of the breast",
     ServedLevel.EXAM: "The larger of the breasts",
 }
+_OF_EXAMINATIONS = (ImageWarning.MISSING_VIEW, ImageWarning.DOUBLED_VIEW, ImageWarning.AGES)
+"""Warnings of what pictures are together, those that name no file."""
+
 _CENTER = "Center: where the map of the network is largest in this picture. Not a lesion outline."
 
 
@@ -79,10 +82,8 @@ class Examined:
 def cad_report(examined: Examined, maker: Maker) -> SOPClass:
     """Return the report of one examination."""
     headers = [one.header for one in examined.sources]
-    first, answers = headers[0], [one.answer for one in examined.sources]
-    said = [
-        (header.SOPInstanceUID, one.probability, one.decision) for header, one in zip(headers, answers, strict=True)
-    ]
+    first = headers[0]
+    said = *(header.SOPInstanceUID for header in headers), *_lines(examined, maker)
     made = SOPClass(
         study_instance_uid=first.StudyInstanceUID,
         sop_class_uid=MammographyCADSRStorage,
@@ -255,6 +256,7 @@ def _lines(examined: Examined, maker: Maker) -> Iterator[str]:
     yield f"{RESEARCH.upper()}. {maker.record.intended_use}"
     if examined.exam is not None:
         yield f"Examination: {_said(examined.exam)}"
+        yield from (f"  Warning: {one}" for one in examined.exam.warnings if one.kind in _OF_EXAMINATIONS)
         for breast in examined.exam.breasts:
             yield f"{breast.laterality.word.capitalize() if breast.laterality else 'A'} breast: {_said(breast)}"
     for number, source in enumerate(examined.sources, start=1):

@@ -130,4 +130,7 @@ def _written(dataset: Dataset) -> bytes:
 def parsed(content: bytes) -> Dataset:
     """Return a header that was taken over."""
     with warnings.catch_warnings(action="ignore"):
-        return dcmread(BytesIO(content), force=True)
+        header = dcmread(BytesIO(content), force=True)
+        for _ in header.iterall():  # what is odd is remarked on, and quoted, when it is first asked for
+            pass
+    return header

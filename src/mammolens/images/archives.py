@@ -22,7 +22,7 @@ from PIL import Image as Pillow
 from mammolens.errors import ImageError, visible
 from mammolens.files import scratch
 from mammolens.images.image import MAX_BYTES, Image
-from mammolens.images.listing import LeftOut, Role, is_litter, list_folder, role_of, walked, why_foreign
+from mammolens.images.listing import LeftOut, Role, check_index, is_litter, list_folder, role_of, walked, why_foreign
 from mammolens.images.reading import START, first_bytes, image_of, read_image
 
 if TYPE_CHECKING:
@@ -289,6 +289,8 @@ def _archive(path: Path, changed: int, members: tuple[int, ...]) -> zipfile.ZipF
     One that lies in another is copied to a file without a name, which is gone once it is closed.
     """
     if not members:
+        with path.open("rb") as stream:
+            check_index(stream)
         return zipfile.ZipFile(path)
     outer = _archive(path, changed, members[:-1])
     member = outer.infolist()[members[-1]]
@@ -298,6 +300,7 @@ def _archive(path: Path, changed: int, members: tuple[int, ...]) -> zipfile.ZipF
     try:
         with outer.open(member) as source:
             shutil.copyfileobj(source, copy)
+        check_index(copy)
         archive = zipfile.ZipFile(copy)
     except BaseException:
         copy.close()

@@ -6,15 +6,20 @@ over. All else that may be an image and cannot be read is named with its reason.
 
 import os
 import stat
+import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import IO
 
 from mammolens.images.reading import IMAGE_SUFFIXES, NAMES, ZIP, first_bytes, foreign_kind, is_picture
 
 MAX_FOLDERS = 100
 """Folders in folders that are looked into: one that is deeper is left out, by name."""
+
+MAX_DIRECTORY = 2**25
+"""Bytes of an archive's directory, of some 300,000 files: one of 200 MB takes gigabytes, and minutes, to be read."""
 
 
 class Role(Enum):
@@ -169,3 +174,14 @@ def _role_on_disk(path: Path) -> Role | LeftOut:
     if role is not Role.OTHER and not regular:
         return LeftOut(path, "is a pipe or a device; a file was expected.")
     return LeftOut(path, why_foreign(path.name, start)) if role is Role.FOREIGN else role
+
+
+def check_index(stream: IO[bytes]) -> None:
+    """Refuse a directory that is too large, by the very record that zipfile goes by, which would read all of it.
+
+    Raises:
+        zipfile.BadZipFile: it does.
+    """
+    end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]  # noqa: SLF001
+    if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:  # type: ignore[attr-defined]  # noqa: SLF001
+        raise zipfile.BadZipFile(f"its directory is over {MAX_DIRECTORY // 2**20} MiB")

@@ -21,6 +21,7 @@ PICTURES, RESULTS = "pictures", "results"
 """Folders of the files that rows name."""
 
 _DAY = 24 * 60 * 60
+_VERSION = 1  # of the tables, which say theirs: those of a later one mean something else
 _TABLES = """
 CREATE TABLE IF NOT EXISTS studies (
     number INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, version INTEGER NOT NULL DEFAULT 0, heard REAL NOT NULL
@@ -55,12 +56,13 @@ class Ledger:
         """Open the ledger of `folder`, or begin one.
 
         Raises:
-            DataError: the folder cannot be written to, or another process listens with it.
+            DataError: the folder cannot be written to, another process listens with it, or a newer version did.
         """
         self.folder = folder
         self._turn = RLock()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)  # it may have been there
             self._held = (folder / "lock").open("w")
         except OSError as error:
             raise DataError(f"{folder}: cannot be written to ({system_reason(error)}). Name another folder.") from error
@@ -69,10 +71,16 @@ class Ledger:
             raise DataError(f"{folder}: another `mammolens listen` works with this folder. Name another, or end it.")
         self._rows = sqlite3.connect(folder / "ledger.sqlite", isolation_level=None, check_same_thread=False)
         try:
-            self._rows.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; {_TABLES}")
+            ((version,),) = self._rows.execute("PRAGMA user_version").fetchall()
+            if version <= _VERSION:
+                ways = f"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA user_version = {_VERSION};"
+                self._rows.executescript(f"{ways} {_TABLES}")
         except sqlite3.Error as error:
             self.close()
             raise DataError(f"{folder}: its ledger.sqlite cannot be used ({error}).") from error
+        if version > _VERSION:
+            self.close()
+            raise DataError(f"{folder}: a newer mammolens listened with this folder. Name another, or install that.")
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -135,7 +143,7 @@ class Ledger:
         self._ask("UPDATE results SET sent = ? WHERE uid = ?", time.time(), result)
 
     def forget(self, days: float) -> int:
-        """Delete the files of studies all of whose results were sent and that nothing was heard of for so many days.
+        """Delete the files of studies whose last picture came, and last result was sent, so many days ago.
 
         Their UIDs stay, so that a picture that comes again is no new work.
 
@@ -143,9 +151,9 @@ class Ledger:
             How many files.
         """
         done = (
-            "study IN (SELECT number FROM studies WHERE heard < ?) AND file IS NOT NULL "
+            "study IN (SELECT number FROM studies WHERE heard < ?1) AND file IS NOT NULL "
             "AND study NOT IN (SELECT study FROM pictures WHERE version IS NULL) "
-            "AND study NOT IN (SELECT study FROM results WHERE sent IS NULL)"
+            "AND study NOT IN (SELECT study FROM results WHERE sent IS NULL OR sent >= ?1)"
         )
         before, count = time.time() - days * _DAY, 0
         for table in (PICTURES, RESULTS):

@@ -4,8 +4,9 @@ One thread answers and sends, by what the ledger says; those of the network note
 """
 
 import time
+import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from shutil import rmtree
 from threading import Event
@@ -41,6 +42,8 @@ def listen(settings: Settings, predictor: Predictor, end: Event, tell: Tell) -> 
     Raises:
         DataError: the folder, the address or a certificate will not do.
     """
+    # A library's remark on a file may quote what is in it, and the screen is a log.
+    warnings.simplefilter("ignore")
     peer, ledger = peer_of(settings), Ledger(settings.folder)
     try:
         ledger.sweep()
@@ -84,6 +87,7 @@ class _Work:
     _answering: dict[int, _Retry] = field(default_factory=lambda: defaultdict(_Retry))
     _sending: dict[int, _Retry] = field(default_factory=lambda: defaultdict(_Retry))
     _peer: _Retry = field(default_factory=_Retry)
+    _stumbled: int = 0  # the study at which the peer failed last: those after it go first, should it be its fault
     _forgotten: float = field(default_factory=lambda: time.monotonic() - _FORGET)
 
     def hear(self, study: int) -> None:
@@ -95,7 +99,8 @@ class _Work:
         answered = next((study for study in self.ledger.receiving() if self._settled(study)), None)
         if answered is not None:
             self._try_to_answer(answered)
-        sent = any(self._peer.due and self._send(study) for study in self.ledger.answered())
+        turn = sorted(self.ledger.answered(), key=lambda study: study <= self._stumbled)
+        sent = any(self._peer.due and self._send(study) for study in turn)
         self._forget()
         return answered is not None or sent
 
@@ -111,7 +116,7 @@ class _Work:
             self._heard.pop(study, None)
         except Exception as error:  # noqa: BLE001 - one study must not stop the others, nor be lost
             again = self._answering[study].failed(self.settings.longest_retry)
-            self.tell(f"study {study}: cannot be answered ({type(error).__name__}), {again}")
+            self.tell(f"study {study}: cannot be answered ({_cause(error)}), {again}")
 
     def _answer(self, study: int) -> None:
         began, pictures = time.monotonic(), self.ledger.pictures(study)
@@ -139,24 +144,33 @@ class _Work:
         """Send what is due of a study; tell whether the peer took anything."""
         if not self._sending[study].due:
             return False
-        results, taken, why = self.ledger.unsent(study), 0, ""
+        results, why = self.ledger.unsent(study), ""
         try:
-            for result, refusal in self.peer.send(results):
-                if refusal is None:
-                    self.ledger.sent(result.uid)
-                    taken += 1
-                why = refusal or why
+            why = self._passed_on(results)
             self._peer = _Retry()
         except ConnectionError as error:
+            self._stumbled = study
             self.tell(f"peer: {reason(error)}, {self._peer.failed(self.settings.longest_retry)}")
+        except Exception as error:  # noqa: BLE001 - as of answers
+            why = f"results cannot be sent ({_cause(error)})"
         if why:
-            again = self._sending[study].failed(self.settings.longest_retry)
-            self.tell(f"study {study}: the peer refuses results ({why}), {again}")
-        elif taken == len(results):
+            self.tell(f"study {study}: {why}, {self._sending[study].failed(self.settings.longest_retry)}")
+        taken = len(results) - len(self.ledger.unsent(study))
+        if taken == len(results):
             self._sending.pop(study, None)
         if taken:
             self.tell(f"study {study}: {taken} results sent")
         return taken > 0
+
+    def _passed_on(self, results: Sequence[Kept]) -> str:
+        """Send results, and note what was taken; return why something was refused, if anything."""
+        why = ""
+        for result, refusal in self.peer.send(results):
+            if refusal is None:
+                self.ledger.sent(result.uid)
+            else:
+                why = f"the peer refuses results ({refusal})"
+        return why
 
     def _forget(self) -> None:
         if time.monotonic() - self._forgotten < _FORGET:
@@ -164,3 +178,9 @@ class _Work:
         self._forgotten = time.monotonic()
         if count := self.ledger.forget(self.settings.keep):
             self.tell(f"{count} files deleted that were sent {self.settings.keep:g} days ago or more")
+
+
+def _cause(error: Exception) -> str:
+    """Say what went wrong by the system's words or the error's kind: names of files have UIDs."""
+    system = error if isinstance(error, OSError) else error.__cause__
+    return (isinstance(system, OSError) and system.strerror) or type(error).__name__

@@ -7,7 +7,7 @@ from typing import Any
 
 from dicomweb_client.api import DICOMwebClient
 from pydicom.uid import BreastTomosynthesisImageStorage
-from requests import RequestException
+from requests import RequestException, Session
 
 from mammolens.errors import DataError
 from mammolens.images.archives import Input
@@ -30,7 +30,9 @@ def fetched(url: str, study: str, series: str | None, folder: Path) -> Iterator[
     Raises:
         DataError: the server is not there, refuses, or does not know of mammograms in that study or series.
     """
-    client = DICOMwebClient(url.rstrip("/"))
+    session = Session()
+    session.max_redirects = 0  # no other server is asked
+    client = DICOMwebClient(url.rstrip("/"), session=session)
     client.set_http_retry_params(retry=False)
     try:
         with warnings.catch_warnings(action="ignore"):  # they may quote what is odd

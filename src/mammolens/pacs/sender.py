@@ -21,8 +21,13 @@ from mammolens.pacs.settings import Settings, Store, Stow
 _NO_ROOM, _WARNING = 0xA7, 0xB0
 """The first digits of statuses of C-STORE: out of resources; taken all the same (PS3.4 B.2.3)."""
 
+_THERE = 0x0111
+"""Duplicate SOP Instance (PS3.7 C.5.10): sent before, by one that was killed before it noted so."""
+
 _REFUSED = (400, 409, 413, 415)
 """Of HTTP: this result will not do; with any other error, none will."""
+
+_SOP = "00080018"  # SOP Instance UID (PS3.18 F.2)
 
 
 class Peer(Protocol):
@@ -74,7 +79,8 @@ class StorePeer:
     def echo(self) -> None:
         """See `Peer`."""
         with self._associated(()) as association:
-            _status(association.send_c_echo().get("Status"))
+            if refusal := _status(association.send_c_echo().get("Status")):
+                raise ConnectionError(f"answers {refusal}")
 
     def send(self, results: Sequence[Kept]) -> Iterator[tuple[Kept, str | None]]:
         """See `Peer`."""
@@ -90,14 +96,17 @@ class StorePeer:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = self.timeout
         entity.connection_timeout = self.timeout
         tls = self.store.tls
-        association = entity.associate(
-            self.store.host,
-            self.store.port,
-            # One that any peer accepts: a kind that it does not accept is then told from a peer that is away.
-            [build_context(Verification), *(build_context(*kind) for kind in kinds)],
-            ae_title=self.store.title,
-            tls_args=None if tls is None else (tls.context(server=False), self.store.host),
-        )
+        try:
+            association = entity.associate(
+                self.store.host,
+                self.store.port,
+                # One that any peer accepts: a kind that it does not accept is then told from a peer that is away.
+                [build_context(Verification), *(build_context(*kind) for kind in kinds)],
+                ae_title=self.store.title,
+                tls_args=None if tls is None else (tls.context(server=False), self.store.host),
+            )
+        except OSError as error:
+            raise ConnectionError("cannot be found by its name") from error
         if not association.is_established:
             rejected = "rejects the association" if association.is_rejected else "cannot be reached"
             raise ConnectionError(rejected)
@@ -124,7 +133,7 @@ def _status(status: int | None) -> str | None:
         raise ConnectionError("gives no answer")
     if status >> 8 == _NO_ROOM:
         raise ConnectionError(f"is out of resources (status {status:04X}H)")
-    return None if status == 0 or status >> 8 == _WARNING else f"status {status:04X}H"
+    return None if status in (0, _THERE) or status >> 8 == _WARNING else f"status {status:04X}H"
 
 
 @dataclass(frozen=True)
@@ -135,8 +144,11 @@ class StowPeer:
 
     def echo(self) -> None:
         """See `Peer`."""
-        with _told():
-            self.client.search_for_studies(limit=1)
+        try:
+            with _told():
+                self.client.search_for_studies(limit=1)
+        except _RefusedError as error:
+            raise ConnectionError(f"answers {error}") from error
 
     def send(self, results: Sequence[Kept]) -> Iterator[tuple[Kept, str | None]]:
         """See `Peer`."""
@@ -144,13 +156,29 @@ class StowPeer:
             yield one, self._stored(one)
 
     def _stored(self, result: Kept) -> str | None:
+        """Store a result; return why it was refused. It was taken if the service says so, or is found to have it."""
+        one, why = dcmread(result.file), "it does not say that it has it"
         try:
             with _told():
-                told = self.client.store_instances([dcmread(result.file)])
+                told = self.client.store_instances([one])
         except _RefusedError as error:
-            return str(error)
-        failed = told.get("FailedSOPSequence")
-        return f"failure {failed[0].get('FailureReason', 0):04X}H" if failed else None
+            why = str(error)
+        else:
+            taken = [item.get("ReferencedSOPInstanceUID") for item in told.get("ReferencedSOPSequence") or ()]
+            if result.uid in taken:
+                return None
+            if failed := told.get("FailedSOPSequence"):
+                why = f"failure {failed[0].get('FailureReason') or 0:04X}H"
+        return None if self._has(result.uid, one.StudyInstanceUID) else why
+
+    def _has(self, uid: str, study: str) -> bool:
+        """Tell whether the service has a result: some refuse one that was sent before."""
+        try:
+            with _told():
+                found = self.client.search_for_instances(study, search_filters={"SOPInstanceUID": uid})
+        except (ConnectionError, _RefusedError):
+            return False
+        return any(one.get(_SOP, {}).get("Value") == [uid] for one in found)
 
 
 class _RefusedError(Exception):
@@ -174,17 +202,25 @@ def _told() -> Iterator[None]:
 def _client(stow: Stow, timeout: float) -> DICOMwebClient:
     session = requests.Session()
     session.trust_env = False  # the settings say all: no proxy, no ~/.netrc
+    session.max_redirects = 0  # nor another server
+    session.hooks["response"].append(_plainly_typed)
     if stow.tls is not None:
         stow.tls.context(server=False)
         session.verify = str(stow.tls.authorities)
         session.cert = (str(stow.tls.certificate), str(stow.tls.key))
     if stow.authorization_file is not None:
         try:
-            session.headers["Authorization"] = stow.authorization_file.read_text(encoding="utf-8").splitlines()[0]
+            header = stow.authorization_file.read_text(encoding="ascii").splitlines()[0].strip()
         except OSError as error:
             raise DataError(f"{stow.authorization_file}: {why_not_opened(stow.authorization_file, error)}") from error
         except (ValueError, IndexError) as error:
             raise DataError(f"{stow.authorization_file}: its first line should be a header's value.") from error
+        session.headers["Authorization"] = header
     client = DICOMwebClient(stow.url.rstrip("/"), session=session, timeout=timeout)
     client.set_http_retry_params(retry=False)
     return client
+
+
+def _plainly_typed(response: requests.Response, **_: object) -> None:
+    """Leave out parameters of a media type, such as its character set, with which dicomweb-client reads no answer."""
+    response.headers["Content-Type"] = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()

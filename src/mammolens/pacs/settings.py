@@ -55,7 +55,7 @@ class Tls(_Table):
         made.verify_mode = ssl.CERT_REQUIRED
         try:
             made.load_verify_locations(self.authorities)
-            made.load_cert_chain(self.certificate, self.key)
+            made.load_cert_chain(self.certificate, self.key, password="")  # nobody is there to be asked for one
         except OSError as error:
             raise DataError(
                 f"{self.certificate}, {self.key}, {self.authorities}: no certificate with its key, and authorities, in "

@@ -5,7 +5,7 @@ import base64
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from io import BytesIO
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from mammolens import __version__
 from mammolens.errors import DataError
 from mammolens.hosting import MAX_IMAGES
-from mammolens.images.archives import Input, Named
+from mammolens.images.archives import Input, Named, Picture
 from mammolens.levels import Level, ServedLevel
 from mammolens.model.bundle import BundleRecord
 from mammolens.model.decisions import decided
@@ -30,6 +30,7 @@ from mammolens.serve.line import Full, Line, Refused
 from mammolens.serve.uploads import Drawer, Room
 from mammolens.serve.watch import Counts, Watch
 from mammolens.serving.exams import joined
+from mammolens.serving.overlay import drawn
 from mammolens.serving.predictor import Predictor
 
 Result = TypeVar("Result")
@@ -59,12 +60,12 @@ class Asked:
     Attributes:
         level: what answers are about.
         point: the operating point that decides.
-        heatmaps: folder for them; None: none.
+        heatmaps: whether there is one of each picture.
     """
 
     level: ServedLevel
     point: str
-    heatmaps: Path | None
+    heatmaps: bool
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,8 @@ def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str
         async with line.entered(), room.folder() as drawer:
             pictures = await _given(request, drawer, allowed)
             _check_count(pictures, MOST_DRAWN if heatmaps else MAX_IMAGES)
-            asked = Asked(level, point, drawer.place if heatmaps else None)
-            look = partial(_looked, predictor, asked)
-            looked = await _unless_gone(request, line.each(look, [*enumerate(pictures)]))
+            asked = Asked(level, point, heatmaps)
+            looked = await _unless_gone(request, line.each(partial(_looked, predictor, asked), pictures))
         for one in looked:
             counts.count(one.answer)
         text = "".join(as_json(_rows(looked, predictor, asked)))
@@ -203,14 +203,18 @@ async def _fetched(study: schema.Study, drawer: Drawer) -> list[Input]:
     return pictures
 
 
-def _looked(predictor: Predictor, asked: Asked, numbered: tuple[int, Input]) -> Looked:
-    """Answer for one picture, as `mammolens predict` does; it stops no other."""
-    number, given = numbered
-    heat = None if asked.heatmaps is None else asked.heatmaps / f"heat-{number}"
+def _looked(predictor: Predictor, asked: Asked, given: Input) -> Looked:
+    """Answer for one picture, as `mammolens predict` does; it stops no other, and writes no file."""
+    heat = BytesIO()
+
+    def draw(answer: Prediction, picture: Picture) -> None:
+        if answer.score_map is not None:
+            drawn(answer, answer.score_map, picture).save(heat, format="PNG")
+
+    also = draw if asked.heatmaps else None
     try:
-        (answer,) = predictor.answers([Named(given.name, given)], point=asked.point, overlay=heat, maps=False)
-        drawn = None if heat is None else next(heat.glob("*.png"), None)
-        return Looked(answer, None if drawn is None else drawn.read_bytes())
+        (answer,) = predictor.answers([Named(given.name, given)], point=asked.point, maps=False, also=also)
+        return Looked(answer, heat.getvalue() or None)
     except Exception as error:  # noqa: BLE001 - one file stops no other, and reaches no log
         told = f"{given.name}: could not be looked at ({type(error).__name__}). Export it anew."
         failed = Prediction.failure(given.name, told)
@@ -226,9 +230,9 @@ def _rows(looked: Sequence[Looked], predictor: Predictor, asked: Asked) -> Itera
     columns = columns_of(asked.level)
     for answer in answers:
         row = row_of(answer, columns)
-        if asked.heatmaps is not None and asked.level is ServedLevel.IMAGE:
+        if asked.heatmaps and asked.level is ServedLevel.IMAGE:
             row[schema.HEATMAP] = heat[answer]
-        elif asked.heatmaps is not None:
+        elif asked.heatmaps:
             for view, cells in zip(answer.views, row[VIEWS], strict=True):
                 cells[schema.HEATMAP] = heat[view]
         yield row

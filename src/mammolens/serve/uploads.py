@@ -2,13 +2,14 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from mammolens.files import scratch
@@ -84,11 +85,17 @@ class Drawer:
         if length.isdecimal():
             _check_size(int(length))
         counted = Request(request.scope, self._counted(request))
-        async with counted.form(max_files=MAX_IMAGES, max_fields=0) as form:
+        try:
+            form = await _Form(request.headers, counted.stream(), max_files=MAX_IMAGES, max_fields=0).parse()
+        except MultiPartException as error:
+            raise HTTPException(400, error.message) from error
+        try:
             files = [part for name, part in form.multi_items() if name == "files" and isinstance(part, UploadFile)]
             if not files or len(files) < len(form.multi_items()):
                 raise HTTPException(422, "expected a multipart form with one file or more, each called 'files'")
             return await asyncio.to_thread(self._kept, files)
+        finally:
+            await form.close()
 
     def _counted(self, request: Request) -> "Receive":
         async def receive() -> "Message":
@@ -111,6 +118,28 @@ class Drawer:
             part.file.close()
             pictures += inputs_called(name, path)
         return pictures
+
+
+class _Form(MultiPartParser):
+    """A form that comes to its end: of one that breaks off, the last file would be left out without a word."""
+
+    _ended = False
+
+    def on_end(self) -> None:
+        """Note that the last boundary came."""
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        """Return what is in it; see `MultiPartParser`."""
+        self.stream = self._whole(self.stream)
+        return await super().parse()
+
+    async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async with aclosing(stream):
+            async for piece in stream:
+                yield piece
+        if not self._ended:
+            raise MultiPartException("the form breaks off before its end")
 
 
 def _check_size(size: int) -> None:

@@ -104,10 +104,13 @@ def captioned(pixels: Pixels, score_map: Pixels, caveat: str = "") -> Pillow.Ima
     return sheet
 
 
-def write_overlay(pixels: Pixels, score_map: Pixels, path: Path, caveat: str = "") -> None:
-    """Write the overlay with its line as PNG."""
-    with written_whole(path) as temporary:
-        captioned(pixels, score_map, caveat).save(temporary, format="PNG")
+def drawn(answer: Prediction, score_map: Pixels, picture: Picture) -> Pillow.Image:
+    """Return the heatmap of an answer, for which its picture is read once more.
+
+    Raises:
+        ImageError: it cannot be.
+    """
+    return captioned(image_in(picture, answer.path).pixels, score_map, "" if answer.admitted else NO_MAMMOGRAM)
 
 
 def write_overlays(answers: Iterable[Prediction], pictures: Sequence[Picture], folder: Path) -> Iterator[Prediction]:
@@ -123,15 +126,14 @@ def write_overlays(answers: Iterable[Prediction], pictures: Sequence[Picture], f
     """
     for number, (answer, picture) in enumerate(zip(answers, pictures, strict=True), start=1):
         if answer.score_map is not None:
-            name = f"{number:05d}-{answer.path.stem[:_STEM]}.png"
-            caveat = "" if answer.admitted else NO_MAMMOGRAM
             try:
-                pixels = image_in(picture, answer.path).pixels
+                sheet = drawn(answer, answer.score_map, picture)
             except ImageError as error:
                 failed = Prediction.failure(answer.path, reason(error), answer.threshold)
                 yield replace(failed, operating_point=answer.operating_point)
                 continue
-            write_overlay(pixels, answer.score_map, folder / name, caveat)
+            with written_whole(folder / f"{number:05d}-{answer.path.stem[:_STEM]}.png") as temporary:
+                sheet.save(temporary, format="PNG")
         yield answer
 
 

@@ -53,7 +53,6 @@ _UNITS_A_YEAR = {"Y": 1, "M": 12, "W": 52, "D": 365}
 def header_of(dataset: "Dataset") -> Header:
     """Return what the header says."""
     side = text(dataset, "ImageLaterality") or text(dataset, "Laterality")
-    spacing = numbers(dataset, "ImagerPixelSpacing") or numbers(dataset, "PixelSpacing")
     intent, kind = text(dataset, "PresentationIntentType"), text(dataset, "SOPClassUID")
     return Header(
         patient_id=text(dataset, "PatientID"),
@@ -62,12 +61,18 @@ def header_of(dataset: "Dataset") -> Header:
         view=_view(dataset),
         age=_age(dataset),
         manufacturer=_maker(dataset),
-        spacing=(spacing[0], spacing[1]) if spacing[1:] and min(spacing) > 0 else None,
+        spacing=spacing_of(dataset),
         for_processing=intent == "FOR PROCESSING" or kind in _FOR_PROCESSING,
         photometric=str(text(dataset, "PhotometricInterpretation")),
         special=_special(dataset),
         transfer_syntax=dataset.file_meta.TransferSyntaxUID.name,
     )
+
+
+def spacing_of(dataset: "Dataset") -> tuple[float, float] | None:
+    """Return the distance in mm of rows and of columns, at the detector where that is told; None where neither is."""
+    spacing = numbers(dataset, "ImagerPixelSpacing") or numbers(dataset, "PixelSpacing")
+    return (spacing[0], spacing[1]) if spacing[1:] and min(spacing) > 0 else None
 
 
 def _maker(dataset: "Dataset") -> str | None:
