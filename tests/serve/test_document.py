@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asking import served
+from asking import SLOW, served
 from hypothesis import HealthCheck, given, settings
 
 import brightness
@@ -31,7 +31,7 @@ def test_it_does_what_its_document_says(document: Any, mode: Any) -> None:
         @given(case=operation.as_strategy(generation_mode=mode))
         def asks(case: Any) -> None:
             asked.append(case.path)
-            case.call_and_validate()
+            case.call_and_validate(timeout=SLOW)
 
         asks()
     assert "/v1/predict" in asked

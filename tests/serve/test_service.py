@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import io
 import shutil
 import zipfile
@@ -195,6 +196,16 @@ def test_nothing_that_was_sent_is_left(grey: Service, monkeypatch: pytest.Monkey
         answer = small.ask(ASKED, GREY)
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "10")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_of(grey: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    answer = grey.ask(ASKED, GREY)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert answer.json() == {"detail": "there is no room on the disk for what is sent"}
 
 
 def test_a_heatmap_that_nobody_waits_for_any_more_is_in_no_file(

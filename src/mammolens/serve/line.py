@@ -20,7 +20,7 @@ _LONGEST = 600  # seconds that anybody is told to wait
 
 
 class Refused(Exception):  # noqa: N818 - reads as what it says
-    """A request is not answered: there are too many, it took too long, or the service ends.
+    """A request is not answered: there are too many, it took too long, there is no room, or the service ends.
 
     Attributes:
         wait: seconds after which to try again.

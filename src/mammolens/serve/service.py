@@ -49,7 +49,7 @@ _REFUSALS = {
     421: "it is not called by a name of this machine",
     422: "it makes no sense",
     429: "there are too many requests: see Retry-After",
-    503: "it took too long, or the service ends",
+    503: "it took too long, the service ends, or its disk is full",
 }
 
 

@@ -1,6 +1,7 @@
 """Files of a request → on disk, counted while they come: never more of them in memory than a piece."""
 
 import asyncio
+import errno
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -15,12 +16,15 @@ from starlette.requests import Request
 from mammolens.files import scratch
 from mammolens.hosting import MAX_FILE, MAX_IMAGES, MAX_TOTAL, MOST_UPLOADED, inputs_called, kept_as
 from mammolens.images.archives import Input, close_archives
+from mammolens.serve.line import Refused
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive
 
 _MIB = 2**20
 _FORM = 2**16  # bytes of a form beside each file
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_WAIT = 10  # seconds, where there is no room
 
 
 class Room:
@@ -32,11 +36,19 @@ class Room:
 
     @asynccontextmanager
     async def folder(self) -> AsyncIterator["Drawer"]:
-        """Yield a folder of one request, which nobody else may look into, and which is gone afterwards."""
+        """Yield a folder of one request, which nobody else may look into, and which is gone afterwards.
+
+        Raises:
+            Refused: the disk is full.
+        """
         with scratch() as place:
             drawer = Drawer(place, self)
             try:
                 yield drawer
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                raise Refused("there is no room on the disk for what is sent", _WAIT) from error
             finally:
                 self._held -= drawer.size
                 close_archives()
@@ -48,7 +60,7 @@ class Room:
             HTTPException: they are too many.
         """
         if self._held + size > self._most:
-            raise HTTPException(429, "others have too many files here", {"Retry-After": "10"})
+            raise HTTPException(429, "others have too many files here", {"Retry-After": str(_WAIT)})
         self._held += size
 
 
