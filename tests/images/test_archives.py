@@ -14,7 +14,7 @@ from PIL import Image
 from test_dicom import gradient, mammogram, save
 
 from mammolens.errors import ImageError
-from mammolens.images import archives, listing
+from mammolens.images import archives
 from mammolens.images.archives import MAX_DEPTH, Input, close_archives, find_inputs
 from mammolens.images.image import MAX_BYTES
 from mammolens.images.reading import read_image
@@ -283,17 +283,6 @@ def test_more_archives_than_the_limit_are_rows_that_fail(tmp_path: Path, monkeyp
     found = find_inputs([archive])
     assert len(found) == 6
     assert [one.problem is None for one in found] == [True] * 3 + [False] * 3
-
-
-def test_a_directory_over_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MAX_DIRECTORY", 2**10)
-    many = inside(*((f"{number}.png", b"") for number in range(30)))
-    (tmp_path / "many.zip").write_bytes(many)
-    outer = written(tmp_path / "outer.zip", ("many.zip", many))
-    for archive, name in ((tmp_path / "many.zip",) * 2, (outer, outer / "many.zip")):
-        (row,) = find_inputs([archive])
-        assert row.name == name
-        assert "its directory is over 0 MiB" in str(row.problem)
 
 
 def test_archives_that_unpack_without_end_are_rows_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_archives import inside, written
 from test_dicom import gradient, mammogram, save
 
+from mammolens.images import listing
+from mammolens.images.archives import find_inputs
 from mammolens.images.listing import Role, is_litter, list_folder, role_of
 
 
@@ -161,3 +164,14 @@ def test_what_cannot_be_looked_at_counts_as_an_image_where_it_has_no_suffix() ->
 def test_litter_is_told_whatever_the_case() -> None:
     assert is_litter("__macosx")
     assert not is_litter("macosx.png")
+
+
+def test_a_directory_over_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_DIRECTORY", 2**10)
+    many = inside(*((f"{number}.png", b"") for number in range(30)))
+    (tmp_path / "many.zip").write_bytes(many)
+    outer = written(tmp_path / "outer.zip", ("many.zip", many))
+    for archive, name in ((tmp_path / "many.zip",) * 2, (outer, outer / "many.zip")):
+        (row,) = find_inputs([archive])
+        assert row.name == name
+        assert "its directory is over 0 MiB" in str(row.problem)
