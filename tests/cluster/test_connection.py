@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -98,7 +99,7 @@ def test_what_a_lost_machine_was_at_is_done_by_another(
         lose_a_machine()
         (tmp_path / "open").touch()
 
-    losing = threading.Thread(target=lose_it_in_the_middle)
+    losing = Thread(target=lose_it_in_the_middle)
     with connect(address) as cluster:
         losing.start()
         assert list(cluster.each(partial(_waits, gate=tmp_path), range(4))) == [0, 1, 2, 3]
@@ -112,6 +113,14 @@ def test_without_a_cluster_one_line_says_how_to_get_one() -> None:
         ("ray://localhost:10001", "HOST:PORT"),
     ):
         with pytest.raises(ClusterError, match=said), connect(place):
+            pass
+
+
+def test_what_is_no_cluster_is_told_from_one() -> None:
+    """Such as the page that Ray serves, whose address it tells as well."""
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(ClusterError, match="something else"), connect(f"127.0.0.1:{server.server_port}"):
             pass
 
 

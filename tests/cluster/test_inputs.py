@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -149,6 +150,17 @@ def test_a_prefix_without_images_is_a_row(bucket: str) -> None:
     assert (str(one.name), one.problem) == (f"{stores.plain(bucket)}/none", "no object there is an image, by its name.")
 
 
+def test_what_pyarrow_does_not_reach_is_a_row(bucket: str) -> None:
+    host = bucket.partition("=")[2].partition("&")[0]
+    for name in ("a//x.png", "a/y.png"):
+        urlopen(Request(f"http://{host}/images/archive/{name}", data=b"x", method="PUT")).close()
+    plain = stores.plain(bucket)
+    assert [(str(one.name), one.problem) for one in inputs_of([bucket])] == [
+        (f"{plain}/a", "objects with // in their name are not read."),
+        (f"{plain}/a/y.png", None),
+    ]
+
+
 def test_a_bucket_in_two_stores_is_refused(bucket: str) -> None:
     assert stores.by_bucket([bucket, bucket.replace("?", "/2?"), "files"]) == {"images": bucket}
     elsewhere = bucket.replace("127.0.0.1", "localhost")
@@ -175,3 +187,5 @@ def test_a_store_that_does_not_answer_is_told_in_a_line(bucket: str) -> None:
         list(inputs_of([bucket.replace("images/archive", "elsewhere/x")]))
     with pytest.raises(DataError, match=r"^s3://images/archive: is no address of a store\. Name s3://BUCKET/PREFIX\.$"):
         list(inputs_of([bucket.replace("scheme=http", "schema=http")]))
+    with pytest.raises(DataError, match=r"^s3://: names no bucket"):
+        list(inputs_of(["s3://"]))

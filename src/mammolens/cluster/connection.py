@@ -32,6 +32,10 @@ _OBJECTS = 2**28  # bytes for what travels on this machine alone: lists, answers
 _AHEAD = 2  # items a core that may be under way or waiting to be taken
 _RETRIES = 3
 _PATIENCE = 10.0  # seconds until somebody answers at an address
+_HEAD = "Name HOST:PORT of its head, as 'ray start --head' tells it, or local for this machine's cores."
+_FRAME, _SETTINGS = 9, b"\x04"  # how many bytes a frame of HTTP/2 begins with, of which the fourth is its type
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
+"""What a client of gRPC says first, as Ray's do; a server says settings, too (RFC 9113, 3.4)."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ def _join(address: str, held: ExitStack) -> None:
 
 
 def check_answers(address: str) -> None:
-    """Refuse an address at which nothing listens: Ray would ask there for a minute.
+    """Refuse an address at which nothing listens, or what is no cluster: Ray would ask there for ever.
 
     Raises:
         ClusterError: it is one, or none at all.
@@ -178,17 +182,19 @@ def check_answers(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
-        raise ClusterError(
-            f"{address}: is no address of a cluster. Name HOST:PORT of its head, as 'ray start --head' tells it, or "
-            "local for this machine's cores."
-        )
+        raise ClusterError(f"{address}: is no address of a cluster. {_HEAD}")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE) as connection:
+            encrypted = os.environ.get("RAY_USE_TLS", "0") != "0"
+            connection.sendall(b"" if encrypted else _HELLO)
+            greets = encrypted or connection.recv(_FRAME)[3:4] == _SETTINGS
     except (OSError, OverflowError) as error:
         why = system_reason(error) if isinstance(error, OSError) else reason(error)
         raise ClusterError(
             f"{address}: no cluster answers there ({why}). Start one with 'ray start --head'."
         ) from error
+    if not greets:
+        raise ClusterError(f"{address}: something else than a cluster answers there. {_HEAD}")
 
 
 @contextmanager

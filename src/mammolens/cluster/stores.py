@@ -140,7 +140,10 @@ def objects(address: str) -> Iterator[Input]:
         empty = True
         for info in _below(system, path):
             role = role_of(info.base_name, None)
-            if role is not Role.OTHER:
+            if info.type is fs.FileType.Directory:
+                empty = False
+                yield replace(_stored(info.path, Role.OTHER), problem="objects with // in their name are not read.")
+            elif role is not Role.OTHER:
                 empty = False
                 yield _stored(info.path, role)
         if empty:
@@ -159,12 +162,15 @@ def _stored(path: str, role: Role) -> Stored:
 
 
 def _below(system: fs.FileSystem, path: str) -> Iterator[fs.FileInfo]:
-    """Yield objects folder by folder: all at once would take gigabytes where there are millions."""
+    """Yield objects folder by folder: all at once would take gigabytes where there are millions.
+
+    A folder itself stands for those in it whose names have a second slash there, which pyarrow does not reach.
+    """
     listed = system.get_file_info(fs.FileSelector(path))
     for info in sorted(listed, key=lambda info: info.base_name):
         if is_litter(info.base_name):
             continue
-        if info.type is fs.FileType.Directory:
+        if info.type is fs.FileType.Directory and info.path != path:
             yield from _below(system, info.path)
         else:
             yield info
@@ -176,6 +182,8 @@ def _system(address: str) -> tuple[fs.FileSystem, str]:
         system, path = fs.FileSystem.from_uri(_STRAY.sub("%25", quote(os.fsencode(address), safe=_OF_ADDRESSES)))
     except pa.ArrowInvalid:  # which says the whole of it
         raise DataError(f"{plain(address)}: is no address of a store. Name s3://BUCKET/PREFIX.") from None
+    if not path.strip("/"):
+        raise DataError(f"{address}: names no bucket. Name s3://BUCKET/PREFIX.")
     return system, path.strip("/")
 
 
