@@ -1,5 +1,6 @@
 """Trials of a search on all machines of a cluster: Optuna proposes, Ray Tune makes them, and stops what is hopeless."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -14,9 +15,9 @@ from ray.exceptions import RayTaskError
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from mammolens.cluster.connection import Cluster, Terms, first_line
+from mammolens.cluster.connection import Cluster, Terms
 from mammolens.cluster.training import cores_each
-from mammolens.errors import ClusterError
+from mammolens.errors import ClusterError, reason
 from mammolens.tuning.study import HALVING, NAME, ended, interrupted
 from mammolens.tuning.trials import Plan
 
@@ -62,6 +63,7 @@ def search(study: optuna.Study, plan: Plan, trials: int, done: Callable[[], None
         study.enqueue_trial(begun.params)
         study.tell(begun.number, state=TrialState.FAIL)
     os.environ.update(_SETTINGS)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told below
     on_gpus = cluster.gpus > 0
     cores = cores_each(min(missing, cluster.gpus if on_gpus else max(1, cluster.cpus)), on_gpus=on_gpus)
     resources = {"cpu": cores, "gpu": int(on_gpus)}
@@ -97,16 +99,16 @@ def search(study: optuna.Study, plan: Plan, trials: int, done: Callable[[], None
     finally:
         shutil.rmtree(kept, ignore_errors=True)
     if (lost := trials - len(ended(study))) > 0:
-        lines = [line for error in results.errors[:1] for line in str(error).strip().splitlines()]
-        raise ClusterError(f"{lost} trials were lost ({lines[-1] if lines else 'stopped'}). The same command goes on.")
+        why = [reason(getattr(error, "cause", error)) for error in results.errors]
+        raise ClusterError(f"{lost} trials were lost ({why[0] if why else 'stopped'}). The same command goes on.")
 
 
 def _refused(trial: Any, study: optuna.Study, plan: Plan, done: Callable[[], None]) -> None:  # noqa: ANN401 - Ray's own
     """Have a trial count, and say why it has no score, whose process died each time: so would the next one's."""
-    settings, error = plan.space.settings(trial.config), trial.get_error()
+    settings, error = plan.space.settings(trial.config), trial.get_pickled_error()
     if not settings or isinstance(error, RayTaskError):  # which tells of files, or machines
         return
-    plan.refuse(settings, f"its process died {_RETRIES + 1} times ({first_line(error)}).")
+    plan.refuse(settings, f"its process died {_RETRIES + 1} times: too little memory for it?")
     failed = study.get_trials(states=(TrialState.FAIL,))
     same = next(one for one in reversed(failed) if plan.space.settings(one.params) == settings)
     study.add_trial(optuna.trial.create_trial(params=same.params, distributions=same.distributions, value=0.0))
