@@ -1,6 +1,7 @@
 """Images to measure with: the real ones where they are at hand, else as many phantoms; and thousands of small ones."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from mammolens.data.sources.phantom import write_phantoms
@@ -28,3 +29,8 @@ def subset(folder: Path, images: int, into: Path) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         os.link(path, place)
     return into
+
+
+def some(paths: Sequence[Path]) -> Sequence[Path]:
+    """Return some 30 pictures, evenly taken, that tell what each takes."""
+    return paths[:: max(1, len(paths) // 30)]

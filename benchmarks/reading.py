@@ -25,14 +25,13 @@ from PIL import Image as Pillow
 
 from benchmarks.full_size import ENCODINGS, SIZES, full_size
 from benchmarks.measuring import Row, alternate, keep, ran
-from benchmarks.pictures import mammograms
+from benchmarks.pictures import mammograms, some
 from mammolens.images.preprocess import Preprocess
 from mammolens.parallel import cores
 
 REPEATS = 2
 DICOMS, ALL_DICOMS = 60, 500
 ENLARGED = len(ENCODINGS) * len(SIZES) * 2
-LOOKED_AT = 30  # pictures that tell how long each part takes, about
 
 PREPARED = """
 import os, sys, time
@@ -110,8 +109,7 @@ def parts(paths: Sequence[Path], preprocess: Preprocess, *, asked: bool = False)
         preprocess: how it is made.
         asked: whether it is asked, too, if they are mammograms.
     """
-    some = paths[:: max(1, len(paths) // LOOKED_AT)]
-    told = ran([sys.executable, "-c", PARTS, preprocess.model_dump_json(), str(asked), *some]).out
+    told = ran([sys.executable, "-c", PARTS, preprocess.model_dump_json(), str(asked), *some(paths)]).out
     read, found, judged, made = (1000 * fmean(part) for part in zip(*json.loads(told), strict=True))
     said = {"to read it": read, "to find the breast": found, "to ask whether it is a mammogram": judged}
     said["to cut it out, stretch and resize it" if preprocess.crop else "to resize it"] = made

@@ -15,12 +15,11 @@ from statistics import median
 import numpy as np
 
 from benchmarks.measuring import Row, keep, mammolens, ran
-from benchmarks.pictures import mammograms
+from benchmarks.pictures import mammograms, some
 from mammolens.data.sources import read_source
 from mammolens.parallel import cores
 
 REPEATS = 2
-LOOKED_AT = 30  # images that tell what it takes to look at one, about
 
 LOOKED = """
 import sys, time
@@ -51,9 +50,8 @@ def main(scratch: Path) -> None:
     reported = [ran([*evaluate, scratch / f"report{number}"]) for number in range(REPEATS)]
     doctor = mammolens("doctor", data, "--out")  # ends with 1 where it finds errors
     examined = [ran([*doctor, scratch / f"doctor{number}"], memory=True, ends=(0, 1)) for number in range(REPEATS)]
-    paths = images.paths
-    each = float(ran([sys.executable, "-c", LOOKED, *paths[:: max(1, len(paths) // LOOKED_AT)]]).out)
-    rest = median(done.seconds for done in examined) - each * len(paths) / cores()
+    each = float(ran([sys.executable, "-c", LOOKED, *some(images.paths)]).out)
+    rest = median(done.seconds for done in examined) - each * len(images) / cores()
     where = (
         f"{1000 * each:.1f} ms of a core to look at an image; the other {rest:.1f} s load the program, look for "
         "duplicates and shortcuts among all, and write the page"

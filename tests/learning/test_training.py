@@ -25,6 +25,7 @@ from mammolens.learning.training import check_trainable, train, with_others
 from mammolens.levels import Level
 from mammolens.measures.metrics import log_loss
 from mammolens.model.bundle import open_bundle
+from mammolens.model.gate import Likeness, is_admitted, likeness, measured
 from mammolens.model.provenance import provenance
 from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.records import Split
@@ -75,6 +76,17 @@ def test_the_record_says_what_was_done(run: Run, phantom_manifest: Manifest) -> 
     with (run.folder / "fingerprints.csv").open() as stream:
         told = {row["path"]: row["sha256"] for row in csv.DictReader(stream)}
     assert told == {str(path): content_hash(path) for path in phantom_manifest.paths}
+
+
+def test_images_are_let_in_as_they_are_when_they_are_served(run: Run, phantom_manifest: Manifest) -> None:
+    gate, phantom = open_bundle(run.folder / "bundle").record.gate, read_image(phantom_manifest.paths[0])
+    assert gate is not None
+    noise = replace(phantom, pixels=np.random.default_rng(0).random((96, 96), np.float32))
+    for known in (gate, gate.model_copy(update={"whole": False}), None):
+        images = (phantom, noise, replace(phantom, colour=True))
+        found = [is_admitted(measured(image), known) for image in images]
+        assert found == [likeness(image, known) is not Likeness.NO_MAMMOGRAM for image in images]
+        assert found == [True, known is not gate, False]
 
 
 def test_the_bundle_and_the_model_card_name_what_made_them(run: Run) -> None:
