@@ -131,7 +131,9 @@ def _result(one: "ray.ObjectRef") -> Any:  # noqa: ANN401 - whatever the functio
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
-        raise ClusterError(f"the cluster lost what it was at ({_said(error)}). Give the command again.") from error
+        raise ClusterError(
+            f"the cluster lost what it was at ({_first_line(error)}). Give the command again."
+        ) from error
 
 
 @contextmanager
@@ -169,7 +171,7 @@ def _join(address: str, held: ExitStack) -> None:
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **started)
         except Exception as error:  # Ray's errors have no common type
-            raise ClusterError(f"{address}: this cluster cannot be joined ({_said(error)}).") from error
+            raise ClusterError(f"{address}: this cluster cannot be joined ({_first_line(error)}).") from error
 
 
 def check_answers(address: str) -> None:
@@ -212,6 +214,7 @@ def _alone() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
+    """Return how Ray begins to say what went wrong."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
