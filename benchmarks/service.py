@@ -2,29 +2,31 @@
 
     python -m benchmarks.service
 
-Held against `mammolens predict` of the same files in one fresh process, its start included.
+The clients are wrk (``apt-get install wrk``). Held against `mammolens predict` of the same files in one fresh process,
+its start included.
 """
 
+import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from statistics import median, quantiles
-from threading import local
+from statistics import mean, median
 
 import httpx
 
 from benchmarks.full_size import full_size
-from benchmarks.measuring import KEPT, Row, alternate, keep, mammolens, ran
+from benchmarks.measuring import KEPT, Row, keep, mammolens, ran
 from benchmarks.pictures import IMAGES, mammograms
 
-CLIENTS, REPEATS = (1, 8, 32), 2
+CLIENTS, REPEATS, SECONDS = (1, 8, 32), 2, 20
 JPEGS, DICOMS = 32, 6
 PORT = 8699
+SCRIPT = Path(__file__).with_name("wrk.lua")
+
+Measured = dict[str, float]
 
 
 @contextmanager
@@ -48,43 +50,62 @@ def serving() -> Iterator[str]:
             process.wait()
 
 
-def asked(url: str, contents: Sequence[bytes], clients: int, waited: list[float]) -> None:
-    """Have so many clients ask for one picture after the other, until all are answered; note the seconds of each."""
-    mine = local()
-
-    def connect() -> None:
-        mine.client = httpx.Client(timeout=600)
-
-    def ask(content: bytes) -> float:
-        began = time.perf_counter()
-        answer = mine.client.post(f"{url}/v1/predict", files={"files": ("picture", content)})
-        if answer.status_code != httpx.codes.OK or answer.json()[0]["error"]:
-            raise RuntimeError(answer.text)
-        return time.perf_counter() - began
-
-    with ThreadPoolExecutor(clients, initializer=connect) as threads:
-        waited += threads.map(ask, contents)
+def form_of(path: Path, folder: Path) -> Path:
+    """Write the form by which a client sends a picture."""
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="picture"\r\n\r\n'
+    form = folder / f"{path.name}.form"
+    form.write_bytes(head + path.read_bytes() + b"\r\n--x--\r\n")
+    return form
 
 
-def held_against(url: str, name: str, paths: Sequence[Path]) -> list[Row]:
+def asked(url: str, forms: Sequence[Path], clients: int, seconds: int = SECONDS) -> Measured:
+    """Have so many clients ask for one picture after the other; return what wrk measured.
+
+    Raises:
+        RuntimeError: wrk is not here, or something was not answered.
+    """
+    options: list[str | Path] = [
+        f"-d{seconds}s",
+        "-t1",
+        f"-c{clients}",
+        "--timeout",
+        "60s",
+        "-s",
+        SCRIPT,
+        f"{url}/v1/predict",
+        "--",
+    ]
+    try:
+        told = ran(["wrk", *options, *forms]).out.splitlines()
+    except FileNotFoundError as error:
+        raise RuntimeError("wrk is not here: apt-get install wrk") from error
+    measured: Measured = json.loads(told[-1])
+    if measured["failed"] or not measured["answered"]:
+        raise RuntimeError(f"of {clients} clients, not all were answered: {measured}")
+    return measured
+
+
+def held_against(url: str, name: str, paths: Sequence[Path], scratch: Path) -> list[Row]:
     """Measure all numbers of clients, in turn with `predict`."""
-    contents = [path.read_bytes() for path in paths]
-    waited: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
-    ways: dict[str, Callable[[], float | None]] = {
-        str(clients): partial(asked, url, contents, clients, waited[clients]) for clients in CLIENTS
-    }
-    asked(url, contents[:8], 2, [])
-    ways["predict"] = lambda: ran(mammolens("predict", *paths, "--quiet")).seconds
-    took = alternate(ways, REPEATS)
+    forms = [form_of(path, scratch) for path in paths]
+    asked(url, forms, 2, 3)  # warm
+    measured: dict[int, list[Measured]] = {clients: [] for clients in CLIENTS}
+    alone = []
+    for repeat in range(REPEATS):
+        for clients in CLIENTS[:: 1 if repeat % 2 else -1]:
+            measured[clients].append(asked(url, forms, clients))
+        alone.append(ran(mammolens("predict", *paths, "--quiet")).seconds / len(paths))
     rows = []
-    for clients in CLIENTS:
-        ours, latest = took[str(clients)], quantiles(waited[clients], n=20)[-1]
+    for clients, runs in measured.items():
+        ours = [one["seconds"] / one["answered"] for one in runs]
+        usual, slow = (1000 * mean(one[part] for one in runs) for part in ("median", "of_twenty"))
         note = (
-            f"{len(paths) / median(ours):.1f} pictures a second; an answer takes "
-            f"{1000 * median(waited[clients]):.0f} ms, one of twenty more than {1000 * latest:.0f} ms"
+            f"{1 / median(ours):.1f} pictures a second; an answer takes {usual:.0f} ms, one of twenty more than "
+            f"{slow:.0f} ms"
         )
-        work = f"{len(paths)} {name}, a request each, {clients} client{'s' * (clients > 1)} at a time"
-        rows.append(Row(work, ours, "`mammolens predict` of all, its start included", took["predict"], None, note=note))
+        work = f"a {name}, a request each, {clients} client{'s' * (clients > 1)} at a time"
+        against = f"`mammolens predict` of {len(paths)}, its start included"
+        rows.append(Row(work, ours, against, alone, None, note=note))
     return rows
 
 
@@ -94,7 +115,8 @@ def main(scratch: Path) -> None:
     jpegs = sorted(folder.rglob("*.jpg"))[:: IMAGES // JPEGS][:JPEGS]
     dicoms = full_size(jpegs[:8], scratch, DICOMS)
     with serving() as url:
-        rows = held_against(url, "JPEGs of 640 × 640", jpegs) + held_against(url, "full-size DICOM files", dicoms)
+        rows = held_against(url, "JPEG of 640 × 640", jpegs, scratch)
+        rows += held_against(url, "full-size DICOM file", dicoms, scratch)
     keep("service", rows)
 
 

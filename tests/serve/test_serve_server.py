@@ -20,12 +20,12 @@ from pathlib import Path
 from mammolens.serve import line, service
 line.GRACE = float(sys.argv.pop(1))
 gate = Path(sys.argv.pop(1))
-at_once = service._looked
+at_once = service.looked_at
 def looked(*asked):
     with suppress(FileNotFoundError):
         gate.read_bytes()  # waits until the test, which opened it, closes it
     return at_once(*asked)
-service._looked = looked
+service.looked_at = looked
 from mammolens.__main__ import main
 main()
 """

@@ -22,8 +22,8 @@ from conftest import Typed
 from mammolens.levels import ServedLevel
 from mammolens.phantoms.drawing import VIEWS, draw_patient, draw_view
 from mammolens.records import Laterality
+from mammolens.serve import answering, uploads
 from mammolens.serve import service as routes
-from mammolens.serve import uploads
 from mammolens.serving import overlay
 from mammolens.serving.predictor import Predictor
 
@@ -288,7 +288,7 @@ def test_what_nobody_foresaw_quotes_nothing(
     def stumble(*_: object) -> None:
         raise ValueError("jane"[::-1])
 
-    monkeypatch.setattr(routes, "_rows", stumble)
+    monkeypatch.setattr(answering, "_rows", stumble)
     answer = grey.ask(ASKED, GREY)
     assert (answer.status_code, answer.json()) == (
         500,

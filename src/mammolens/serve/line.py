@@ -77,26 +77,31 @@ class Line:
         finally:
             self.under_way -= 1
 
-    async def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Return ``function(item)`` of each, worked out by the threads; when it is cancelled, no more are begun."""
-        mine = asyncio.Semaphore(self.places)
+    async def one(self, function: Callable[[Item], Result], item: Item) -> Result:
+        """Return ``function(item)``, worked out by a thread; what it raises is raised."""
 
-        def timed(item: Item) -> Result:
+        def timed() -> Result:
             began = time.monotonic()
             result = function(item)
             self._took += 0.1 * (time.monotonic() - began - self._took)
             return result
 
-        async def one(item: Item) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, timed)
+
+    async def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Return ``function(item)`` of each, worked out by the threads; when it is cancelled, no more are begun."""
+        mine = asyncio.Semaphore(self.places)
+
+        async def in_turn(item: Item) -> Result:
             try:
                 async with mine:
-                    return await asyncio.get_running_loop().run_in_executor(self._threads, timed, item)
+                    return await self.one(function, item)
             finally:
                 self._pictures -= 1
 
         self._pictures += len(items)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(item)) for item in items]
+            tasks = [group.create_task(in_turn(item)) for item in items]
         return [task.result() for task in tasks]
 
     def _until_free(self) -> int:

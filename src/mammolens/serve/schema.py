@@ -12,6 +12,8 @@ from mammolens.serving.predictor import Predictor
 HEATMAP = "heatmap"
 """Further column where heatmaps are asked for: a PNG file in base64, or null."""
 
+BINARY = {"type": "string", "format": "binary"}
+
 Uid = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 
 _STRICT = ConfigDict(extra="forbid")
@@ -98,8 +100,8 @@ class ModelFacts(BaseModel):
 
 
 def body() -> dict[str, Any]:
-    """Return what `POST /v1/predict` takes."""
-    files = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+    """Return what is sent for an answer."""
+    files = {"type": "array", "minItems": 1, "items": BINARY}
     forms = {"multipart/form-data": ("files", files), "application/json": ("dicomweb", Study.model_json_schema())}
     closed = {"type": "object", "additionalProperties": False}
     content = {
@@ -110,7 +112,7 @@ def body() -> dict[str, Any]:
 
 
 def answers() -> dict[str, Any]:
-    """Return what it answers with: rows as `mammolens predict --out answers.json` writes them."""
+    """Return what `POST /v1/predict` answers with: rows as `mammolens predict --out answers.json` writes them."""
     view = {name: _kind(name) for name in OF_VIEW}
     columns = dict.fromkeys(name for level in ServedLevel for name in columns_of(level))
     row = {name: _kind(name) for name in columns}

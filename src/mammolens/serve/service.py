@@ -1,12 +1,9 @@
 """The service's routes: pictures in, answers out, by the words and digits of `mammolens predict --out answers.json`."""
 
 import asyncio
-import base64
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
-from io import BytesIO
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,27 +13,26 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 
 from mammolens import __version__
-from mammolens.errors import DataError
+from mammolens.errors import DataError, MissingExtra
 from mammolens.hosting import MAX_IMAGES
-from mammolens.images.archives import Input, Named, Picture
+from mammolens.images.archives import Input
 from mammolens.levels import Level, ServedLevel
 from mammolens.model.bundle import BundleRecord
-from mammolens.model.decisions import decided
-from mammolens.records import Prediction
-from mammolens.reports.answers import VIEWS, Row, as_json, columns_of, row_of
 from mammolens.serve import schema
 from mammolens.serve.admission import HEALTH, Admission, Rule, problem
+from mammolens.serve.answering import Asked, Looked, answers_as_json, looked_at, packed
 from mammolens.serve.line import Full, Line, Refused
 from mammolens.serve.uploads import Drawer, Room
-from mammolens.serve.watch import Counts, Watch
-from mammolens.serving.exams import joined
-from mammolens.serving.overlay import drawn
+from mammolens.serve.watch import ANSWERING, DICOM, PREDICT, Counts, Watch
 from mammolens.serving.predictor import Predictor
+
+if TYPE_CHECKING:
+    from mammolens.dicom_results.results import Results
 
 Result = TypeVar("Result")
 
 MOST_DRAWN = 24
-"""Images of a request with heatmaps: a megabyte of its answer each, which is in memory as a whole."""
+"""Images of a request with heatmaps or DICOM: megabytes of its answer each, which is in memory as a whole."""
 
 _LONGEST = 2**16  # bytes of a reference
 _REFUSALS = {
@@ -49,31 +45,12 @@ _REFUSALS = {
     421: "it is not called by a name of this machine",
     422: "it makes no sense",
     429: "there are too many requests: see Retry-After",
+    501: "what writes DICOM is not installed here",
     503: "it took too long, the service ends, or its disk is full",
 }
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What one request wants.
-
-    Attributes:
-        level: what answers are about.
-        point: the operating point that decides.
-        heatmaps: whether there is one of each picture.
-    """
-
-    level: ServedLevel
-    point: str
-    heatmaps: bool
-
-
-@dataclass(frozen=True)
-class Looked:
-    """The answer for one picture, and its heatmap as PNG."""
-
-    answer: Prediction
-    heatmap: bytes | None
+AskedLevel = Annotated[ServedLevel, Query(description="What a row is about.")]
 
 
 def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str] = ()) -> FastAPI:
@@ -89,7 +66,7 @@ def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str
     counts, room = Counts(line), Room()
     record, default = predictor.bundle.record, predictor.operating_point
     points: list[JsonValue] = [*record.operating_points[Level.IMAGE]]
-    paths = frozenset((HEALTH, "/metrics", "/openapi.json", "/v1/models", "/v1/predict"))
+    paths = frozenset((HEALTH, "/metrics", "/openapi.json", "/v1/models", *ANSWERING))
     api = FastAPI(
         title="mammolens",
         version=__version__,
@@ -115,15 +92,23 @@ def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str
         """Return the model that answers."""
         return [schema.ModelFacts.of(predictor, __version__)]
 
+    async def looked(request: Request, drawer: Drawer, asked: Asked, most: int) -> list[tuple[Looked, Input]]:
+        pictures = await _given(request, drawer, allowed)
+        _check_count(pictures, most)
+        found = await _unless_gone(request, line.each(partial(looked_at, predictor, asked), pictures))
+        for one in found:
+            counts.count(one.answer)
+        return list(zip(found, pictures, strict=True))
+
     @api.post(
-        "/v1/predict",
+        PREDICT,
         response_class=Response,
         openapi_extra={"requestBody": schema.body()},
         responses={200: {"content": {"application/json": {"schema": schema.answers()}}}, **_said(*_REFUSALS)},
     )
     async def predict(
         request: Request,
-        level: Annotated[ServedLevel, Query(description="What a row is about.")] = ServedLevel.IMAGE,
+        level: AskedLevel = ServedLevel.IMAGE,
         point: Annotated[str, Query(description="Operating point.", json_schema_extra={"enum": points})] = default,
         heatmaps: Annotated[bool, Query(description="Add a PNG of each picture with heat, in base64.")] = False,
     ) -> Response:
@@ -132,15 +117,35 @@ def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str
         What cannot be read is a row with an `error`. Nothing that is sent is kept.
         """
         _check(record, point, heatmaps=heatmaps)
+        asked = Asked(level, point, heatmaps)
         async with line.entered(), room.folder() as drawer:
-            pictures = await _given(request, drawer, allowed)
-            _check_count(pictures, MOST_DRAWN if heatmaps else MAX_IMAGES)
-            asked = Asked(level, point, heatmaps)
-            looked = await _unless_gone(request, line.each(partial(_looked, predictor, asked), pictures))
-        for one in looked:
-            counts.count(one.answer)
-        text = "".join(as_json(_rows(looked, predictor, asked)))
-        return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
+            found = await looked(request, drawer, asked, MOST_DRAWN if heatmaps else MAX_IMAGES)
+        return _sent(answers_as_json([one for one, _ in found], predictor, asked), "application/json")
+
+    @api.post(
+        DICOM,
+        response_class=Response,
+        openapi_extra={"requestBody": schema.body()},
+        responses={200: {"content": {"application/zip": {"schema": schema.BINARY}}}, **_said(*_REFUSALS)},
+    )
+    async def dicom(
+        request: Request,
+        level: AskedLevel = ServedLevel.IMAGE,
+        point: Annotated[str, Query(description="Operating point.", json_schema_extra={"enum": points})] = default,
+    ) -> Response:
+        """Answer with results as DICOM, in the studies of the pictures, in a ZIP archive.
+
+        They are those of `mammolens predict --dicom`. `answers.json` has the answers, and `left-out.txt`, if it is
+        there, what has no result and why.
+        """
+        _check(record, point, heatmaps=False)
+        asked = Asked(level, point, maps=True)
+        async with line.entered(), room.folder() as drawer:
+            results = _begun(drawer, predictor, point)
+            found = await looked(request, drawer, asked, MOST_DRAWN)
+            answers = answers_as_json([one for one, _ in found], predictor, asked)
+            content = await _unless_gone(request, _packed(line, drawer, results, found, answers))
+        return _sent(content, "application/zip")
 
     return api
 
@@ -203,39 +208,32 @@ async def _fetched(study: schema.Study, drawer: Drawer) -> list[Input]:
     return pictures
 
 
-def _looked(predictor: Predictor, asked: Asked, given: Input) -> Looked:
-    """Answer for one picture, as `mammolens predict` does; it stops no other, and writes no file."""
-    heat = BytesIO()
+def _begun(drawer: Drawer, predictor: Predictor, point: str) -> "Results":
+    """Return results of a request, before any work.
 
-    def draw(answer: Prediction, picture: Picture) -> None:
-        if answer.score_map is not None:
-            drawn(answer, answer.score_map, picture).save(heat, format="PNG")
-
-    also = draw if asked.heatmaps else None
+    Raises:
+        HTTPException: what writes them is not installed.
+    """
     try:
-        (answer,) = predictor.answers([Named(given.name, given)], point=asked.point, maps=False, also=also)
-        return Looked(answer, heat.getvalue() or None)
-    except Exception as error:  # noqa: BLE001 - one file stops no other, and reaches no log
-        told = f"{given.name}: could not be looked at ({type(error).__name__}). Export it anew."
-        failed = Prediction.failure(given.name, told)
-        return Looked(decided(failed, ServedLevel.IMAGE, asked.point, predictor.bundle.record.rules()), None)
+        from mammolens.dicom_results.results import Results  # noqa: PLC0415 - of another extra
+    except MissingExtra as error:
+        raise HTTPException(501, str(error)) from error
+    return Results.begin(drawer.place / "results", predictor, point)
 
 
-def _rows(looked: Sequence[Looked], predictor: Predictor, asked: Asked) -> Iterator[Row]:
-    """Yield rows as `mammolens predict --out answers.json` writes them, with heatmaps where they are asked for."""
-    answers = [one.answer for one in looked]
-    heat = {one.answer: one.heatmap and base64.b64encode(one.heatmap).decode() for one in looked}
-    if asked.level is not ServedLevel.IMAGE:
-        answers = list(joined(answers, asked.level, asked.point, predictor.bundle.record.rules()))
-    columns = columns_of(asked.level)
-    for answer in answers:
-        row = row_of(answer, columns)
-        if asked.heatmaps and asked.level is ServedLevel.IMAGE:
-            row[schema.HEATMAP] = heat[answer]
-        elif asked.heatmaps:
-            for view, cells in zip(answer.views, row[VIEWS], strict=True):
-                cells[schema.HEATMAP] = heat[view]
-        yield row
+async def _packed(
+    line: Line, drawer: Drawer, results: "Results", found: Sequence[tuple[Looked, Input]], answers: str
+) -> bytes:
+    """Return results in a ZIP archive; a picture's are made in its turn, as it was looked at."""
+    for one, picture in found:
+        before = len(results.written)
+        await line.one(partial(results.add, one.answer), picture)
+        drawer.take(sum(path.stat().st_size for path in results.written[before:]))
+    return await line.one(partial(packed, results), answers)
+
+
+def _sent(content: str | bytes, kind: str) -> Response:
+    return Response(content, media_type=kind, headers={"Cache-Control": "no-store"})
 
 
 async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from mammolens.errors import DataError
 from mammolens.files import scratch
 from mammolens.hosting import MAX_FILE, MAX_IMAGES, MAX_TOTAL, MOST_UPLOADED, inputs_called, kept_as
 from mammolens.images.archives import Input, close_archives
@@ -45,8 +46,9 @@ class Room:
             drawer = Drawer(place, self)
             try:
                 yield drawer
-            except OSError as error:
-                if error.errno not in _FULL:
+            except (OSError, DataError) as error:
+                cause = error if isinstance(error, OSError) else error.__cause__
+                if not isinstance(cause, OSError) or cause.errno not in _FULL:
                     raise
                 raise Refused("there is no room on the disk for what is sent", _WAIT) from error
             finally:

@@ -30,6 +30,11 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # they double what i
 
 log = logging.getLogger("mammolens.serve")
 
+PREDICT, DICOM = "/v1/predict", "/v1/dicom"
+
+ANSWERING = (PREDICT, DICOM)
+"""Paths that answer for pictures."""
+
 _SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300)
 
 
@@ -94,6 +99,6 @@ class Watch:
             seconds = time.monotonic() - began
             path = scope["path"] if scope["path"] in self._paths else "other"
             self._counts.requests.labels(path, status).inc()
-            if path == "/v1/predict":
+            if path in ANSWERING:
                 self._counts.seconds.observe(seconds)
             log.info("%s %s %s in %.2f s", scope["method"] if path != "other" else "-", path, status, seconds)
