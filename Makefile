@@ -9,7 +9,7 @@
 # make cluster processes and machines of a Ray cluster lost in the middle of everything, and what a cluster costs; a quarter of an hour
 # make hospital  200 studies through a PACS (Orthanc) and back, with kills and outages: none lost, none double; ten minutes
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
-# make bench   speed, side by side with others and with the machine's limits, into docs/performance.md; less than half an hour
+# make bench   speed, side by side with others and with the machine's limits, into docs/performance.md; half an hour
 # make newest  each door once on every Python >= 3.11 here, with lowest and newest versions; EXTRAS=train,app trains, too
 # make install the environment in .venv, as requirements.lock has it: versions and SHA-256
 # make lock    requirements.lock anew from pyproject.toml; MOVE=--upgrade moves to newer versions

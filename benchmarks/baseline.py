@@ -22,7 +22,7 @@ from benchmarks.measuring import COMPILED, Row, alternate, keep, mammolens
 from benchmarks.pictures import mammograms
 from benchmarks.tensorflow_environment import QUIET, WAY, installed, save_network
 
-EPOCHS, REPEATS = 5, 2
+EPOCHS, REPEATS = 4, 2
 
 
 def moments(command: Sequence[str | Path], **environment: str) -> list[float]:

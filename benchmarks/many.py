@@ -2,7 +2,7 @@
 
     python -m benchmarks.many [LARGEST]
 
-Small phantoms, no two alike: 1,000, 2,000 and 5,000 of them, and as many as LARGEST says. Each verb runs in a fresh
+Small phantoms, no two alike: 1,000, 2,000 and 4,000 of them, and as many as LARGEST says. Each verb runs in a fresh
 process with an empty cache. What an image costs is the difference between two sizes over that of their images, so
 that what a start costs does not stand for what an image does; memory is the most of all processes together.
 """
@@ -17,7 +17,7 @@ from benchmarks.measuring import Ran, Row, keep, mammolens, ran
 from benchmarks.pictures import subset
 from mammolens.data.sources.phantom import write_phantoms
 
-SIZES = (1000, 2000, 5000)
+SIZES = (1000, 2000, 4000)
 SIDE = 160  # pixels
 
 PREPARE = """

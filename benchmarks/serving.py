@@ -26,7 +26,7 @@ from mammolens.parallel import FEW, cores
 from mammolens.serving.predictor import Predictor
 
 REPEATS, STARTS = 2, 5
-JPEGS = 500
+JPEGS = 300
 LOOKED_AT = 60  # pictures that tell how long the network takes for one
 
 
