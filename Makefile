@@ -1,13 +1,14 @@
 # make demo    the whole line on synthetic patients, in a few minutes
-# make test    install what is needed, then run every test
+# make test    install what is needed, then run the tests but for those that take minutes
 # make test COV=--cov    the same, and which lines no test runs; a quarter slower
+# make slow    the tests that take minutes: the demo at full size, installs, the notebook, machines lost; CI runs them, too
 # make accurate DATA=rsna_breast FILM=cbis_ddsm_mass DIGITAL=cesm_lesions    the accurate model, from the images; an evening
 # make check   lint, format, types, and that imports run downwards
 # make kills   trainings and batches that are killed at random moments, or meet damaged files; three quarters of an hour
 # make fuzz    hostile files of every format that is read, guided by coverage; half an hour
 # make load    20 sessions at the page for five minutes, and batches of up to 10,000 files: nothing lost, memory flat; a quarter of an hour
 # make cluster processes and machines of a Ray cluster lost in the middle of everything, and what a cluster costs; a quarter of an hour
-# make hospital  200 studies through a PACS (Orthanc) and back, with kills and outages: none lost, none double; ten minutes
+# make hospital  200 studies through a PACS (Orthanc) and back, with kills and outages: none lost, none double; five minutes
 # make same BEFORE=COMMIT    this version answers and reports as that one did, to the digit; 8 minutes, or 4 with KEPT
 # make bench   speed, side by side with others and with the machine's limits, into docs/performance.md; half an hour
 # make newest  each door once on every Python >= 3.11 here, with lowest and newest versions; EXTRAS=train,app trains, too
@@ -23,7 +24,7 @@ TENSORFLOW := build/tensorflow/.installed
 OPENVINO := build/openvino/openvino
 BENCHMARKS := starting baseline reading serving answering training reports many
 
-.PHONY: demo test accurate check bench kills fuzz load cluster hospital same newest install lock audit sbom browser clean
+.PHONY: demo test slow accurate check bench kills fuzz load cluster hospital same newest install lock audit sbom browser clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -32,6 +33,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED) browser
 	$(BIN)/pytest $(COV) --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 25
+
+slow: $(INSTALLED)
+	$(BIN)/pytest --override-ini addopts= --strict-markers -ra -m campaign --durations 10
 
 accurate: $(INSTALLED)
 	@test -n "$(DATA)" -a -n "$(FILM)" -a -n "$(DIGITAL)" || { echo "name three data sets: make accurate DATA=rsna_breast FILM=cbis_ddsm_mass DIGITAL=cesm_lesions"; exit 2; }

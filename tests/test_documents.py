@@ -37,6 +37,7 @@ def test_the_code_of_the_page_runs(phantoms: Path, tmp_path: Path, monkeypatch: 
         exec(block, known)  # noqa: S102 - our own page
 
 
+@pytest.mark.campaign
 def test_the_tour_runs_from_top_to_bottom(tmp_path: Path) -> None:
     notebook = nbformat.read(DOCS / "tour.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     NotebookClient(

@@ -69,6 +69,7 @@ def test_make_installs_by_hash() -> None:
     assert "--no-deps --require-hashes --requirement requirements.lock" in said.stdout
 
 
+@pytest.mark.campaign
 def test_the_bill_of_materials_names_all_and_keeps_to_its_schema(tmp_path: Path) -> None:
     out = tmp_path / "sbom.json"
     program = Path(sys.executable).with_name("cyclonedx-py")

@@ -108,6 +108,7 @@ def test_two_take_the_steps_of_one(few: Manifest, tmp_path: Path, monkeypatch: p
     assert history["loss"].tolist() == [epoch["loss"] for epoch in first["epochs"]]
 
 
+@pytest.mark.campaign
 def test_after_a_kill_two_end_as_if_there_had_been_none(few: Manifest, tmp_path: Path) -> None:
     """With batch statistics, dropout, boxes, images to learn from as well, an average; one dies in the second epoch."""
     recipe = small("frozen_stages=2", "boxes=1", "also_images=5", "batch_size=16", "epochs=3", "moving_average=0.5")
