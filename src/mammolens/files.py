@@ -30,17 +30,18 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # on s
 
 
 @contextmanager
-def written_whole(path: Path, mode: int = 0o644) -> Iterator[Path]:
+def written_whole(path: Path, mode: int = 0o644, *, make: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved there when the block ends well, else deleted.
 
     Args:
         path: a file there is replaced.
         mode: who may do what with it in the end; until then, its owner alone may read it.
+        make: its folder, where there is none.
 
     Raises:
         DataError: the folder cannot be written to, or the disk is full.
     """
-    temporary = _new_beside(path)
+    temporary = _new_beside(path, make=make)
     try:
         yield temporary
         temporary.chmod(mode)  # mkstemp gives 0600, which would hide results from colleagues
@@ -66,9 +67,10 @@ def synced(path: Path) -> None:
             os.close(handle)
 
 
-def _new_beside(path: Path) -> Path:
+def _new_beside(path: Path, *, make: bool) -> Path:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:_STEM]}.{_PART}", suffix=path.suffix)
     except OSError as error:
         raise DataError(unwritten(path, error)) from error

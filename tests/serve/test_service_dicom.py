@@ -6,9 +6,11 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
-from asking import Service, files, png
+from asking import SLOW, Service, files, png
 from pydicom import Dataset, dcmread
 from pydicom.uid import MammographyCADSRStorage
 from studies import examination
@@ -16,9 +18,14 @@ from studies import examination
 import brightness
 from conftest import Typed
 from mammolens import errors
+from mammolens.dicom_results import heat
+from mammolens.dicom_results import results as written
 from mammolens.dicom_results.results import Results
+from mammolens.dicom_results.source import Source
 from mammolens.errors import DataError
 from mammolens.model.bundle import Outputs
+from mammolens.records import Prediction
+from mammolens.serve import uploads
 
 ASKED = "/v1/dicom"
 OF_THE_MOMENT = (
@@ -114,6 +121,57 @@ def test_a_full_disk_is_told_of(phantom: Service, folder: Path, monkeypatch: pyt
     answer = phantom.ask(ASKED, files(folder / "grey.png"))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
     assert answer.json()["detail"] == "there is no room on the disk for what is sent"
+
+
+def test_an_odd_picture_stops_no_other_whatever_it_is_called(
+    phantom: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = Results._drawn
+
+    def stumble(results: Results, answer: Prediction, *rest: Any) -> Source:
+        if answer.path.name.endswith("odd.dcm"):
+            raise KeyError("Rows")
+        return drawn(results, answer, *rest)
+
+    monkeypatch.setattr(Results, "_drawn", stumble)
+    head = 'Content-Disposition: form-data; name="files"; filename='
+    parts = [(r'"\ud800odd.dcm"', "L-0.dcm"), ('"R-1.dcm"', "R-1.dcm")]
+    body = b"".join(
+        f"--B\r\n{head}{name}\r\n\r\n".encode() + (folder / file).read_bytes() + b"\r\n" for name, file in parts
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=B; charset=unicode_escape"}
+    answer = phantom.ask(ASKED, headers=kind, content=body + b"--B--\r\n")
+    assert answer.status_code == 200
+    held = unpacked(answer.content)
+    assert held["left-out.txt"] == rb"\ud800odd.dcm: no DICOM results could be made of it (KeyError)." + b"\n"
+    assert sorted(name.partition("-")[0] for name in held if name.endswith(".dcm")) == ["CAD", "capture", "heat"]
+
+
+def test_results_do_not_count_as_what_is_sent(phantom: Service, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MAX_TOTAL", 2**20)  # of the results, each capture is nearly that
+    monkeypatch.setattr(uploads, "_FORM", 2**13)
+    paths = sorted(folder.glob("?-?.dcm"))[:2]
+    assert sum(path.stat().st_size for path in paths) < 2**20
+    assert phantom.ask(ASKED, files(*paths)).status_code == 200
+
+
+def test_who_has_no_time_left_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begun, go_on = Event(), Event()
+
+    def late(*words: Any) -> Dataset:
+        begun.set()
+        assert go_on.wait(SLOW)
+        return heat.capture(*words)
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(written, "capture", late)
+    with Service("phantom", seconds=5).open() as one:
+        answer = one.ask(ASKED, files(folder / "R-1.dcm"))
+        assert answer.status_code == 503
+        assert begun.is_set()
+        go_on.set()
+    assert list(tmp_path.glob("mammolens-*")) == []
 
 
 def test_where_nothing_writes_dicom_it_says_what_is_missing(

@@ -13,7 +13,7 @@ from mammolens.dicom_results.heat import capture, peak_of, segmentation
 from mammolens.dicom_results.maker import Maker
 from mammolens.dicom_results.report import Examined, cad_report
 from mammolens.dicom_results.source import Source, header_of
-from mammolens.errors import ImageError, reason
+from mammolens.errors import DataError, ImageError, reason
 from mammolens.files import check_writable, written_whole
 from mammolens.images.archives import Picture, image_in
 from mammolens.images.image import unquoted
@@ -30,6 +30,8 @@ class Results:
 
     Attributes:
         folder: where they are written; each file is named by its kind and UID.
+        makes: whether `folder` is made with the first of them. One that was there before is not made again: whoever
+            deleted it meanwhile wants no results.
         written: the files, in order.
         foreign: how many pictures are no DICOM and get none.
         left_out: of DICOM pictures, why one gets none, or not all, as a sentence that names it.
@@ -38,6 +40,7 @@ class Results:
     folder: Path
     maker: Maker
     rules: Rules
+    makes: bool = True
     written: list[Path] = field(default_factory=list)
     foreign: int = 0
     left_out: list[str] = field(default_factory=list)
@@ -49,7 +52,7 @@ class Results:
         """Return results of a model, before any work.
 
         Args:
-            folder: where they go; made if it is not there.
+            folder: where they go; made with the first, if it is not there.
             predictor: that answers.
             point: the operating point that decides; None: the predictor's.
 
@@ -58,7 +61,8 @@ class Results:
         """
         check_writable(Path(folder))
         record = predictor.bundle.record
-        return cls(Path(folder), Maker(record, point or predictor.operating_point), record.rules())
+        makes = not Path(folder).exists()
+        return cls(Path(folder), Maker(record, point or predictor.operating_point), record.rules(), makes)
 
     def add(self, answer: Prediction, picture: Picture) -> None:
         """Write what one picture gets, and keep what its study's report says of it.
@@ -83,6 +87,10 @@ class Results:
         except ImageError as error:
             if answer.error is None:  # else it is told already
                 self.left_out.append(reason(error))
+        except (DataError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - as of `_write`: one odd file stops no other
+            self.left_out.append(f"{answer.path}: no DICOM results could be made of it ({unquoted(error)}).")
 
     def finish(self) -> None:
         """Write a report of each examination, in which pictures that failed are told of, too.
@@ -129,7 +137,7 @@ class Results:
             return
         if made is not None:
             path = self.folder / f"{kind}-{made.SOPInstanceUID}.dcm"
-            with written_whole(path) as temporary, warnings.catch_warnings(action="ignore"):
+            with written_whole(path, make=self.makes) as temporary, warnings.catch_warnings(action="ignore"):
                 made.save_as(temporary, enforce_file_format=True)
             self.written.append(path)
 

@@ -97,5 +97,6 @@ def packed(results: "Results", answers: str) -> bytes:
         for path in dict.fromkeys(results.written):  # a picture that was sent twice has one result
             file.write(path, path.name)
         if left_out:
-            file.writestr("left-out.txt", "".join(f"{line}\n" for line in left_out))
+            lines = "".join(f"{line}\n" for line in left_out)
+            file.writestr("left-out.txt", lines.encode("utf-8", "backslashreplace"))  # a name may be no text
     return archive.getvalue()

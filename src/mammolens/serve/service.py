@@ -218,7 +218,9 @@ def _begun(drawer: Drawer, predictor: Predictor, point: str) -> "Results":
         from mammolens.dicom_results.results import Results  # noqa: PLC0415 - of another extra
     except MissingExtra as error:
         raise HTTPException(501, str(error)) from error
-    return Results.begin(drawer.place / "results", predictor, point)
+    folder = drawer.place / "results"
+    folder.mkdir()  # a thread that works on when the request has ended makes none
+    return Results.begin(folder, predictor, point)
 
 
 async def _packed(
@@ -228,7 +230,7 @@ async def _packed(
     for one, picture in found:
         before = len(results.written)
         await line.one(partial(results.add, one.answer), picture)
-        drawer.take(sum(path.stat().st_size for path in results.written[before:]))
+        drawer.hold(sum(path.stat().st_size for path in results.written[before:]))
     return await line.one(partial(packed, results), answers)
 
 

@@ -80,12 +80,20 @@ class Drawer:
         self._room = room
 
     def take(self, size: int) -> None:
-        """Hold so many bytes more.
+        """Hold so many bytes more that are sent.
 
         Raises:
             HTTPException: they are too many.
         """
         _check_size(self.size + size)
+        self.hold(size)
+
+    def hold(self, size: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            HTTPException: all requests together have too many.
+        """
         self._room.take(size)
         self.size += size
 
