@@ -56,6 +56,7 @@ def lose_a_machine(two_nodes: "Cluster") -> Iterator[Callable[[], None]]:
     yield lose
     if not two_nodes.worker_nodes:
         two_nodes.add_node(**NODE)
+    two_nodes.wait_for_nodes()  # the lost one counts until it has been silent for a while
 
 
 @pytest.fixture
