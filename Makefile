@@ -1,7 +1,7 @@
 # make demo    the whole line on synthetic patients, in a few minutes
 # make test    install what is needed, then run the tests but for those that take minutes
 # make test COV=--cov    the same, and which lines no test runs; a quarter slower
-# make slow    the tests that take minutes: the demo at full size, installs, the notebook, machines lost; CI runs them, too
+# make slow    the tests that take minutes: the demo at full size, an install without training, the notebook; CI runs them, too
 # make accurate DATA=rsna_breast FILM=cbis_ddsm_mass DIGITAL=cesm_lesions    the accurate model, from the images; an evening
 # make check   lint, format, types, and that imports run downwards
 # make kills   trainings and batches that are killed at random moments, or meet damaged files; three quarters of an hour
@@ -35,7 +35,7 @@ test: $(INSTALLED) browser
 	$(BIN)/pytest $(COV) --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 25
 
 slow: $(INSTALLED)
-	$(BIN)/pytest --override-ini addopts= --strict-markers -ra -m campaign --durations 10
+	$(BIN)/pytest --override-ini addopts= --strict-markers -ra -m campaign --ignore tests/cluster --durations 10
 
 accurate: $(INSTALLED)
 	@test -n "$(DATA)" -a -n "$(FILM)" -a -n "$(DIGITAL)" || { echo "name three data sets: make accurate DATA=rsna_breast FILM=cbis_ddsm_mass DIGITAL=cesm_lesions"; exit 2; }
