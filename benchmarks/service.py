@@ -10,15 +10,16 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
 import httpx
 
 from benchmarks.full_size import full_size
-from benchmarks.measuring import KEPT, Row, keep, mammolens, ran
+from benchmarks.measuring import KEPT, Row, alternate, keep, mammolens, ran
 from benchmarks.pictures import IMAGES, mammograms
 
 CLIENTS, REPEATS, SECONDS = (1, 8, 32), 2, 20
@@ -58,46 +59,37 @@ def form_of(path: Path, folder: Path) -> Path:
     return form
 
 
-def asked(url: str, forms: Sequence[Path], clients: int, seconds: int = SECONDS) -> Measured:
-    """Have so many clients ask for one picture after the other; return what wrk measured.
+def asked(url: str, forms: Sequence[Path], clients: int, kept: list[Measured], seconds: int = SECONDS) -> float:
+    """Have so many clients ask for one picture after the other; keep what wrk measured, return seconds a picture.
 
     Raises:
         RuntimeError: wrk is not here, or something was not answered.
     """
-    options: list[str | Path] = [
-        f"-d{seconds}s",
-        "-t1",
-        f"-c{clients}",
-        "--timeout",
-        "60s",
-        "-s",
-        SCRIPT,
-        f"{url}/v1/predict",
-        "--",
-    ]
+    load = f"-t1 -c{clients} -d{seconds}s --timeout 60s -s".split()
     try:
-        told = ran(["wrk", *options, *forms]).out.splitlines()
+        told = ran(["wrk", *load, SCRIPT, f"{url}/v1/predict", "--", *forms]).out.splitlines()
     except FileNotFoundError as error:
         raise RuntimeError("wrk is not here: apt-get install wrk") from error
     measured: Measured = json.loads(told[-1])
     if measured["failed"] or not measured["answered"]:
         raise RuntimeError(f"of {clients} clients, not all were answered: {measured}")
-    return measured
+    kept.append(measured)
+    return measured["seconds"] / measured["answered"]
 
 
 def held_against(url: str, name: str, paths: Sequence[Path], scratch: Path) -> list[Row]:
     """Measure all numbers of clients, in turn with `predict`."""
     forms = [form_of(path, scratch) for path in paths]
-    asked(url, forms, 2, 3)  # warm
+    asked(url, forms, 2, [], 3)  # warm
     measured: dict[int, list[Measured]] = {clients: [] for clients in CLIENTS}
-    alone = []
-    for repeat in range(REPEATS):
-        for clients in CLIENTS[:: 1 if repeat % 2 else -1]:
-            measured[clients].append(asked(url, forms, clients))
-        alone.append(ran(mammolens("predict", *paths, "--quiet")).seconds / len(paths))
+    ways: dict[str, Callable[[], float]] = {
+        str(clients): partial(asked, url, forms, clients, kept) for clients, kept in measured.items()
+    }
+    ways["predict"] = lambda: ran(mammolens("predict", *paths, "--quiet")).seconds / len(paths)
+    took = alternate(ways, REPEATS)
     rows = []
     for clients, runs in measured.items():
-        ours = [one["seconds"] / one["answered"] for one in runs]
+        ours = took[str(clients)]
         usual, slow = (1000 * mean(one[part] for one in runs) for part in ("median", "of_twenty"))
         note = (
             f"{1 / median(ours):.1f} pictures a second; an answer takes {usual:.0f} ms, one of twenty more than "
@@ -105,7 +97,7 @@ def held_against(url: str, name: str, paths: Sequence[Path], scratch: Path) -> l
         )
         work = f"a {name}, a request each, {clients} client{'s' * (clients > 1)} at a time"
         against = f"`mammolens predict` of {len(paths)}, its start included"
-        rows.append(Row(work, ours, against, alone, None, note=note))
+        rows.append(Row(work, ours, against, took["predict"], None, note=note))
     return rows
 
 

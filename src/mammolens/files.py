@@ -92,6 +92,12 @@ def system_reason(error: OSError) -> str:
     return error.strerror or f"{reason(error)}; is the disk full?"
 
 
+def system_error(error: Exception) -> OSError | None:
+    """Return the system's error that an error is, or comes of; None where it is another's."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return cause if isinstance(cause, OSError) else None
+
+
 def check_new_file(path: Path | None, suffixes: Collection[str]) -> None:
     """Refuse, before any work, a file that could not be written in the end; None is no file.
 

@@ -27,6 +27,12 @@ from mammolens.records import Laterality, Prediction
 from mammolens.serving.predictor import Predictor
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
+DATES = (
+    *("InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime", "ContributingEquipmentSequence"),
+    *("DateOfSecondaryCapture", "TimeOfSecondaryCapture"),
+)
+"""What changes in a result from one moment to the next."""
+
 NAME, PATIENT = "Østergård^Ännchen", "P-4711"
 
 
@@ -117,6 +123,13 @@ class Made:
     def report(self) -> Dataset:
         (one,) = self.of(MammographyCADSRStorage)
         return one
+
+
+def without_dates(result: Dataset) -> Dataset:
+    """Take what changes from one moment to the next out of a result, and return it."""
+    for keyword in DATES:
+        result.pop(keyword, None)
+    return result
 
 
 def made_of(predictor: Predictor, items: Any, folder: Path) -> Made:

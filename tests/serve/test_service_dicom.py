@@ -13,7 +13,7 @@ import pytest
 from asking import SLOW, Service, files, png
 from pydicom import Dataset, dcmread
 from pydicom.uid import MammographyCADSRStorage
-from studies import examination
+from studies import examination, without_dates
 
 import brightness
 from conftest import Typed
@@ -28,10 +28,6 @@ from mammolens.records import Prediction
 from mammolens.serve import uploads
 
 ASKED = "/v1/dicom"
-OF_THE_MOMENT = (
-    *("InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime", "ContributingEquipmentSequence"),
-    *("DateOfSecondaryCapture", "TimeOfSecondaryCapture"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +55,7 @@ def unpacked(content: bytes) -> dict[str, bytes]:
 
 def lasting(content: bytes) -> Dataset:
     """A result without what changes from one moment to the next."""
-    result = dcmread(io.BytesIO(content))
-    for keyword in OF_THE_MOMENT:
-        result.pop(keyword, None)
-    return result
+    return without_dates(dcmread(io.BytesIO(content)))
 
 
 @pytest.mark.parametrize(("level", "point"), [("image", "balanced"), ("exam", "specificity-90")])

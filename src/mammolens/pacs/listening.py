@@ -13,7 +13,7 @@ from threading import Event
 
 from mammolens.dicom_results.results import Results
 from mammolens.errors import reason
-from mammolens.files import synced
+from mammolens.files import synced, system_error
 from mammolens.images.archives import pictures_in
 from mammolens.pacs.ledger import RESULTS, Kept, Ledger
 from mammolens.pacs.receiver import receiving
@@ -182,5 +182,5 @@ class _Work:
 
 def _cause(error: Exception) -> str:
     """Say what went wrong by the system's words or the error's kind: names of files have UIDs."""
-    system = error if isinstance(error, OSError) else error.__cause__
-    return (isinstance(system, OSError) and system.strerror) or type(error).__name__
+    system = system_error(error)
+    return (system is not None and system.strerror) or type(error).__name__

@@ -40,8 +40,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Looked:
-    """The answer for one picture, and its heatmap as PNG."""
+    """One picture, the answer for it, and its heatmap as PNG."""
 
+    picture: Input
     answer: Prediction
     heatmap: bytes | None
 
@@ -57,11 +58,12 @@ def looked_at(predictor: Predictor, asked: Asked, given: Input) -> Looked:
     also = draw if asked.heatmaps else None
     try:
         (answer,) = predictor.answers([Named(given.name, given)], point=asked.point, maps=asked.maps, also=also)
-        return Looked(answer, heat.getvalue() or None)
+        return Looked(given, answer, heat.getvalue() or None)
     except Exception as error:  # noqa: BLE001 - one file stops no other, and reaches no log
         told = f"{given.name}: could not be looked at ({type(error).__name__}). Export it anew."
         failed = Prediction.failure(given.name, told)
-        return Looked(decided(failed, ServedLevel.IMAGE, asked.point, predictor.bundle.record.rules()), None)
+        rules = predictor.bundle.record.rules()
+        return Looked(given, decided(failed, ServedLevel.IMAGE, asked.point, rules), None)
 
 
 def answers_as_json(looked: Sequence[Looked], predictor: Predictor, asked: Asked) -> str:

@@ -79,23 +79,22 @@ class Line:
 
     async def one(self, function: Callable[[Item], Result], item: Item) -> Result:
         """Return ``function(item)``, worked out by a thread; what it raises is raised."""
-
-        def timed() -> Result:
-            began = time.monotonic()
-            result = function(item)
-            self._took += 0.1 * (time.monotonic() - began - self._took)
-            return result
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, timed)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, item)
 
     async def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Return ``function(item)`` of each, worked out by the threads; when it is cancelled, no more are begun."""
         mine = asyncio.Semaphore(self.places)
 
+        def timed(item: Item) -> Result:
+            began = time.monotonic()
+            result = function(item)
+            self._took += 0.1 * (time.monotonic() - began - self._took)
+            return result
+
         async def in_turn(item: Item) -> Result:
             try:
                 async with mine:
-                    return await self.one(function, item)
+                    return await self.one(timed, item)
             finally:
                 self._pictures -= 1
 

@@ -50,7 +50,7 @@ _REFUSALS = {
 }
 
 
-AskedLevel = Annotated[ServedLevel, Query(description="What a row is about.")]
+_AskedLevel = Annotated[ServedLevel, Query(description="What a row is about.")]
 
 
 def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str] = ()) -> FastAPI:
@@ -66,6 +66,7 @@ def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str
     counts, room = Counts(line), Room()
     record, default = predictor.bundle.record, predictor.operating_point
     points: list[JsonValue] = [*record.operating_points[Level.IMAGE]]
+    of_points = Query(description="Operating point.", json_schema_extra={"enum": points})
     paths = frozenset((HEALTH, "/metrics", "/openapi.json", "/v1/models", *ANSWERING))
     api = FastAPI(
         title="mammolens",
@@ -92,24 +93,27 @@ def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str
         """Return the model that answers."""
         return [schema.ModelFacts.of(predictor, __version__)]
 
-    async def looked(request: Request, drawer: Drawer, asked: Asked, most: int) -> list[tuple[Looked, Input]]:
+    async def looked(request: Request, drawer: Drawer, asked: Asked, most: int) -> list[Looked]:
         pictures = await _given(request, drawer, allowed)
         _check_count(pictures, most)
         found = await _unless_gone(request, line.each(partial(looked_at, predictor, asked), pictures))
         for one in found:
             counts.count(one.answer)
-        return list(zip(found, pictures, strict=True))
+        return found
 
     @api.post(
         PREDICT,
         response_class=Response,
         openapi_extra={"requestBody": schema.body()},
-        responses={200: {"content": {"application/json": {"schema": schema.answers()}}}, **_said(*_REFUSALS)},
+        responses={
+            200: {"content": {"application/json": {"schema": schema.answers()}}},
+            **_said(*_REFUSALS.keys() - {501}),
+        },
     )
     async def predict(
         request: Request,
-        level: AskedLevel = ServedLevel.IMAGE,
-        point: Annotated[str, Query(description="Operating point.", json_schema_extra={"enum": points})] = default,
+        level: _AskedLevel = ServedLevel.IMAGE,
+        point: Annotated[str, of_points] = default,
         heatmaps: Annotated[bool, Query(description="Add a PNG of each picture with heat, in base64.")] = False,
     ) -> Response:
         """Answer for images, DICOM and ZIP archives that are sent, or that a DICOMweb server has.
@@ -120,7 +124,7 @@ def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str
         asked = Asked(level, point, heatmaps)
         async with line.entered(), room.folder() as drawer:
             found = await looked(request, drawer, asked, MOST_DRAWN if heatmaps else MAX_IMAGES)
-        return _sent(answers_as_json([one for one, _ in found], predictor, asked), "application/json")
+        return _sent(answers_as_json(found, predictor, asked), "application/json")
 
     @api.post(
         DICOM,
@@ -130,8 +134,8 @@ def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str
     )
     async def dicom(
         request: Request,
-        level: AskedLevel = ServedLevel.IMAGE,
-        point: Annotated[str, Query(description="Operating point.", json_schema_extra={"enum": points})] = default,
+        level: _AskedLevel = ServedLevel.IMAGE,
+        point: Annotated[str, of_points] = default,
     ) -> Response:
         """Answer with results as DICOM, in the studies of the pictures, in a ZIP archive.
 
@@ -143,7 +147,7 @@ def service(predictor: Predictor, line: Line, rule: Rule, dicomweb: Sequence[str
         async with line.entered(), room.folder() as drawer:
             results = _begun(drawer, predictor, point)
             found = await looked(request, drawer, asked, MOST_DRAWN)
-            answers = answers_as_json([one for one, _ in found], predictor, asked)
+            answers = answers_as_json(found, predictor, asked)
             content = await _unless_gone(request, _packed(line, drawer, results, found, answers))
         return _sent(content, "application/zip")
 
@@ -223,13 +227,11 @@ def _begun(drawer: Drawer, predictor: Predictor, point: str) -> "Results":
     return Results.begin(folder, predictor, point)
 
 
-async def _packed(
-    line: Line, drawer: Drawer, results: "Results", found: Sequence[tuple[Looked, Input]], answers: str
-) -> bytes:
+async def _packed(line: Line, drawer: Drawer, results: "Results", found: Sequence[Looked], answers: str) -> bytes:
     """Return results in a ZIP archive; a picture's are made in its turn, as it was looked at."""
-    for one, picture in found:
+    for one in found:
         before = len(results.written)
-        await line.one(partial(results.add, one.answer), picture)
+        await line.one(partial(results.add, one.answer), one.picture)
         drawer.hold(sum(path.stat().st_size for path in results.written[before:]))
     return await line.one(partial(packed, results), answers)
 

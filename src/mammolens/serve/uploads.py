@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from mammolens.errors import DataError
-from mammolens.files import scratch
+from mammolens.files import scratch, system_error
 from mammolens.hosting import MAX_FILE, MAX_IMAGES, MAX_TOTAL, MOST_UPLOADED, inputs_called, kept_as
 from mammolens.images.archives import Input, close_archives
 from mammolens.serve.line import Refused
@@ -47,8 +47,8 @@ class Room:
             try:
                 yield drawer
             except (OSError, DataError) as error:
-                cause = error if isinstance(error, OSError) else error.__cause__
-                if not isinstance(cause, OSError) or cause.errno not in _FULL:
+                cause = system_error(error)
+                if cause is None or cause.errno not in _FULL:
                     raise
                 raise Refused("there is no room on the disk for what is sent", _WAIT) from error
             finally:
