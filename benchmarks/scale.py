@@ -7,9 +7,13 @@ this machine, which sleep where machines would compute: so what is measured is w
 """
 
 import math
+import os
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 import ray
 import ray.data
@@ -24,10 +28,13 @@ PROCESSES = 4
 
 
 class Sleeper:
-    """A place that takes so long for a task, whatever it is."""
+    """Places that take so long for a task, whatever it is; they begin when all processes are in `folder`."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, folder: Path) -> None:
         self._seconds = seconds
+        (folder / str(os.getpid())).touch()
+        while len(list(folder.iterdir())) < PROCESSES:
+            time.sleep(0.01)
 
     def __call__(self, batch: dict[str, object]) -> dict[str, object]:
         """Sleep."""
@@ -94,21 +101,23 @@ class Simulated:
 
 
 def simulated(places: int, seconds: float) -> Simulated:
-    """Have that many places sleep through all tasks, each dealt out as a part of an archive is."""
+    """Have that many places sleep through all tasks, each dealt out as a part of an archive is.
+
+    Time counts from when all processes are there.
+    """
+    folder = Path(mkdtemp())
     dealt = ray.data.from_items(list(range(TASKS)), override_num_blocks=TASKS).map_batches(
         Sleeper,
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(
             size=PROCESSES, max_concurrent_calls_per_actor=places // PROCESSES, enable_true_multi_threading=True
         ),
-        fn_constructor_args=(seconds,),
+        fn_constructor_args=(seconds, folder),
         num_cpus=0.1,
     )
-    rows = iter(dealt.iter_rows())
-    next(rows)  # processes are there
-    began = time.perf_counter()
-    count = sum(1 for _ in rows)
-    measured = time.perf_counter() - began
+    count = sum(1 for _ in dealt.iter_rows())
+    measured = time.time() - max(one.stat().st_mtime for one in folder.iterdir())
+    rmtree(folder)
     return Simulated(places, seconds, turns(count, places, seconds), measured)
 
 

@@ -170,6 +170,13 @@ def test_doing_it_twice_gives_the_same_objects(made: Made, predictor: Predictor,
         assert without_dates(first) == without_dates(second)
 
 
+def test_a_picture_that_is_given_twice_has_its_results_once(made: Made, predictor: Predictor, tmp_path: Path) -> None:
+    picture = made.exam.views[0].path
+    results = made_of(predictor, [picture, picture], tmp_path).results
+    assert [path.name.partition("-")[0] for path in results.written] == ["heat", "capture", "CAD"]
+    assert [path.stat().st_size for path in results.written] == [*results.written.values()]
+
+
 @pytest.mark.parametrize(
     "change", [{"laterality": Laterality.LEFT}, {"threshold": 0.123}, {"uncertain": True}, {"decision": "no tumor"}]
 )
@@ -267,7 +274,7 @@ def test_what_failed_or_is_no_mammogram_is_told(predictor: Predictor, tmp_path: 
     noise = np.random.default_rng(0).integers(0, 4096, (480, 480), np.uint16)
     save(mammogram(noise, view=1), others[0])
     made = made_of(predictor, [first, *others], tmp_path / "results")
-    report = dcmread(made.results.written[-1])
+    report = dcmread([*made.results.written][-1])
     assert [value(one) for one in named(report, "CAD Processing and Findings Summary")] == [
         "Not all algorithms succeeded; with findings"
     ]
@@ -289,7 +296,7 @@ def test_a_study_in_which_all_failed_gets_a_report(predictor: Predictor, tmp_pat
     assert [value(one) for one in named(made.report, "CAD Processing and Findings Summary")] == [
         "No algorithms succeeded; without findings"
     ]
-    assert errors(made.results.written[0]) == []
+    assert errors(*made.results.written) == []
 
 
 def test_monochrome1_and_pydicom_data_sets(predictor: Predictor, made: Made, tmp_path: Path) -> None:

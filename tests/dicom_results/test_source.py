@@ -24,7 +24,7 @@ def test_what_cannot_be_referred_to_gets_a_reason(predictor: Predictor, tmp_path
     nameless = save(mammogram(pixels, StudyInstanceUID=None, SOPInstanceUID=None), tmp_path / "nameless.dcm")
     Pillow.fromarray((pixels // 16).astype(np.uint8)).save(tmp_path / "picture.png")
     made = made_of(predictor, [nameless, tmp_path / "picture.png"], tmp_path / "results")
-    assert (made.results.written, made.results.foreign) == ([], 1)
+    assert (made.results.written, made.results.foreign) == ({}, 1)
     (why,) = made.results.left_out
     assert why == f"{nameless}: its header has no SOPInstanceUID, StudyInstanceUID: no DICOM result can refer to it."
 

@@ -32,7 +32,7 @@ class Results:
         folder: where they are written; each file is named by its kind and UID.
         makes: whether `folder` is made with the first of them. One that was there before is not made again: whoever
             deleted it meanwhile wants no results.
-        written: the files, in order.
+        written: the files, in order, and the bytes of each; of a picture that was given twice, once.
         foreign: how many pictures are no DICOM and get none.
         left_out: of DICOM pictures, why one gets none, or not all, as a sentence that names it.
     """
@@ -41,7 +41,7 @@ class Results:
     maker: Maker
     rules: Rules
     makes: bool = True
-    written: list[Path] = field(default_factory=list)
+    written: dict[Path, int] = field(default_factory=dict)
     foreign: int = 0
     left_out: list[str] = field(default_factory=list)
     _answers: list[Prediction] = field(default_factory=list)
@@ -139,7 +139,8 @@ class Results:
             path = self.folder / f"{kind}-{made.SOPInstanceUID}.dcm"
             with written_whole(path, make=self.makes) as temporary, warnings.catch_warnings(action="ignore"):
                 made.save_as(temporary, enforce_file_format=True)
-            self.written.append(path)
+                size = temporary.stat().st_size
+            self.written[path] = size
 
 
 def _is_mammogram(source: Source) -> bool:

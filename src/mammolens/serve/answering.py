@@ -96,7 +96,7 @@ def packed(results: "Results", answers: str) -> bytes:
     archive = BytesIO()
     with ZipFile(archive, "w", ZIP_DEFLATED, compresslevel=1) as file:
         file.writestr("answers.json", answers)
-        for path in dict.fromkeys(results.written):  # a picture that was sent twice has one result
+        for path in results.written:
             file.write(path, path.name)
         if left_out:
             lines = "".join(f"{line}\n" for line in left_out)

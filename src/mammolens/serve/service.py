@@ -230,9 +230,9 @@ def _begun(drawer: Drawer, predictor: Predictor, point: str) -> "Results":
 async def _packed(line: Line, drawer: Drawer, results: "Results", found: Sequence[Looked], answers: str) -> bytes:
     """Return results in a ZIP archive; a picture's are made in its turn, as it was looked at."""
     for one in found:
-        before = len(results.written)
+        before = sum(results.written.values())
         await line.one(partial(results.add, one.answer), one.picture)
-        drawer.hold(sum(path.stat().st_size for path in results.written[before:]))
+        drawer.hold(sum(results.written.values()) - before)
     return await line.one(partial(packed, results), answers)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from mammolens.data.manifest import Manifest
 from mammolens.data.splits import folds_by_patient
 from mammolens.errors import DataError, MammolensError, RecipeError, reason
-from mammolens.files import held_in_turn, write_text
+from mammolens.files import held_in_turn, system_error, write_text
 from mammolens.learning.crossvalidation import Judged, check_unseen, cross_validate, folds_done, mean_auc
 from mammolens.learning.networks.builders import check_network
 from mammolens.learning.runs import MODEL
@@ -147,15 +147,10 @@ def _made(function: Callable[[Item], Result], item: Item) -> Result:
     try:
         return function(item)
     except Exception as error:  # Keras and PyTorch raise whatever they trip over
-        if _is_of_the_system(error):
+        if system_error(error) is not None:
             raise
         said = str(error) if isinstance(error, MammolensError) else f"failed ({reason(error)})."
         raise RecipeError(said) from error
-
-
-def _is_of_the_system(error: Exception) -> bool:
-    """Tell what no settings are to blame for, such as a full disk."""
-    return isinstance(error, OSError) or (isinstance(error, DataError) and isinstance(error.__cause__, OSError))
 
 
 def auc_of(judged: Sequence[Judged]) -> float:

@@ -267,3 +267,11 @@ def test_weights_that_are_taken_over_do_not_say_what_the_answer_rests_on(on_both
 def test_only_networks_that_can_be_folded_are(network: str) -> None:
     with pytest.raises(RecipeError, match=f"'{network}' cannot be folded; set normalisation=batch"):
         build(small(f"network={network}", "normalisation=folded", "initial_weights=none"))
+
+
+@pytest.mark.parametrize("normalisation", ["batch", "folded"])
+def test_a_map_has_more_than_one_place(normalisation: str) -> None:
+    """Else a last batch of one image would have one number to normalise by."""
+    sizes = ("preprocess.height=32", "preprocess.width=32", "network=efficientnet_lite0", "initial_weights=none")
+    with pytest.raises(RecipeError, match="32 x 32 pixels are one place to 'efficientnet_lite0'"):
+        build(small(*sizes, f"normalisation={normalisation}"))

@@ -71,9 +71,16 @@ def _dense(x: Tensor, dropout: float) -> Tensor:
     return layers.Dense(1, activation="sigmoid", name="probability")(x)
 
 
+_PLACE = 32  # pixels, a side, of which a Lite network makes one place
+
+
 def _lite(variant: int, recipe: Recipe, as_one: Literal["folded", "normalised"] | None = None) -> Network:
     imagenet: Literal["imagenet"] | None = "imagenet" if recipe.initial_weights == "imagenet" else None
     shape, drop = recipe.preprocess.shape, recipe.drop_connect
+    if max(shape) <= _PLACE:  # one image alone has nothing to normalise by then
+        raise RecipeError(
+            f"{shape[0]} x {shape[1]} pixels are one place to '{recipe.network}': give it more than {_PLACE}."
+        )
     body = efficientnet_lite(
         variant, *shape, weights=imagenet, drop_connect=drop, batch_norm_momentum=0.97, as_one=as_one
     )
