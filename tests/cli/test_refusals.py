@@ -285,3 +285,10 @@ def test_each_data_set_to_learn_from_as_well_is_read_and_needs_a_recipe_for_it(
         assert answer.code == 1
         assert said in answer.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("verb", [("crossvalidate",), ("tune", "--space", "space.toml")])
+def test_what_no_fold_could_judge_is_said_before_any_data_is_read(mammolens: Typed, verb: tuple[str, ...]) -> None:
+    answer = mammolens(*verb, "missing", "--recipe", "baseline")
+    assert answer.code == 1
+    assert "Add --set monitor=nothing --set schedule=one_cycle, and set epochs." in answer.err

@@ -154,10 +154,11 @@ def crossvalidate(
     settings = read_recipe(recipe, set_ or [])
     folder = out or Path("runs") / f"{settings.name}-folds"
     check_writable(folder)
+
+    from mammolens.learning.crossvalidation import check_unseen, cross_validate
+
+    check_unseen(settings)
     (listed, *others), left_out = listed_from(data, *(also or []))
-
-    from mammolens.learning.crossvalidation import cross_validate
-
     with to_be_continued("crossvalidate", folder), joined(cluster) as machines:
         each = None
         if machines:

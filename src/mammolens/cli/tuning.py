@@ -51,9 +51,10 @@ def tune(
     from mammolens.tuning.space import Start
     from mammolens.tuning.sweep import BEST, Options
     from mammolens.tuning.sweep import tune as tune_recipe
+    from mammolens.tuning.trials import scorable
 
     start = Start(recipe, tuple(set_ or ()))
-    folder = out or Path("runs") / f"{start.recipe().name}-tuned"
+    folder = out or Path("runs") / f"{scorable(start.recipe()).name}-tuned"
     check_writable(folder)
     (listed,), left_out = listed_from(data)
     with to_be_continued("tune", folder), joined(cluster) as machines:

@@ -147,15 +147,15 @@ def check_unseen(recipe: Recipe) -> None:
     Raises:
         RecipeError: the epoch is chosen by it, or the learning rate falls by it.
     """
+    chosen = {}
     if recipe.monitor != "nothing":
-        raise RecipeError(
-            f"monitor = {recipe.monitor}: the epoch would be chosen on the fold that is judged. "
-            "Add --set monitor=nothing, and set epochs."
-        )
+        chosen[f"the epoch (monitor = {recipe.monitor})"] = "--set monitor=nothing"
     if recipe.schedule == "plateau" and recipe.plateau_patience < recipe.epochs:
+        chosen["the learning rate (schedule = plateau)"] = "--set schedule=one_cycle"
+    if chosen:
         raise RecipeError(
-            "schedule = plateau: the learning rate would fall by the loss of the fold that is judged. "
-            f"Add --set schedule=one_cycle, or --set plateau_patience={recipe.epochs}."
+            f"{' and '.join(chosen)} would be chosen on the fold that is judged. "
+            f"Add {' '.join(chosen.values())}, and set epochs."
         )
 
 
