@@ -32,7 +32,7 @@ demo: $(INSTALLED)
 	$(BIN)/mammolens demo demo
 
 test: $(INSTALLED) browser
-	$(BIN)/pytest $(COV) --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 25
+	$(BIN)/pytest $(COV) --numprocesses $$((1 + $$(getconf _NPROCESSORS_ONLN))) --dist loadfile --no-loadscope-reorder --durations 25
 
 slow: $(INSTALLED)
 	$(BIN)/pytest --override-ini addopts= --strict-markers -ra -m campaign --ignore tests/cluster --durations 10

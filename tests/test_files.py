@@ -139,6 +139,28 @@ def test_scratch_is_for_this_user_alone_and_gone_after_a_kill(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+ENDS_IN_THE_MIDDLE = """
+from threading import Event, Thread
+from mammolens.files import scratch
+
+def hold():
+    with scratch() as folder:
+        (folder / "picture.png").touch()
+        there.set()
+        Event().wait()
+
+there = Event()
+Thread(target=hold, daemon=True).start()
+there.wait()
+"""
+
+
+def test_scratch_of_a_thread_that_ends_with_the_program_is_gone(tmp_path: Path) -> None:
+    """As those of the page do, which dropped pictures lie in."""
+    subprocess.run([sys.executable, "-c", ENDS_IN_THE_MIDDLE], check=True, env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_who_works_on_in_scratch_that_is_deleted_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

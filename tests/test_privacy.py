@@ -138,6 +138,7 @@ def test_predict_keeps_it_all_here(place: Place, phantoms: Path) -> None:
     place.assert_nothing_left_it()
 
 
+@pytest.mark.campaign
 @traced
 def test_train_keeps_it_all_here(place: Place, phantoms: Path) -> None:
     small = ["epochs=1", "preprocess.height=32", "preprocess.width=32"]

@@ -1,5 +1,6 @@
 """Files on disk: written whole or not at all, told apart by content, cached in one known place."""
 
+import atexit
 import errno
 import hashlib
 import os
@@ -232,7 +233,7 @@ def sweep_beside(path: Path) -> None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Yield a new folder that nobody but this user may look into; it is gone when the block ends.
+    """Yield a new folder that nobody but this user may look into; it is gone when the block, or the program, ends.
 
     What a killed program has left of such folders is deleted before the first one is made.
 
@@ -249,14 +250,30 @@ def scratch() -> Iterator[Path]:
         with (made / _HELD).open("w") as held:
             lock(held.fileno())
             made.rename(folder)  # only now does it have a name that is swept: whoever holds it is alive
+            _scratch_folders.add(folder)
             yield folder
     finally:
-        # A thread that works on is not to write between the files and their folder: it finds none by this name.
-        gone = folder.with_name(f"{folder.name}-")
-        with suppress(OSError):
-            folder.rename(gone)
-        for one in (gone, folder):
-            shutil.rmtree(one, ignore_errors=True)
+        _scratch_folders.discard(folder)
+        _delete_scratch(folder)
+
+
+_scratch_folders: set[Path] = set()
+"""Those of this program: threads that end with it end in the middle of their blocks."""
+
+
+def _delete_scratch(folder: Path) -> None:
+    """Delete a scratch folder, though a thread may write to it: it finds none by this name."""
+    gone = folder.with_name(f"{folder.name}-")
+    with suppress(OSError):
+        folder.rename(gone)
+    for one in (gone, folder):
+        shutil.rmtree(one, ignore_errors=True)
+
+
+@atexit.register
+def _delete_scratch_folders() -> None:
+    for folder in [*_scratch_folders]:
+        _delete_scratch(folder)
 
 
 def sweep_scratch() -> None:

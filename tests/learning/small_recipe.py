@@ -4,7 +4,7 @@ from mammolens.model.recipe import Recipe, read_recipe
 
 SMALL = (
     *("preprocess.height=64", "preprocess.width=32", "initial_weights=none"),
-    *("frozen_stages=0", "normalisation=batch", "pooling=attention"),
+    *("frozen_stages=0", "normalisation=batch", "pooling=attention", "test_time_flips=false"),
 )
 
 

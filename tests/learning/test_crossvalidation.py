@@ -16,19 +16,13 @@ from mammolens.levels import Level
 from mammolens.model.recipe import Recipe, read_recipe
 from mammolens.records import Split
 
-CHANGES = [
-    "preprocess.height=64",
-    "preprocess.width=32",
-    "initial_weights=none",
-    "epochs=1",
-    "frozen_stages=4",
-    "boxes=0.0",
-]
+CHANGES = ["preprocess.height=64", "preprocess.width=32", "epochs=1"]
+UNSEEN = [*CHANGES, "monitor=nothing", "schedule=one_cycle"]
 
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    return read_recipe("lesions", CHANGES)
+    return read_recipe("baseline", UNSEEN)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +101,8 @@ def test_every_fold_learns_from_the_other_data_set_and_none_is_judged_on_it(phan
     also = listed.where(lambda m: m.patient_key in rest)
     taught = {m.path for m in also if m.split is Split.TRAIN}
     assert 0 < len(taught) < len(also)
-    both = read_recipe("lesions", [*CHANGES, "boxes=1", "also_images=4"])
+    of_boxes = ["initial_weights=none", "frozen_stages=4", "boxes=1", "also_images=4", "test_time_flips=false"]
+    both = read_recipe("lesions", [*CHANGES, *of_boxes])
     cross_validate(main, both, tmp_path / "folds", folds=2, also=[also])
     judged = {row["path"] for row in rows(tmp_path / "folds" / "scores.csv")}
     assert judged == set(map(str, main.paths))
@@ -144,13 +139,13 @@ def test_with_another_cross_validation_the_mean_of_all_logits_is_judged(
 
 
 def test_scores_of_another_recipe_are_not_taken_for_these(done: tuple[CrossValidation, Path], phantoms: Path) -> None:
-    recipe = read_recipe("lesions", [*CHANGES, "seed=1"])
+    recipe = read_recipe("baseline", [*UNSEEN, "seed=1"])
     with pytest.raises(DataError, match="scores of another recipe"):
         cross_validate(read_source(str(phantoms)), recipe, done[1], folds=2)
 
 
 def test_an_epoch_chosen_on_the_judged_fold_is_refused(phantoms: Path, tmp_path: Path) -> None:
-    recipe = read_recipe("lesions", [*CHANGES, "monitor=auc"])
+    recipe = read_recipe("baseline", [*UNSEEN, "monitor=auc"])
     with pytest.raises(RecipeError, match="monitor=nothing"):
         cross_validate(read_source(str(phantoms)), recipe, tmp_path / "folds")
     assert not (tmp_path / "folds").exists()

@@ -138,10 +138,11 @@ def test_plain_keras_opens_the_model(run: Run) -> None:
 
 
 def test_the_same_seed_gives_the_same_history(run: Run, phantom_manifest: Manifest, tmp_path: Path) -> None:
-    again = train(phantom_manifest, run.recipe, tmp_path / "again")
+    learnt_from = without(phantom_manifest, Split.TEST)
+    again = train(learnt_from, run.recipe, tmp_path / "again")
     assert history(again) == history(run)
     other = run.recipe.model_copy(update={"seed": 1, "epochs": 1})
-    assert history(train(phantom_manifest, other, tmp_path / "other"))[0] != history(run)[0]
+    assert history(train(learnt_from, other, tmp_path / "other"))[0] != history(run)[0]
 
 
 def test_options_of_the_recipe_are_obeyed(phantom_manifest: Manifest, tmp_path: Path) -> None:
@@ -160,11 +161,11 @@ def test_options_of_the_recipe_are_obeyed(phantom_manifest: Manifest, tmp_path: 
 def test_an_unreadable_image_is_left_out_and_named(phantom_manifest: Manifest, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 nothing more")
-    first, *others = phantom_manifest.mammograms
+    first, *others = without(phantom_manifest, Split.TEST).mammograms
     manifest = Manifest((replace(first, path=broken), *others))
     run = train(manifest, read_recipe("baseline", [*QUICK, "epochs=1"]), tmp_path / "run")
     assert list(run.record.left_out) == [str(broken)]
-    assert sum(run.record.images.values()) == len(phantom_manifest) - 1
+    assert sum(run.record.images.values()) == len(manifest) - 1
 
 
 def without(manifest: Manifest, split: Split, label: int | None = None) -> Manifest:
@@ -233,7 +234,7 @@ class Interrupted(Exception):  # noqa: N818
 def test_an_interrupted_training_goes_on_from_its_last_epoch(
     phantom_manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = read_recipe("baseline", ONE_CYCLE)
+    recipe, learnt_from = read_recipe("baseline", ONE_CYCLE), without(phantom_manifest, Split.TEST)
 
     def pull_the_plug(_: object, epoch: int, _logs: object = None) -> None:
         if epoch == 1:
@@ -242,9 +243,9 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(
     with monkeypatch.context() as patch:
         patch.setattr(EpochLines, "on_epoch_begin", pull_the_plug)
         with pytest.raises(Interrupted):
-            train(phantom_manifest, recipe, tmp_path / "run")
+            train(learnt_from, recipe, tmp_path / "run")
     before = (tmp_path / "run" / "history.csv").read_text().splitlines()
-    run = train(phantom_manifest, recipe, tmp_path / "run")
+    run = train(learnt_from, recipe, tmp_path / "run")
     rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
     assert rows[: len(before)] == before
     assert [row["epoch"] for row in history(run)] == ["0", "1", "2"]
@@ -255,19 +256,19 @@ def test_without_a_monitor_all_epochs_are_trained_and_the_last_is_kept(
     phantom_manifest: Manifest, tmp_path: Path
 ) -> None:
     changes = [*QUICK, "epochs=3", "monitor=nothing", "early_stopping_patience=0"]
-    run = train(phantom_manifest, read_recipe("baseline", changes), tmp_path / "run")
+    run = train(without(phantom_manifest, Split.TEST), read_recipe("baseline", changes), tmp_path / "run")
     assert (run.record.epochs, run.record.best_epoch) == (3, 3)
 
 
 @pytest.mark.parametrize("frozen", [0, 4])
 def test_boxes_are_learnt_from_where_there_are_any(frozen: int, phantom_manifest: Manifest, tmp_path: Path) -> None:
-    changes = ["preprocess.height=96", "preprocess.width=64", "initial_weights=none", "epochs=1"]
-    recipe = read_recipe("lesions", [*changes, "boxes=1", f"frozen_stages={frozen}"])
-    run = train(phantom_manifest, recipe, tmp_path / "run")
-    assert run.load_network().input_shape == (None, 96, 64, 1)
-    without = Manifest(tuple(replace(m, boxes=()) for m in phantom_manifest))
+    changes = ["preprocess.height=64", "preprocess.width=32", "initial_weights=none", "epochs=1"]
+    recipe = read_recipe("lesions", [*changes, "boxes=1", f"frozen_stages={frozen}", "test_time_flips=false"])
+    run = train(without(phantom_manifest, Split.TEST), recipe, tmp_path / "run")
+    assert run.load_network().input_shape == (None, 64, 32, 1)
+    bare = Manifest(tuple(replace(m, boxes=()) for m in phantom_manifest))
     with pytest.raises(DataError, match="no training image of the data set has a box"):
-        train(without, recipe, tmp_path / "other")
+        train(bare, recipe, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 

@@ -203,17 +203,11 @@ def evaluate(
 
     Exit code 1 if images were left out.
     """
-    from mammolens.data.sources import read_source
-    from mammolens.judging.judge import EvaluationSet
-    from mammolens.model.bundle import find_bundle
-    from mammolens.records import Split
-    from mammolens.reports.terminal import decisions_tables, measures_table, report_warnings
-    from mammolens.serving.assessment import assess, assess_scores
-    from mammolens.serving.predictor import Predictor
-
     if (model is None) == (predictions is None):
         raise typer.BadParameter("name a model, or --predictions", param_hint="MODEL")
     if model is not None:
+        from mammolens.model.bundle import find_bundle
+
         find_bundle(model)
     elif data is None:
         raise typer.BadParameter("say which images were scored", param_hint="--data")
@@ -222,6 +216,14 @@ def evaluate(
         raise typer.BadParameter("say where the report goes", param_hint="--out")
     if predictions is not None and (robustness or point):
         raise typer.BadParameter("these need a model", param_hint="--robustness, --point")
+
+    from mammolens.data.sources import read_source
+    from mammolens.judging.judge import EvaluationSet
+    from mammolens.records import Split
+    from mammolens.reports.terminal import decisions_tables, measures_table, report_warnings
+    from mammolens.serving.assessment import assess, assess_scores
+    from mammolens.serving.predictor import Predictor
+
     listed = read_source(origin, files=predictions is None)
     left_out = tell_left_out(listed)
     folder = out or Path(str(model)) / "evaluation" / (f"{Path(data).stem}-{split}" if data else split)

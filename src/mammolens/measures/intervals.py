@@ -32,7 +32,7 @@ _DRAWS = 4_000  # of a confidence distribution
 RESAMPLES = 2000
 """Bootstrap resamples behind each interval."""
 
-_ROWS = 64  # resamples measured together: what a processor's cache holds
+_ROWS, _NUMBERS = 64, 2**12  # resamples measured together: what a processor's cache holds, or of few images, more
 _ROUNDING = 1e-9  # an interval of no more than this share of its value has no width
 # JSON knows no NaN: it is written as null and read back.
 _Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -272,7 +272,8 @@ class PatientWeights:
 
     def resampled(self, measure: Measure) -> Array:
         """Return a measure in each resample, (resamples,); they are numbers a few at a time."""
-        blocks = np.array_split(self.drawn, len(self.drawn) // _ROWS + 1)
+        rows = max(_ROWS, _NUMBERS // self.drawn.shape[1])
+        blocks = np.array_split(self.drawn, len(self.drawn) // rows + 1)
         return np.concatenate([measure(block.astype(np.float64)) for block in blocks])
 
 
