@@ -3,6 +3,9 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -103,6 +106,24 @@ def test_one_worker_learns_what_is_learnt_without_a_cluster(
     again = open_run(tmp_path / "run")
     assert weights(again) == weights(run)
     assert history(again.folder) == history(run.folder)
+
+
+@pytest.mark.campaign
+def test_ctrl_c_ends_several_workers_and_leaves_nothing(phantoms: Path, tmp_path: Path) -> None:
+    """As a terminal sends it: to all processes."""
+    words = ["train", phantoms, "--recipe", "quick", *(word for one in CHANGES for word in ("--set", one))]
+    words += ["--set", "epochs=500", "--cluster", "local", "--workers", "2", "--out", tmp_path / "run"]
+    with tempfile.TemporaryDirectory(prefix="t-") as scratch:  # a short name: sockets lie in it
+        command = [sys.executable, "-m", "mammolens", *map(str, words)]
+        here = os.environ | {"TMPDIR": scratch}
+        running = subprocess.Popen(command, env=here, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        while not list((tmp_path / "run").glob("checkpoint/*.npz")):
+            with suppress(subprocess.TimeoutExpired):
+                raise AssertionError(running.wait(0.05))
+        os.killpg(running.pid, signal.SIGINT)
+        _, said = running.communicate()
+        assert (running.returncode, said.splitlines()[-1][:40]) == (130, "Interrupted. The same mammolens train, w")
+        assert list(Path(scratch).iterdir()) == []
 
 
 def test_more_workers_than_cores_are_refused(address: str, phantom_manifest: Manifest, tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ checkpoint all go on. The calling process learns nothing: it looks what the fold
 import math
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process that nobody here asks
@@ -77,8 +76,15 @@ def train(cluster: Cluster, lesson: Lesson, workers: int = 1, *, progress: bool 
     return open_run(lesson.folder)
 
 
+class _Trainer(TorchTrainer):  # type: ignore[misc]  # Ray's types are not followed
+    """Leaves Ctrl-C as it is: Ray's handler would end the process in the middle, with nothing cleared away."""
+
+    def _register_sigint_handler(self, controller: object) -> None:
+        pass
+
+
 def _trainer(lesson: Lesson, workers: int, cores: int, *, on_gpus: bool, folder: Path) -> TorchTrainer:
-    return TorchTrainer(
+    return _Trainer(
         _learn_together,
         train_loop_config={"lesson": lesson, "terms": Terms.of(cores)},
         torch_config=TorchConfig(timeout_s=_DAY),
@@ -174,36 +180,39 @@ class _GivesUp(UserCallback):  # type: ignore[misc]  # Ray's types are not follo
 
 
 def _watched(work: Callable[[], object], folder: Path, *, progress: bool) -> None:
-    """Have something train beside this thread, which can be interrupted, and say what comes of it."""
-    from rich.console import Console
+    """Have something train, and say meanwhile what the run folder says of it.
 
-    from mammolens.learning.callbacks import say_epoch
+    It stays in this thread, which Ctrl-C reaches: Ray ends a process at once in which another thread still asks
+    something of it when it is left.
+    """
     from mammolens.learning.runs import HISTORY
 
-    done: Future[None] = Future()
-    said = len(_epochs(folder / HISTORY))
-    Thread(target=_work, args=(work, done), daemon=True).start()
-    console = Console(stderr=True, quiet=not progress)
-    while True:
-        with suppress(TimeoutError):
-            done.exception(_GLANCE)
-        for number, measures in list(enumerate(_epochs(folder / HISTORY), 1))[said:]:
-            say_epoch(number, measures, console)
-            said = number
-        if done.done():
-            done.result()
-            return
-
-
-def _work(work: Callable[[], object], done: "Future[None]") -> None:
+    over, history = Event(), folder / HISTORY
+    telling = Thread(target=_tell, args=(history, len(_epochs(history)), over), daemon=True)
+    if progress:
+        telling.start()
     try:
         work()
     except TrainingFailedError as error:
-        done.set_exception(what_failed(error))
-    except Exception as error:  # noqa: BLE001 - of another thread
-        done.set_exception(error)
-    else:
-        done.set_result(None)
+        raise what_failed(error) from error
+    finally:
+        over.set()
+        if progress:
+            telling.join()
+
+
+def _tell(history: Path, said: int, over: Event) -> None:
+    """Say each epoch after the first `said` as it is written down, until it is over."""
+    from rich.console import Console
+
+    from mammolens.learning.callbacks import say_epoch
+
+    console, last = Console(stderr=True), False
+    while not last:
+        last = over.wait(_GLANCE)
+        for number, measures in list(enumerate(_epochs(history), 1))[said:]:
+            say_epoch(number, measures, console)
+            said = number
 
 
 def what_failed(error: TrainingFailedError) -> Exception:
