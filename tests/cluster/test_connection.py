@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ pytest.importorskip("ray", reason="pip install 'mammolens[cluster]'")
 import ray
 
 from mammolens import parallel
+from mammolens.cluster import connection
 from mammolens.cluster.connection import Cluster, connect
 from mammolens.errors import ClusterError, DataError
 
@@ -111,8 +113,19 @@ def test_without_a_cluster_one_line_says_how_to_get_one() -> None:
         ("localhost:1", "no cluster answers there"),
         ("localhost", "HOST:PORT"),
         ("ray://localhost:10001", "HOST:PORT"),
+        ("", "^'': is no address of a cluster"),
+        ("two..dots:6379", "no cluster answers there"),
+        (f"{'long' * 20}:6379", "no cluster answers there"),
     ):
         with pytest.raises(ClusterError, match=said), connect(place):
+            pass
+
+
+def test_who_says_nothing_is_not_asked_about_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_PATIENCE", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=r"no cluster answers there \(timed out\)\. Start one"), connect(place):
             pass
 
 

@@ -20,7 +20,7 @@ import ray
 
 from mammolens import __version__
 from mammolens.errors import ClusterError, reason
-from mammolens.files import scratch, system_reason
+from mammolens.files import scratch
 from mammolens.parallel import cores, share_cores
 
 Item = TypeVar("Item")
@@ -184,14 +184,14 @@ def check_answers(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
-        raise ClusterError(f"{address}: is no address of a cluster. {_HEAD}")
+        raise ClusterError(f"{address or repr(address)}: is no address of a cluster. {_HEAD}")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE) as connection:
             encrypted = os.environ.get("RAY_USE_TLS", "0") != "0"
             connection.sendall(b"" if encrypted else _HELLO)
             greets = encrypted or connection.recv(_FRAME)[3:4] == _SETTINGS
-    except (OSError, OverflowError) as error:
-        why = system_reason(error) if isinstance(error, OSError) else reason(error)
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or reason(error)
         raise ClusterError(
             f"{address}: no cluster answers there ({why}). Start one with 'ray start --head'."
         ) from error
