@@ -75,6 +75,27 @@ def test_tables_and_lists_name_files(folder: Path) -> None:
     assert listed[1].problem
 
 
+def test_a_list_names_files_by_bytes_too(folder: Path) -> None:
+    """As where its writer does not say that they are text, or they are none."""
+    named = [b"a.png", "ü\udcff.png".encode(errors="surrogateescape"), "s3://bucket/ü.dcm".encode()]
+    pq.write_table(pa.table({"path": pa.array(named, pa.binary())}), folder / "l.parquet")
+    expected = [str(folder / "a.png"), str(folder / "ü\udcff.png"), "s3://bucket/ü.dcm"]
+    assert names(inputs_of([str(folder / "l.parquet")])) == expected
+
+
+def test_archives_in_lists_and_tables_are_told_of(folder: Path) -> None:
+    pq.write_table(pa.table({"path": ["d.zip", "s3://bucket/x.ZIP"]}), folder / "l.parquet")
+    (folder / "table.csv").write_text("path\nd.zip\na.png\n")
+    found = [*inputs_of([str(folder / "l.parquet")]), *inputs_of([str(folder / "table.csv")])]
+    problems = [one.problem or "" for one in found]
+    assert [problem.partition(",")[0] for problem in problems] == [
+        "is a ZIP archive in a list of pictures",
+        "is a ZIP archive in a store",
+        "is a ZIP archive in a list of pictures",
+        "",
+    ]
+
+
 def test_a_table_names_objects_too(folder: Path) -> None:
     (folder / "table.csv").write_text("path\na.png\ns3://bucket/of many/x.dcm\n")
     file, stored = inputs_of([str(folder / "table.csv")])

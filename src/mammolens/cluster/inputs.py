@@ -25,6 +25,9 @@ from mammolens.images.archives import Input, inputs_in
 GROUP = 256
 """Names that are written together, and read together."""
 
+_ZIP = ".zip"
+_PACKED = "is a ZIP archive in a list of pictures, which is not opened. Name it beside the list."
+
 _SCHEMA = pa.schema(
     [("name", pa.binary()), ("file", pa.binary()), ("members", pa.list_(pa.int32())), ("problem", pa.string())]
 )
@@ -77,14 +80,18 @@ def _tabled(table: Path) -> Iterator[Input]:
 
 
 def _named(path: object, above: str = "") -> Input:
-    """Return what a list or table names; objects by their names, which nothing in is encoded."""
+    """Return what a list or table names; objects by their names, which nothing in is encoded.
+
+    Some writers say of text only that it is bytes, and names that are no valid UTF-8 are nothing else.
+    """
+    path = os.fsdecode(path) if isinstance(path, bytes) else path
     if not path or not isinstance(path, str):
         return Input(Path("''"), Path(), problem="is no name of a file.")
     if path.startswith(stores.SCHEME) or (above.startswith(stores.SCHEME) and not path.startswith("/")):
         name = Address(path if path.startswith(stores.SCHEME) else f"{above}/{path}")
-        return Stored(name, name)
+        return Stored(name, name, problem=stores.PACKED if name.suffix.lower() == _ZIP else None)
     file = Path(above) / path
-    return Input(file, file)
+    return Input(file, file, problem=_PACKED if file.suffix.lower() == _ZIP else None)
 
 
 def write_list(inputs: Iterable[Input], path: Path) -> tuple[int, str]:

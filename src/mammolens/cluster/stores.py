@@ -25,6 +25,7 @@ from mammolens.images.image import MAX_BYTES
 from mammolens.images.listing import Role, is_litter, role_of, why_foreign
 
 SCHEME = "s3://"
+PACKED = "is a ZIP archive in a store, which is not opened. Unpack it there."
 
 _LONGEST = 60  # characters of a name, where an object is fetched
 _OF_ADDRESSES = "%:/?@!$&'()*+,;=~"  # what means something in one (RFC 3986); no object's name is cut at a number sign
@@ -155,7 +156,7 @@ def objects(address: str) -> Iterator[Input]:
 def _stored(path: str, role: Role) -> Stored:
     name, problem = Address(SCHEME + path), None
     if role is Role.ARCHIVE:
-        problem = "is a ZIP archive in a store, which is not opened. Unpack it there."
+        problem = PACKED
     elif role is Role.FOREIGN:
         problem = why_foreign(name.name, None)
     return Stored(name, name, problem=problem)
