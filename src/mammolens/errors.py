@@ -29,12 +29,17 @@ def visible(text: str) -> str:
     return text.translate(_STEERING)
 
 
+def on_one_line(text: str) -> str:
+    """Return text as errors tell it: also ends of lines are written as escapes."""
+    return visible(text).replace("\n", "\\n")
+
+
 class MammolensError(Exception):
     """Something went wrong that the message tells the user how to mend."""
 
     def __str__(self) -> str:
         """Return the message on one line, with what would steer a terminal written as escapes."""
-        return visible(super().__str__()).replace("\n", "\\n")
+        return on_one_line(super().__str__())
 
 
 class ImageError(MammolensError):

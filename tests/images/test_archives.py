@@ -15,7 +15,7 @@ from test_dicom import gradient, mammogram, save
 
 from mammolens.errors import ImageError
 from mammolens.images import archives
-from mammolens.images.archives import MAX_DEPTH, Input, close_archives, find_inputs
+from mammolens.images.archives import MAX_DEPTH, Input, close_archives, find_inputs, on_disk
 from mammolens.images.image import MAX_BYTES
 from mammolens.images.reading import read_image
 
@@ -112,10 +112,10 @@ def test_an_archive_stands_for_the_images_in_it(tmp_path: Path, temporary: Path)
     assert list(temporary.iterdir()) == []
 
 
-def test_temporary_files_are_gone_when_reading_fails(tmp_path: Path, temporary: Path) -> None:
-    (source,) = find_inputs([packed(tmp_path / "a.zip", "x.png", content=b"no image")])
-    with pytest.raises(ImageError, match="not an image"):
-        levels([source])
+def test_temporary_files_are_gone_when_reading_fails_and_not_named(tmp_path: Path, temporary: Path) -> None:
+    (source,) = find_inputs([packed(tmp_path / "a.zip", "two\nlines.png", content=b"no image")])
+    with pytest.raises(ImageError, match=r"a\.zip/two\\nlines\.png: not an image"), on_disk(source) as path:
+        read_image(path)
     assert list(temporary.iterdir()) == []
 
 

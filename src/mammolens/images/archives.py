@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mammolens.errors import ImageError, visible
+from mammolens.errors import ImageError, on_one_line
 from mammolens.files import scratch
 from mammolens.images.image import MAX_BYTES, Image
 from mammolens.images.listing import LeftOut, Role, check_index, is_litter, list_folder, role_of, walked, why_foreign
@@ -392,5 +392,5 @@ def on_disk(picture: "str | os.PathLike[str] | Input") -> Iterator[Path]:
         try:
             yield path
         except ImageError as error:
-            told = str(error).replace(visible(str(path)), visible(str(picture.name)))
+            told = str(error).replace(on_one_line(str(path)), on_one_line(str(picture.name)))
             raise ImageError(told) from error
