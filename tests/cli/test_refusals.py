@@ -115,6 +115,17 @@ def test_a_file_where_a_folder_should_be(mammolens: Typed, named: dict[str, str]
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("verb", [verb for verb, words in WRITERS.items() if "--out {place}/" in words])
+def test_no_name_is_not_the_folder_that_one_is_in(
+    mammolens: Typed, named: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """As where a variable of a shell is empty."""
+    monkeypatch.chdir(tmp_path)
+    said = mammolens(*("" if "made" in word else word for word in typed(verb, named, tmp_path)))
+    assert said.code in (1, 2), said
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("verb", WRITERS)
 def test_a_locked_folder(mammolens: Typed, named: dict[str, str], locked: Path, verb: str) -> None:
     said = mammolens(*typed(verb, named, locked))

@@ -15,6 +15,7 @@ from mammolens.cli.options import (
     RecipeName,
     command_line,
     fail_if,
+    folder_option,
     joined,
     place,
     print_splits,
@@ -22,6 +23,7 @@ from mammolens.cli.options import (
     tell,
     tell_left_out,
     tell_missing,
+    typed,
     warn,
 )
 from mammolens.files import check_apart, check_new_file, check_writable
@@ -59,7 +61,7 @@ def download(
     """Fetch a public data set; needs kagglehub, a network and an account there."""
     from mammolens.data.sources import download as fetch
 
-    screen.print(f"Written to {fetch(name, out)}. Next: mammolens doctor {out}", markup=False)
+    screen.print(f"Written to {fetch(name, out)}. Next: {typed('doctor', out)}", markup=False)
 
 
 def manifest(
@@ -104,7 +106,7 @@ def manifest(
 
 def doctor(
     data: Data,
-    out: Annotated[Path | None, typer.Option(help="Folder for report.html, findings.json.")] = None,
+    out: Annotated[Path | None, folder_option("Folder for report.html, findings.json.")] = None,
     mend: Annotated[Path | None, typer.Option(help="CSV to write: the corrected manifest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
     positive: Positive = None,
@@ -135,7 +137,7 @@ def doctor(
         tell(f"Report written to {out / 'report.html'}")
     if mend is not None:
         examination.mend(examined, diagnosis.findings).save(mend)
-        tell(f"Corrected manifest written to {mend}: mammolens train {mend}")
+        tell(f"Corrected manifest written to {mend}: {typed('train', mend)}")
     if as_json:
         screen.print(diagnosis.model_dump_json(indent=2), markup=False, highlight=False, emoji=False)
     else:

@@ -18,6 +18,7 @@ from mammolens.cli.options import (
     RecipeName,
     command_line,
     fail_if,
+    folder_option,
     joined,
     listed_from,
     print_splits,
@@ -25,6 +26,7 @@ from mammolens.cli.options import (
     screen,
     tell_left_out,
     to_be_continued,
+    typed,
     warn,
 )
 from mammolens.cli.serving import introduce, predict
@@ -53,7 +55,7 @@ def train(
     recipe: RecipeName = "baseline",
     set_: Changes = None,
     also: Also = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-TIME]")] = None,
+    out: Annotated[Path | None, folder_option("Run folder.  [default: runs/NAME-TIME]")] = None,
     cluster: ClusterAddress = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share each batch, with --cluster.")] = 1,
     quiet: Quiet = False,
@@ -93,7 +95,7 @@ def train(
     epochs = f"{run.record.epochs} epoch{'s' if run.record.epochs > 1 else ''}"
     screen.print(
         f"Run written to {folder}: {epochs} in {run.record.seconds:.0f} s, "
-        f"epoch {run.record.best_epoch} kept.\nNext: mammolens evaluate {folder}",
+        f"epoch {run.record.best_epoch} kept.\nNext: {typed('evaluate', folder)}",
         markup=False,
     )
     fail_if(left_out + len(run.record.left_out))
@@ -101,7 +103,7 @@ def train(
 
 def reproduce(
     run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
-    out: Annotated[Path | None, typer.Option(help="Run folder to make.  [default: RUN-again]")] = None,
+    out: Annotated[Path | None, folder_option("Run folder to make.  [default: RUN-again]")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a run again from what its folder says, and compare: images, versions, losses, weights, answers.
@@ -142,7 +144,7 @@ def crossvalidate(
     with_: Annotated[
         list[Path] | None, typer.Option("--with", help="Another cross-validation: evaluate the mean of both.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder.  [default: runs/NAME-folds]")] = None,
+    out: Annotated[Path | None, folder_option("Folder.  [default: runs/NAME-folds]")] = None,
     cluster: ClusterAddress = None,
     quiet: Quiet = False,
 ) -> None:
@@ -196,7 +198,7 @@ def evaluate(
     ] = None,
     robustness: Annotated[int, typer.Option(min=0, help="Number of images to try mild changes on.")] = 0,
     pictures: Annotated[bool, typer.Option(help="Show the most confident errors, or only name them.")] = True,
-    out: Annotated[Path | None, typer.Option(help="Folder for the report.  [default: RUN/evaluation/...]")] = None,
+    out: Annotated[Path | None, folder_option("Folder for the report.  [default: RUN/evaluation/...]")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a model, or any system's scores: report.html, report.json, model-card.md.
@@ -302,7 +304,7 @@ def export(
         f"differ by at most {record.parity:.0e}.\n"
         f"Outputs: probability{', score map' if record.outputs.score_map else ''}. "
         f"Operating points: {', '.join(record.operating_points[Level.IMAGE])}.\n"
-        f"Next: mammolens predict IMAGES --model {bundle}",
+        f"Next: {typed('predict', 'IMAGES', '--model', bundle)}",
         markup=False,
     )
     if record.training_data is None:
@@ -318,15 +320,15 @@ def demo(
     from mammolens.records import Split
 
     data, run = out / "phantoms", out / "run"
-    say(f"mammolens phantom {data} --patients {patients}")
+    say("phantom", data, "--patients", patients)
     phantom(data, patients)
-    say(f"mammolens train {data} --recipe quick --out {run}")
+    say("train", data, "--recipe", "quick", "--out", run)
     train(str(data), "quick", out=run)
-    say(f"mammolens evaluate {run}")
+    say("evaluate", run)
     evaluate(str(run))
     test = read_source(str(data)).of_split(Split.TEST)
     some = [str(path) for label in (0, 1) for path in test.with_label(label).paths[::11][:3]]
-    say(f"mammolens predict {' '.join(some)} --model {run} --out {out / 'predictions.csv'}")
+    say("predict", *some, "--model", run, "--out", out / "predictions.csv")
     predict(some, str(run), out=out / "predictions.csv")
     screen.print(
         f"\nLook at: {data} (the images), {run}/figures (how it learnt),\n"

@@ -54,6 +54,11 @@ def place(text: str) -> Path:
     return Path(text)
 
 
+def folder_option(told: str) -> Any:  # noqa: ANN401 - Typer's own
+    """Return an option that names a folder to write."""
+    return typer.Option(parser=place, metavar="FOLDER", help=told)
+
+
 @contextmanager
 def joined(address: str | None) -> Iterator["Cluster | None"]:
     """Yield the cluster that an option names; None where it names none.
@@ -105,7 +110,12 @@ screen = Screen(soft_wrap=True)
 
 def command_line() -> str:
     """Return what was typed."""
-    return shlex.join(["mammolens", *sys.argv[1:]])
+    return typed(*sys.argv[1:])
+
+
+def typed(*words: object) -> str:
+    """Return a command as one would type it, whatever names hold."""
+    return shlex.join(["mammolens", *map(str, words)])
 
 
 def tell(text: str) -> None:
@@ -113,9 +123,9 @@ def tell(text: str) -> None:
     Plain(stderr=True, soft_wrap=True).print(text, highlight=False, markup=False)
 
 
-def say(command: str) -> None:
+def say(*words: object) -> None:
     """Print a command as it would be typed."""
-    screen.print(f"\n[bold]$ {escape(command)}[/]", highlight=False)
+    screen.print(f"\n[bold]$ {escape(typed(*words))}[/]", highlight=False)
 
 
 def warn(text: str, kind: str = "warning") -> None:
@@ -143,7 +153,7 @@ def to_be_continued(verb: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        interrupt.add_note(f"The same mammolens {verb}, with --out {folder}, goes on.")
+        interrupt.add_note(f"The same mammolens {verb}, with --out {shlex.quote(str(folder))}, goes on.")
         raise
 
 

@@ -3,11 +3,11 @@
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mammolens.cli.options import ClusterAddress, Model, Point, Quiet, place, screen, warn
+from mammolens.cli.options import ClusterAddress, Model, Point, Quiet, folder_option, place, screen, warn
 from mammolens.errors import DataError, require
 from mammolens.files import check_apart, check_new_file, check_writable
 from mammolens.levels import Identifier, ServedLevel
@@ -23,10 +23,6 @@ def _level(name: str) -> ServedLevel:
         return ServedLevel.named(name)
     except DataError as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def _folder(told: str) -> Any:  # noqa: ANN401 - Typer's own
-    return typer.Option(parser=place, metavar="FOLDER", help=told)
 
 
 def predict(
@@ -56,11 +52,13 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with --out where an interrupted run of the same command stopped.")
     ] = False,
-    overlay: Annotated[Path | None, _folder("Folder for heatmaps of where the network looked.")] = None,
-    report: Annotated[Path | None, _folder("New folder for a report of each examination: HTML, prints on A4.")] = None,
+    overlay: Annotated[Path | None, folder_option("Folder for heatmaps of where the network looked.")] = None,
+    report: Annotated[
+        Path | None, folder_option("New folder for a report of each examination: HTML, prints on A4.")
+    ] = None,
     dicom: Annotated[
         Path | None,
-        _folder("Folder for results as DICOM, in the studies of the pictures: heat of each, and a CAD report."),
+        folder_option("Folder for results as DICOM, in the studies of the pictures: heat of each, and a CAD report."),
     ] = None,
     identify: Annotated[
         list[Identifier] | None,

@@ -14,10 +14,12 @@ from mammolens.cli.options import (
     RecipeName,
     command_line,
     fail_if,
+    folder_option,
     joined,
     listed_from,
     screen,
     to_be_continued,
+    typed,
     warn,
 )
 from mammolens.errors import require
@@ -37,7 +39,7 @@ def tune(
     ] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Of what is tried, and of who is held out.")] = 0,
     cluster: ClusterAddress = None,
-    out: Annotated[Path | None, typer.Option(help="Folder.  [default: runs/NAME-tuned]")] = None,
+    out: Annotated[Path | None, folder_option("Folder.  [default: runs/NAME-tuned]")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Search the settings of a recipe: best.toml, and what tuning is worth on patients held out before.
@@ -83,6 +85,6 @@ def tune(
     if found.held_out is None:
         warn("nobody was held out: the AUC of the best of several flatters it, and nothing here says by how much")
     screen.print(
-        f"Report: {folder / 'tuning.html'}\nNext: mammolens train {data} --recipe {folder / BEST}", markup=False
+        f"Report: {folder / 'tuning.html'}\nNext: {typed('train', data, '--recipe', folder / BEST)}", markup=False
     )
     fail_if(left_out + len(found.left_out))
