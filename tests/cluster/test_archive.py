@@ -165,8 +165,28 @@ def test_another_model_list_or_folder_is_refused(model: Predictor, archive: Path
     (archive / "torn.png").unlink()
     with pytest.raises(DataError, match="inputs 26, now 25; list"), begun([str(archive)], out, model):
         pass
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(model: Predictor, archive: Path) -> None:
+    (archive / ".answers.part-abcdefgh.csv").write_text("somebody is writing here")
+    before = sorted(archive.iterdir())
     with pytest.raises(DataError, match=r"archive: holds 0\. Choose a new folder"), begun([], archive, model):
         pass
+    assert sorted(archive.iterdir()) == before
+
+
+def test_no_cluster_is_started_for_what_is_done(
+    mammolens: Typed, model: Predictor, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("predict", archive, "--model", model.bundle.folder, "--cluster", "local", "--out", tmp_path / "out")
+    with begun([str(archive)], tmp_path / "out", model) as job:
+        parts = [[*range(first, min(first + job.size, job.inputs))] for first in range(0, job.inputs, job.size)]
+        for number, rows in enumerate(parts):
+            named = pa.table({"path": list(map(str, rows)), "error": pa.nulls(len(rows), pa.string())})
+            pq.write_table(named.append_column("reason", pa.array([""] * len(rows))), job.part(number))
+    monkeypatch.setattr("ray.init", None)
+    said = mammolens(*words)
+    assert (said.code, "26 pictures in 4 parts, 4 of them answered before" in said.out) == (0, True), said.err
 
 
 def test_parts_that_somebody_changed_are_noticed(model: Predictor, archive: Path, tmp_path: Path) -> None:

@@ -175,9 +175,10 @@ def _predict_archive(
         missing = len(job.missing())
         screen.print(f"{job.inputs} pictures in {job.parts} parts, {job.parts - missing} of them answered before")
         introduce(predictor)
-        with connect(cluster) as spread:
-            for _ in tracked(answered(job, spread), "Predicting parts", missing, visible=not quiet):
-                pass
+        if missing:
+            with connect(cluster) as spread:
+                for _ in tracked(answered(job, spread), "Predicting parts", missing, visible=not quiet):
+                    pass
         counts = outcome(job)
     screen.print(f"Answers written to {out}", markup=False)
     if counts.refused:

@@ -27,7 +27,7 @@ from mammolens.cluster import stores
 from mammolens.cluster.connection import Cluster, Terms
 from mammolens.cluster.inputs import GROUP, inputs_of, read_slice, write_list
 from mammolens.errors import ClusterError, DataError, MammolensError, reason
-from mammolens.files import check_writable, held_alone, sweep_in, write_text, written_whole
+from mammolens.files import check_writable, held_alone, is_half_written, sweep_in, write_text, written_whole
 from mammolens.records import Reason
 from mammolens.reports.answers import write_answers
 from mammolens.serving.journal import Settings, settings
@@ -116,6 +116,7 @@ def begun(
     out = Path(os.path.abspath(out))  # noqa: PTH100 - links are for each machine to follow
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
+    _check_own(out)
     busy = f"{out}: is being written by another process. Wait until it has ended, or name another."
     with held_alone(out / _LOCK, DataError(busy)):
         sweep_in(out, "*")
@@ -130,15 +131,24 @@ def begun(
             raise
 
 
+def _check_own(out: Path) -> None:
+    """Refuse somebody else's folder, before anything is locked or deleted there.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    others = [one.name for one in out.iterdir() if one.name not in {RUN, LIST, _LOCK} and not is_half_written(one)]
+    if others and not (out / RUN).is_file():  # which comes before the first part
+        raise DataError(f"{out}: holds {min(others)}. Choose a new folder.")
+
+
 def _listed(archive: Sequence[str], out: Path, shaped: Settings, size: int | None) -> tuple[int, int]:
     """Write list and settings, which those that are there must be like; return how many pictures in all, and a part.
 
     Raises:
-        DataError: the folder holds something else, or was begun with others.
+        DataError: the folder was begun with others.
     """
     first = _read(out / RUN) if (out / RUN).is_file() else None
-    if first is None and (others := sorted(path.name for path in out.iterdir() if path.name not in {LIST, _LOCK})):
-        raise DataError(f"{out}: holds {others[0]}. Choose a new folder.")
     with written_whole(out / LIST) as temporary:
         told = _told(archive, temporary, shaped, size)
         if first is not None and (other := [name for name in told if first.get(name) != told[name]]):
