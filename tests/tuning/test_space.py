@@ -66,12 +66,21 @@ def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
         ("dense_dropout = {low=0.0}", "dense_dropout.high: Field required"),
         ("dense_dropout = {low=0.0, high=0.5, steps=3}", "dense_dropout.steps: Extra inputs are not permitted"),
         ("dense_dropout = {choices=[0.1]}", "dense_dropout.choices"),
+        ("dense_dropout = {choices=[0.1, 0.2, 0.10]}", "dense_dropout: two choices are one"),
+        ("augment = {choices=[{}, {rotation=0.0}]}", "augment: two choices are one"),
+        ("dense_dropout = {low=[0.1], high=0.5}", "dense_dropout.low: Input should be"),
+        ("also_images = {low=0, high=4}", "quick: also_images needs boxes > 0"),
         ("dense_dropout = 0.5", "expected {low=…, high=…} or {choices=[…, …]}"),
         ("network = {low=1, high=2}", "network = 1 will not do"),
         ("epochs = {low=1.5, high=20.0}", "epochs = 1.5 will not do"),
         ("test_time_flips = {low=0, high=1}", "is not a number: give choices"),
         ('schedule = {choices=["plateau", "cosine"]}', "schedule = 'cosine' will not do"),
         ('augment = {choices=[{}, {rotation=9.0}]}\n"augment.rotation" = {low=0.0, high=9.0}', "in two places"),
+        (
+            'augment.zoom = {low=0.0, high=0.1}\n"augment.zoom" = {low=0.0, high=0.2}',
+            "augment.zoom varies in two places",
+        ),
+        ('epochs = {low=1, high=2}\n" epochs" = {low=3, high=4}', "epochs varies in two places"),
         ("", "names no field"),
         ("learning_rate = {", "cannot be read as TOML"),
     ],
@@ -85,8 +94,16 @@ def test_what_is_wrong_with_a_space_is_one_line_that_names_it(text: str, said: s
 
 
 def test_a_space_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(RecipeError, match=r"gone\.toml: no such file"):
         read_space(tmp_path / "gone.toml", START)
+
+
+def test_blanks_around_a_name_and_marks_of_editors_mean_nothing(tmp_path: Path) -> None:
+    """Notepad begins a file with U+FEFF."""
+    mine = space_of('\ufeffname = "mine"\n[augment]\nrotation = 4.0', tmp_path)
+    assert Start(str(mine)).recipe().augment.rotation == 4.0
+    space = read_space(space_of('\ufeff" augment.rotation " = {low=0, high=9}', tmp_path), START)
+    assert space.settings({"augment.rotation": 3.0}) == {"augment.rotation": 3.0}
 
 
 def test_names_in_any_script_stay_what_they_are(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def _find(name_or_path: str) -> tuple[str, str]:
     ships = name_or_path in recipe_names()
     place = _SHIPPED / f"{name_or_path}.toml" if ships else Path(name_or_path)
     try:
-        return f"recipe {name_or_path}" if ships else name_or_path, place.read_text(encoding="utf-8")
+        return f"recipe {name_or_path}" if ships else name_or_path, place.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"no recipe '{name_or_path}': expected a TOML file or one of {', '.join(recipe_names())}."
@@ -240,7 +240,8 @@ def _what_is_wrong(error: ValidationError) -> str:
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"] if part != "constrained-float")
     if first["type"] != "extra_forbidden":
-        return f"{key} = {first['input']!r} will not do: {first['msg']}."
+        said = first["msg"].removeprefix("Value error, ")
+        return f"{key} = {first['input']!r} will not do: {said}." if key else f"{said}."
     settings = [
         *Recipe.model_fields,
         *(f"augment.{name}" for name in Augment.model_fields),

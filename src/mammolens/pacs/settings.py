@@ -166,7 +166,8 @@ def read_settings(path: Path) -> Settings:
         DataError: it cannot be read, has an unknown key, or a value that will not do.
     """
     try:
-        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")), context=path.absolute().parent)
+        told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return Settings.model_validate(told, context=path.absolute().parent)
     except OSError as error:
         raise DataError(f"{path}: {why_not_opened(path, error, 'a TOML file of settings')}") from error
     except ValidationError as error:

@@ -12,6 +12,7 @@ from optuna import Trial
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mammolens.errors import RecipeError, reason
+from mammolens.files import why_not_opened
 from mammolens.model.recipe import Recipe, read_recipe, recipe_names
 
 Settings = Mapping[str, Any]
@@ -104,19 +105,21 @@ def read_space(path: Path, start: Start) -> Space:
             will not do.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise RecipeError(f"{path}: {why_not_opened(path, error, 'a TOML file')}") from error
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path}: cannot be read as TOML ({reason(error)}).") from error
     try:
-        fields = {name: _field(name, words, start) for name, words in _described(content)}
+        fields = [(name, _field(name, words, start)) for name, words in _described(content)]
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
     if not fields:
         raise RecipeError(f"{path}: names no field. Such as: learning_rate = {{low=1e-5, high=1e-2, log=true}}")
-    varied = Counter(single for name, one in fields.items() for single in _singles(name, one))
+    varied = Counter(single for name, one in fields for single in _singles(name, one))
     if twice := [name for name, times in varied.items() if times > 1]:
         raise RecipeError(f"{path}: {twice[0]} varies in two places. Leave one out.")
-    return Space(fields)
+    return Space(dict(fields))
 
 
 def _singles(name: str, one: Range | Choices) -> set[str]:
@@ -130,10 +133,12 @@ def _field(name: str, words: Mapping[str, Any], start: Start) -> Range | Choices
         one = Choices.model_validate(words) if "choices" in words else Range.model_validate(words)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join([name, *map(str, first["loc"])])
+        key = ".".join([name, *map(str, first["loc"][:1])])
         raise RecipeError(f"{key}: {first['msg'].removeprefix('Value error, ')}.") from error
-    for value in one.choices if isinstance(one, Choices) else (one.low, one.high):
-        start.recipe(dict(_spread({name: value})))
+    values = one.choices if isinstance(one, Choices) else (one.low, one.high)
+    recipes = [start.recipe(dict(_spread({name: value}))) for value in values]
+    if len(set(recipes)) < len(recipes):
+        raise RecipeError(f"{name}: two choices are one. Leave one out.")
     return one if isinstance(one, Choices) else _of_kind(one, name, start.recipe())
 
 
@@ -154,7 +159,7 @@ def _of_kind(one: Range, name: str, recipe: Recipe) -> Range:
 def _described(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each field with what is said of it; tables lead further down."""
     for key, value in content.items():
-        name = f"{above}{key}"
+        name = f"{above}{key.strip()}"
         if not isinstance(value, dict):
             raise RecipeError(f"{name} = {value!r}: expected {{low=…, high=…}} or {{choices=[…, …]}}.")
         if _WORDS & value.keys():
