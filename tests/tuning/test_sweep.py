@@ -273,6 +273,19 @@ def test_too_few_to_be_held_out_are_told_of_before_any_trial(listed: Manifest, s
     assert not (tmp_path / "sweep" / "trials").exists()
 
 
+def test_more_folds_than_patients_are_told_of(listed: Manifest, space: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^by 40 --folds, only \d+ patients have label 0; at least 40 are needed"):
+        tune(listed, START, space, tmp_path / "sweep", replace(OPTIONS, folds=40, held_out=0))
+
+
+def test_a_space_that_will_not_do_is_told_of_before_data_are_read(tmp_path: Path, mammolens: Typed) -> None:
+    changes = [word for change in START.changes for word in ("--set", change)]
+    words = ("--recipe", "quick", *changes, "--space", tmp_path / "gone.toml", "--out", tmp_path / "sweep")
+    said = mammolens("tune", tmp_path / "no data", *words)
+    assert (said.code, f"{tmp_path}/gone.toml: no such file" in said.err) == (1, True), said.err
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_the_command_tells_what_the_best_is_worth(done: Done, phantoms: Path, space: Path, mammolens: Typed) -> None:
     tuning, folder = done
     changes = [word for change in START.changes for word in ("--set", change)]

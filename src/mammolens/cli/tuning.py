@@ -50,13 +50,14 @@ def tune(
 
     require_training()
     require("optuna", extra="tune")
-    from mammolens.tuning.space import Start
+    from mammolens.tuning.space import Start, read_space
     from mammolens.tuning.sweep import BEST, Options
     from mammolens.tuning.sweep import tune as tune_recipe
     from mammolens.tuning.trials import scorable
 
     start = Start(recipe, tuple(set_ or ()))
     folder = out or Path("runs") / f"{scorable(start.recipe()).name}-tuned"
+    read_space(space, start)  # before data are read and a cluster is started
     check_writable(folder)
     (listed,), left_out = listed_from(data)
     with to_be_continued("tune", folder), joined(cluster) as machines:

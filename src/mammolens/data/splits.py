@@ -128,7 +128,7 @@ def _parts(manifest: Manifest, fractions: Sequence[float], seed: int, strata: Se
         if label >= 0 and len(patients) < needed:
             raise DataError(
                 f"only {len(patients)} patients have label {label}; "
-                f"at least {needed} are needed to put one in each split."
+                f"at least {needed} are needed to put one in each split or fold."
             )
         shuffled = sorted(patients)
         generator.shuffle(shuffled)

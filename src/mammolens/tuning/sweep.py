@@ -1,7 +1,8 @@
 """Data set + recipe + space → the best recipe, and what it is worth. `tune` is the whole story."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -133,11 +134,13 @@ def tune(  # noqa: PLR0913 - what is learnt from, how it is searched, and what t
         _check_own(folder)
         images = _dealt(manifest, recipe, options, progress=progress)
         plan = Plan(start, tried, images.inner, options.folds, folder / TRIALS)
-        for fold in plan.dealt:
-            _check_enough(fold, recipe, f"by {options.folds} --folds")
+        with _dealing(f"by {options.folds} --folds"):
+            for fold in plan.dealt:
+                check_trainable(fold, recipe)
         study = open_study(folder / STUDY, _identity(plan, images, options), options.seed)
         with writing(folder / STUDY), progress_bar(visible=progress) as bar:
-            task = bar.add_task("trials", total=options.trials + 1, completed=len(ended(study)))
+            done = len(ended(study))
+            task = bar.add_task("trials", total=max(options.trials, done) + 1, completed=done)
             list(each(partial(plan.score, told=_on), [{}]))
             bar.advance(task)
             search(study, plan, options.trials, partial(bar.advance, task))
@@ -182,15 +185,18 @@ def _dealt(manifest: Manifest, recipe: Recipe, options: Options, *, progress: bo
         raise DataError("all labelled images are of patients in the test split, which is not for tuning.")
     data = PreparedSet.of(rest, recipe.preprocess, progress=progress)
     shares = (1 - options.held_out, options.held_out, 0.0)
-    dealt = data.described_by(split_by_patient(data.manifest, shares, options.seed))
-    if options.held_out:
-        _check_enough(dealt.manifest, recipe, f"with --held-out {options.held_out:g}")
+    with _dealing(f"with --held-out {options.held_out:g}"):
+        dealt = data.described_by(split_by_patient(data.manifest, shares, options.seed))
+        if options.held_out:
+            check_trainable(dealt.manifest, recipe)
     return _Images(dealt, len(manifest) - len(rest))
 
 
-def _check_enough(manifest: Manifest, recipe: Recipe, how: str) -> None:
+@contextmanager
+def _dealing(how: str) -> Iterator[None]:
+    """Have errors say how patients were to be dealt."""
     try:
-        check_trainable(manifest, recipe)
+        yield
     except DataError as error:
         raise DataError(f"{how}, {error}") from error
 
