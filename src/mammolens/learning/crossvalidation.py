@@ -27,7 +27,7 @@ from mammolens.measures.metrics import roc_auc
 from mammolens.model.calibration import logit, sigmoid
 from mammolens.model.decisions import by_level
 from mammolens.model.recipe import Recipe, read_recipe
-from mammolens.parallel import Each
+from mammolens.parallel import Each, tracked
 from mammolens.records import Split
 
 SCORES, REPORT = "scores.csv", "crossvalidation.json"
@@ -124,7 +124,8 @@ def cross_validate(  # noqa: PLR0913 - what is learnt from, how, and what to cal
         ]
     else:
         readable = [data.described_by(fold).manifest for fold, _ in taught]
-        judged = list(each(partial(_fold_anywhere, recipe, learnt_also), list(zip(readable, places, strict=True))))
+        done = each(partial(_fold_anywhere, recipe, learnt_also), list(zip(readable, places, strict=True)))
+        judged = list(tracked(done, "Folds", folds, visible=progress))
     if members:
         together = ([logit(fold.scores), *logits] for fold, *logits in zip(judged, *members, strict=True))
         means = [sigmoid(np.mean(logits, axis=0)) for logits in together]
