@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from glob import escape
 from pathlib import Path
@@ -27,7 +27,7 @@ _TEMPORARY = re.compile(rf"\..+\.{_PART}[a-z0-9_]{{8}}(\.\w+)?")
 
 _SCRATCH, _HELD = "mammolens-", ".held"
 _GLANCE = 0.2  # seconds between two looks at a lock
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # on some network disks
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)  # on some network disks
 
 
 @contextmanager
@@ -324,6 +324,29 @@ def held_alone(path: Path, refusal: MammolensError) -> Iterator[None]:
         if lock(file.fileno()) is False:
             raise refusal
         yield
+
+
+@contextmanager
+def folder_held_alone(folder: Path, refusal: MammolensError) -> Iterator[None]:
+    """Hold a folder itself likewise; one that is made for it, and in which nothing is written, is gone again.
+
+    Raises:
+        MammolensError: `refusal`, where another process holds it.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        if os.name == "posix":  # Windows opens no folders
+            handle = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, handle)
+            if lock(handle) is False:
+                raise refusal
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # something is
+                if new:
+                    folder.rmdir()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from conftest import Said, Typed
 from mammolens.cli import main
 from mammolens.cli.options import screen
 from mammolens.errors import DataError, MammolensError
-from mammolens.files import check_new_folder, written_whole
+from mammolens.files import check_new_folder, folder_held_alone, written_whole
 from mammolens.learning.runs import Run, save_network
 
 WRITERS = {
@@ -124,6 +124,16 @@ def test_no_name_is_not_the_folder_that_one_is_in(
     said = mammolens(*("" if "made" in word else word for word in typed(verb, named, tmp_path)))
     assert said.code in (1, 2), said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["train", "crossvalidate", "reproduce"])
+def test_a_folder_that_another_process_trains_into(
+    mammolens: Typed, named: dict[str, str], tmp_path: Path, verb: str
+) -> None:
+    with folder_held_alone(tmp_path / "made", DataError("held")):
+        assert f"{tmp_path}/made: another process writes here" in complaint(mammolens(*typed(verb, named, tmp_path)))
+        assert list((tmp_path / "made").iterdir()) == []
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("verb", WRITERS)

@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mammolens.errors import MammolensError, visible
-from mammolens.files import system_reason
+from mammolens.errors import MammolensError, RunError, on_one_line, visible
+from mammolens.files import folder_held_alone, system_reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,9 +149,15 @@ def listed_from(*data: str) -> "tuple[list[Manifest], int]":
 
 @contextmanager
 def to_be_continued(verb: str, folder: Path) -> Iterator[None]:
-    """Have Ctrl-C say how a training goes on."""
+    """Have no other process train into a folder meanwhile, and Ctrl-C say how it goes on.
+
+    Raises:
+        RunError: another one does.
+    """
+    busy = f"{folder}: another process writes here. Wait until it has ended, or choose another --out."
     try:
-        yield
+        with folder_held_alone(folder, RunError(busy)):
+            yield
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"The same mammolens {verb}, with --out {shlex.quote(str(folder))}, goes on.")
         raise
@@ -165,7 +171,7 @@ def tell_missing(listed: "Manifest") -> int:
 
 def _name_some(kind: str, files: "Sequence[object]") -> int:
     for file in files[:MOST_LEFT_OUT]:
-        warn(str(file), kind)
+        warn(on_one_line(str(file)), kind)
     if len(files) > MOST_LEFT_OUT:
         warn(f"{len(files) - MOST_LEFT_OUT} more files, {len(files)} in all", kind)
     return len(files)

@@ -15,7 +15,7 @@ from mammolens.data.manifest import Manifest
 from mammolens.data.prepared import PreparedSet
 from mammolens.data.splits import split_by_patient
 from mammolens.errors import DataError, RunError
-from mammolens.files import held_alone, write_text
+from mammolens.files import write_text
 from mammolens.judging.tuning import HeldOut, Trial, Tuning, best_of_many, judge_held_out, paired_gain
 from mammolens.learning.crossvalidation import SCORES, Judged, estimated_auc, judge_fold, mean_auc
 from mammolens.learning.runs import MODEL
@@ -123,51 +123,48 @@ def tune(  # noqa: PLR0913 - what is learnt from, how it is searched, and what t
     Raises:
         RecipeError: the recipe or the space will not do.
         DataError: too few patients, or images that cannot be read.
-        RunError: `folder` holds a search for something else, or what this one would write over; or another process is
-            at it.
+        RunError: `folder` holds a search for something else, or what this one would write over.
     """
     recipe = scorable(start.recipe())
     tried = read_space(space, start)
     folder.mkdir(parents=True, exist_ok=True)
-    busy = f"{folder}: another process searches here. Wait for it, or choose another --out."
-    with held_alone(folder / ".held", RunError(busy)):
-        _check_own(folder)
-        images = _dealt(manifest, recipe, options, progress=progress)
-        plan = Plan(start, tried, images.inner, options.folds, folder / TRIALS)
-        with _dealing(f"by {options.folds} --folds"):
-            for fold in plan.dealt:
-                check_trainable(fold, recipe)
-        study = open_study(folder / STUDY, _identity(plan, images, options), options.seed)
-        with writing(folder / STUDY), progress_bar(visible=progress) as bar:
-            done = len(ended(study))
-            task = bar.add_task("trials", total=max(options.trials, done) + 1, completed=done)
-            list(each(partial(plan.score, told=_on), [{}]))
-            bar.advance(task)
-            search(study, plan, options.trials, partial(bar.advance, task))
-        rows = _rows(study, plan)
-        first = [(row.proposed, auc_of(row.judged[:1])) for row in rows if row.proposed and row.judged]
-        best = max((row for row in rows if row.trial.state == "complete"), key=lambda row: auc_of(row.judged))
-        recipes = [plan.recipe(row.trial.settings) for row in (best, rows[0])]
-        tuning = Tuning(
-            mammolens_version=__version__,
-            command=command,
-            data=name,
-            recipe=recipe.name,
-            folds=options.folds,
-            images=len(images.inner),
-            patients=len(set(images.inner.patients)),
-            tumors=int(images.inner.labels.sum()),
-            test_images=images.test_images,
-            left_out=dict(images.data.left_out),
-            best=best.trial.number,
-            gain=_gain(best, rows[0]),
-            corrected=_corrected(rows),
-            held_out=_held_out(images, recipes, folder / HELD_OUT, each),
-            importance=importance(first),
-            trials=tuple(row.trial for row in rows),
-        )
-        write_text(folder / BEST, recipes[0].model_copy(update={"name": f"{recipe.name}-tuned"}).to_toml())
-        write_report(tuning, folder)
+    _check_own(folder)
+    images = _dealt(manifest, recipe, options, progress=progress)
+    plan = Plan(start, tried, images.inner, options.folds, folder / TRIALS)
+    with _dealing(f"by {options.folds} --folds"):
+        for fold in plan.dealt:
+            check_trainable(fold, recipe)
+    study = open_study(folder / STUDY, _identity(plan, images, options), options.seed)
+    with writing(folder / STUDY), progress_bar(visible=progress) as bar:
+        done = len(ended(study))
+        task = bar.add_task("trials", total=max(options.trials, done) + 1, completed=done)
+        list(each(partial(plan.score, told=_on), [{}]))
+        bar.advance(task)
+        search(study, plan, options.trials, partial(bar.advance, task))
+    rows = _rows(study, plan)
+    first = [(row.proposed, auc_of(row.judged[:1])) for row in rows if row.proposed and row.judged]
+    best = max((row for row in rows if row.trial.state == "complete"), key=lambda row: auc_of(row.judged))
+    recipes = [plan.recipe(row.trial.settings) for row in (best, rows[0])]
+    tuning = Tuning(
+        mammolens_version=__version__,
+        command=command,
+        data=name,
+        recipe=recipe.name,
+        folds=options.folds,
+        images=len(images.inner),
+        patients=len(set(images.inner.patients)),
+        tumors=int(images.inner.labels.sum()),
+        test_images=images.test_images,
+        left_out=dict(images.data.left_out),
+        best=best.trial.number,
+        gain=_gain(best, rows[0]),
+        corrected=_corrected(rows),
+        held_out=_held_out(images, recipes, folder / HELD_OUT, each),
+        importance=importance(first),
+        trials=tuple(row.trial for row in rows),
+    )
+    write_text(folder / BEST, recipes[0].model_copy(update={"name": f"{recipe.name}-tuned"}).to_toml())
+    write_report(tuning, folder)
     return tuning
 
 
