@@ -19,8 +19,9 @@ from conftest import Said, Typed
 from mammolens.cli import main
 from mammolens.cli.options import screen
 from mammolens.errors import DataError, MammolensError
-from mammolens.files import check_new_folder, folder_held_alone, written_whole
+from mammolens.files import check_new_folder, written_whole
 from mammolens.learning.runs import Run, save_network
+from mammolens.locks import folder_held_alone
 
 WRITERS = {
     "phantom": "phantom {place}/made --patients 12 --size 64 --quiet",

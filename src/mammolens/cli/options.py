@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from mammolens.errors import MammolensError, RunError, on_one_line, visible
-from mammolens.files import folder_held_alone, system_reason
+from mammolens.files import system_reason
+from mammolens.locks import folder_held_alone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

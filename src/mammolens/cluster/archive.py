@@ -27,7 +27,8 @@ from mammolens.cluster import stores
 from mammolens.cluster.connection import Cluster, Terms
 from mammolens.cluster.inputs import GROUP, inputs_of, read_slice, write_list
 from mammolens.errors import ClusterError, DataError, MammolensError, reason
-from mammolens.files import check_writable, held_alone, is_half_written, sweep_in, write_text, written_whole
+from mammolens.files import check_writable, is_half_written, sweep_in, write_text, written_whole
+from mammolens.locks import held_alone
 from mammolens.records import Reason
 from mammolens.reports.answers import write_answers
 from mammolens.serving.journal import Settings, settings

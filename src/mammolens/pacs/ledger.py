@@ -15,7 +15,8 @@ from threading import RLock
 from typing import Any, NamedTuple
 
 from mammolens.errors import DataError
-from mammolens.files import lock, system_reason
+from mammolens.files import system_reason
+from mammolens.locks import lock
 
 PICTURES, RESULTS = "pictures", "results"
 """Folders of the files that rows name."""

@@ -21,9 +21,10 @@ import numpy as np
 
 from mammolens import __version__
 from mammolens.errors import DataError, MammolensError
-from mammolens.files import content_hash, lock, sweep_beside, sweep_in, unwritten
+from mammolens.files import content_hash, sweep_beside, sweep_in, unwritten
 from mammolens.images.archives import Input, Named
 from mammolens.images.breast import Pixels
+from mammolens.locks import lock
 from mammolens.model.bundle import BundleRecord
 from mammolens.records import DetailedWarning, ImageWarning, Laterality, Prediction, Reason, View, Warned
 

@@ -13,10 +13,11 @@ import numpy as np
 from mammolens.data.manifest import Manifest
 from mammolens.data.splits import folds_by_patient
 from mammolens.errors import DataError, MammolensError, RecipeError, reason
-from mammolens.files import held_in_turn, system_error, write_text
+from mammolens.files import system_error, write_text
 from mammolens.learning.crossvalidation import Judged, check_unseen, cross_validate, folds_done, mean_auc
 from mammolens.learning.networks.builders import check_network
 from mammolens.learning.runs import MODEL
+from mammolens.locks import held_in_turn
 from mammolens.model.recipe import Recipe
 from mammolens.parallel import Item, Result
 from mammolens.tuning.space import Settings, Space, Start
