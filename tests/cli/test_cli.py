@@ -250,7 +250,7 @@ def test_the_doctor_reports_mends_and_fails_on_errors(mammolens: Typed, phantoms
     again = mammolens("doctor", mended, "--quiet")
     assert again.code == 0, again.out
     quick = ["--set", "epochs=1", "--set", "preprocess.height=32", "--set", "preprocess.width=32"]
-    command = [sys.executable, "-m", "mammolens", "train", mended, *quick, "--out", tmp_path / "run"]
+    command = [sys.executable, "-m", "mammolens", "train", str(mended), *quick, "--out", str(tmp_path / "run")]
     trained = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "120"})
     assert trained.returncode == 0, trained.stderr
     assert "epoch   1" in trained.stderr
