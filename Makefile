@@ -34,7 +34,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED) browser
 	$(BIN)/pytest $(COV) --numprocesses $$((1 + $$(getconf _NPROCESSORS_ONLN))) --dist loadfile --no-loadscope-reorder --durations 25
 
-slow: $(INSTALLED)
+slow: $(INSTALLED) browser
 	$(BIN)/pytest --override-ini addopts= --strict-markers -ra -m campaign --ignore tests/cluster --durations 10
 
 accurate: $(INSTALLED)

@@ -12,8 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import ray
 import ray.data
@@ -105,19 +104,19 @@ def simulated(places: int, seconds: float) -> Simulated:
 
     Time counts from when all processes are there.
     """
-    folder = Path(mkdtemp())
-    dealt = ray.data.from_items(list(range(TASKS)), override_num_blocks=TASKS).map_batches(
-        Sleeper,
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(
-            size=PROCESSES, max_concurrent_calls_per_actor=places // PROCESSES, enable_true_multi_threading=True
-        ),
-        fn_constructor_args=(seconds, folder),
-        num_cpus=0.1,
-    )
-    count = sum(1 for _ in dealt.iter_rows())
-    measured = time.time() - max(one.stat().st_mtime for one in folder.iterdir())
-    rmtree(folder)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        dealt = ray.data.from_items(list(range(TASKS)), override_num_blocks=TASKS).map_batches(
+            Sleeper,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(
+                size=PROCESSES, max_concurrent_calls_per_actor=places // PROCESSES, enable_true_multi_threading=True
+            ),
+            fn_constructor_args=(seconds, folder),
+            num_cpus=0.1,
+        )
+        count = sum(1 for _ in dealt.iter_rows())
+        measured = time.time() - max(one.stat().st_mtime for one in folder.iterdir())
     return Simulated(places, seconds, turns(count, places, seconds), measured)
 
 

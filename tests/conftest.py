@@ -122,6 +122,12 @@ def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> "Run":
     return train(read_source(str(phantoms)), recipe, folder, command="mammolens train phantoms")
 
 
+@pytest.fixture(scope="module")
+def copied(run: "Run", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in a folder that may be touched."""
+    return Path(shutil.copytree(run.folder, tmp_path_factory.mktemp("runs") / "copied"))
+
+
 @pytest.fixture
 def locked() -> Iterator[Path]:
     """A folder in which the rights of files and folders hold, for the superuser, too."""

@@ -11,14 +11,7 @@ from test_dicom import gradient, save
 from test_dicom import mammogram as dicom_of
 
 from conftest import Typed
-from mammolens.learning.runs import Run
 from mammolens.records import LABEL_NAMES
-
-
-@pytest.fixture(scope="module")
-def copied(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, to be touched."""
-    return Path(shutil.copytree(run.folder, tmp_path_factory.mktemp("cli") / "run"))
 
 
 def test_evaluate_prints_and_writes_the_same_figures(mammolens: Typed, copied: Path) -> None:

@@ -22,12 +22,6 @@ from mammolens.records import Split
 
 
 @pytest.fixture(scope="module")
-def copied(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, to be touched."""
-    return Path(shutil.copytree(run.folder, tmp_path_factory.mktemp("runs") / "copied"))
-
-
-@pytest.fixture(scope="module")
 def other(run: Run, phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of images and of first weights that may be touched."""
     folder = tmp_path_factory.mktemp("other")

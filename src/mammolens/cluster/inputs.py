@@ -21,11 +21,11 @@ from mammolens.cluster.stores import Address, Stored
 from mammolens.data.sources import read_source
 from mammolens.errors import DataError, reason
 from mammolens.images.archives import Input, inputs_in
+from mammolens.images.listing import Role, role_of
 
 GROUP = 256
 """Names that are written together, and read together."""
 
-_ZIP = ".zip"
 _PACKED = "is a ZIP archive in a list of pictures, which is not opened. Name it beside the list."
 
 _SCHEMA = pa.schema(
@@ -89,9 +89,13 @@ def _named(path: object, above: str = "") -> Input:
         return Input(Path("''"), Path(), problem="is no name of a file.")
     if path.startswith(stores.SCHEME) or (above.startswith(stores.SCHEME) and not path.startswith("/")):
         name = Address(path if path.startswith(stores.SCHEME) else f"{above}/{path}")
-        return Stored(name, name, problem=stores.PACKED if name.suffix.lower() == _ZIP else None)
+        return Stored(name, name, problem=stores.PACKED if _is_archive(name) else None)
     file = Path(above) / path
-    return Input(file, file, problem=_PACKED if file.suffix.lower() == _ZIP else None)
+    return Input(file, file, problem=_PACKED if _is_archive(file) else None)
+
+
+def _is_archive(file: Path) -> bool:
+    return role_of(file.name, None) is Role.ARCHIVE
 
 
 def write_list(inputs: Iterable[Input], path: Path) -> tuple[int, str]:
